@@ -1,0 +1,4 @@
+//! Running store components.
+
+pub mod api;
+pub use api::*;
