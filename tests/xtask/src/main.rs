@@ -60,6 +60,7 @@ fn perform(task: Task) -> anyhow::Result<()> {
         Task::Tidy => tidy::run(),
         Task::Bench { args } => {
             tools::fetch(tools::BENCH)?;
+            sh::run(&mut sh::cargo(&["build", "--release", "--bin", "postroom"]))?;
             let mut command = sh::cargo(&["run", "--release", "--package", "postroom-bench", "--"]);
             sh::run(command.args(args))
         }
