@@ -2,6 +2,7 @@
 
 pub mod command;
 pub mod list_match;
+pub mod object_id;
 pub mod parse;
 pub mod response;
 pub mod utf7;

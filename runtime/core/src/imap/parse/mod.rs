@@ -37,7 +37,9 @@ impl fmt::Display for ParseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.fault {
             Fault::Syntax => write!(f, "expected {} at column {}", self.expected, self.column),
-            Fault::MailboxName | Fault::Limit => write!(f, "{} (column {})", self.expected, self.column),
+            Fault::MailboxName | Fault::Limit => {
+                write!(f, "{} (column {})", self.expected, self.column)
+            }
         }
     }
 }
