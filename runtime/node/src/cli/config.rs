@@ -222,7 +222,10 @@ impl Config {
     /// Reads and checks a file.
     pub fn read(path: &Path) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(path).with_context(|| {
-            format!("cannot read the configuration {}; `postroom config` prints one to start from", path.display())
+            format!(
+                "cannot read the configuration {}; `postroom config` prints one to start from",
+                path.display()
+            )
         })?;
         Self::parse(&text).with_context(|| format!("the configuration {}", path.display()))
     }
@@ -253,7 +256,9 @@ impl Config {
         }
         for (kind, name) in self.stores.by_kind() {
             if name != BUILT_IN && !self.components.contains_key(name) {
-                bail!("stores.{kind} names {name:?}, which is neither {BUILT_IN:?} nor under [components]");
+                bail!(
+                    "stores.{kind} names {name:?}, which is neither {BUILT_IN:?} nor under [components]"
+                );
             }
         }
         if self.components.contains_key(BUILT_IN) {

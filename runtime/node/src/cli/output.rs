@@ -86,7 +86,8 @@ impl Progress {
 
 fn columns(table: &[Vec<String>]) -> Vec<String> {
     let count = table.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |at: usize| table.iter().filter_map(|row| row.get(at)).map(|c| c.chars().count()).max();
+    let width =
+        |at: usize| table.iter().filter_map(|row| row.get(at)).map(|c| c.chars().count()).max();
     let widths: Vec<usize> = (0..count).map(|at| width(at).unwrap_or(0)).collect();
     let line = |row: &Vec<String>| {
         let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));

@@ -88,8 +88,8 @@ pub fn import(
     output: &Output,
 ) -> Result<()> {
     let mailbox = mailbox_name(&place.mailbox)?;
-    let meta = std::fs::metadata(source)
-        .with_context(|| format!("cannot read {}", source.display()))?;
+    let meta =
+        std::fs::metadata(source).with_context(|| format!("cannot read {}", source.display()))?;
     // An mbox is known by its first line: look before anything is made.
     if meta.is_file() {
         looks_like_mbox(source)?;
@@ -120,10 +120,9 @@ pub fn import(
     let (messages, octets) = (batcher.messages, batcher.octets);
     let name = batcher.mailbox.as_str().to_owned();
     let (user, mailbox) = (place.user.as_str(), name.as_str());
-    output.result(
-        &Summary { user, mailbox, messages, octets, quoted: None, damaged: None },
-        || format!("imported {messages} messages ({octets} octets) into {mailbox} of {user}"),
-    )
+    output.result(&Summary { user, mailbox, messages, octets, quoted: None, damaged: None }, || {
+        format!("imported {messages} messages ({octets} octets) into {mailbox} of {user}")
+    })
 }
 
 fn mailbox_name(text: &str) -> Result<MailboxName> {
@@ -134,7 +133,8 @@ fn looks_like_mbox(source: &Path) -> Result<()> {
     let mut start = vec![0; 4096];
     let mut file =
         std::fs::File::open(source).with_context(|| format!("cannot read {}", source.display()))?;
-    let read = file.read(&mut start).with_context(|| format!("cannot read {}", source.display()))?;
+    let read =
+        file.read(&mut start).with_context(|| format!("cannot read {}", source.display()))?;
     let text = start[..read].trim_ascii_start();
     if read > 0 && !text.is_empty() && !text.starts_with(b"From ") {
         bail!(
@@ -177,7 +177,8 @@ fn maildir_files(folder: &Path) -> Result<Vec<MaildirFile>> {
         })?;
         for entry in entries {
             let entry = entry.with_context(|| format!("cannot read {}", path.display()))?;
-            let meta = entry.metadata().with_context(|| format!("cannot read {:?}", entry.path()))?;
+            let meta =
+                entry.metadata().with_context(|| format!("cannot read {:?}", entry.path()))?;
             if meta.is_file() {
                 files.push(MaildirFile { path: entry.path(), octets: meta.len() });
             }
@@ -193,7 +194,8 @@ fn read_maildir_file(path: &Path) -> Result<ArchivedMessage> {
     if octets.len() > MAX_MESSAGE_OCTETS {
         bail!("{} is larger than {MAX_MESSAGE_OCTETS} octets; take it out", path.display());
     }
-    let modified = std::fs::metadata(path).and_then(|meta| meta.modified()).with_context(context)?;
+    let modified =
+        std::fs::metadata(path).and_then(|meta| meta.modified()).with_context(context)?;
     let seconds = modified.duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs());
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     Ok(ArchivedMessage {
@@ -211,7 +213,8 @@ enum Sink {
 
 impl Sink {
     fn create(out: &Path, form: ArchiveForm) -> Result<Self> {
-        let context = || format!("cannot make {}: choose a name that is not there yet", out.display());
+        let context =
+            || format!("cannot make {}: choose a name that is not there yet", out.display());
         match form {
             ArchiveForm::Mbox => {
                 let file = std::fs::File::create_new(out).with_context(context)?;
@@ -307,16 +310,13 @@ pub fn export(
         output.warn(&format!("{quoted} lines that look like an mbox's own were quoted with >"));
     }
     let (user, mailbox) = (place.user.as_str(), mailbox.as_str());
-    let summary = Summary {
-        user,
-        mailbox,
-        messages,
-        octets,
-        quoted: Some(quoted),
-        damaged: Some(damaged),
-    };
+    let summary =
+        Summary { user, mailbox, messages, octets, quoted: Some(quoted), damaged: Some(damaged) };
     output.result(&summary, || {
-        format!("exported {messages} messages ({octets} octets) of {user}'s {mailbox} to {}", out.display())
+        format!(
+            "exported {messages} messages ({octets} octets) of {user}'s {mailbox} to {}",
+            out.display()
+        )
     })?;
     if damaged > 0 {
         bail!("{damaged} messages could not be read and were left out; `postroom check` says more");
