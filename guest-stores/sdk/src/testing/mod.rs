@@ -1,0 +1,1 @@
+//! A host of maps, for tests of a store's logic.
