@@ -1,1 +1,3 @@
 //! mailbox
+
+pub mod view;
