@@ -218,3 +218,6 @@ fn with_arguments(input: &mut Input<'_>, name: &str) -> Option<Parsed<CommandBod
         _ => return None,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use winnow::Parser;
 use winnow::ascii::line_ending;
-use winnow::combinator::{alt, delimited, opt, repeat};
+use winnow::combinator::{alt, delimited, eof, opt, repeat};
 use winnow::token::{one_of, take, take_while};
 
 use crate::imap::command::{
@@ -30,9 +30,10 @@ fn ascii(octets: &[u8]) -> String {
     octets.iter().map(|&c| char::from(c)).collect()
 }
 
-/// A tag.
+/// A tag. One that is too long is none: half of it must not be sent back.
 pub(super) fn tag(input: &mut Input<'_>) -> Parsed<Tag> {
-    let octets = take_while(1..=MAX_TAG_OCTETS, is_tag_char);
+    let octets = take_while(1.., is_tag_char);
+    let octets = octets.verify(|octets: &[u8]| octets.len() <= MAX_TAG_OCTETS);
     expect(input, "a tag", octets).map(|octets: &[u8]| Tag(ascii(octets)))
 }
 
@@ -109,28 +110,31 @@ fn quoted<'a>(input: &mut Input<'a>) -> Parsed<Cow<'a, [u8]>> {
     expect(input, "a string that is closed on its line", delimited('"', pieces, '"'))
 }
 
-/// `{n}` or `{n+}` with its line end, at the beginning of the input; with `~` in front where
-/// `binary` allows it. The line end may be missing at the end of the input.
+/// The announcement of a literal, whose line end may be missing at the end of the input.
 pub(super) fn literal_header(input: &mut Input<'_>) -> Parsed<LiteralHeader> {
     let binary = accept(input, "~");
+    let header = literal_count(input)?;
+    expect(input, "the end of the line", alt((line_ending, eof)))?;
+    Ok(LiteralHeader { binary, ..header })
+}
+
+/// `{n}` or `{n+}`
+fn literal_count(input: &mut Input<'_>) -> Parsed<LiteralHeader> {
     expect(input, "a literal", "{".void())?;
     let digits = take_while(1.., |c: u8| c.is_ascii_digit());
     let octets: &[u8] = expect(input, "a number of octets", digits)?;
     // A number beyond 64 bits is refused like any other that is too large: by the session's limit.
     let octets = ascii(octets).parse().unwrap_or(u64::MAX);
     let non_sync = accept(input, "+");
-    expect(
-        input,
-        "\"}\" and the end of the line",
-        ("}", alt((line_ending, winnow::combinator::eof))),
-    )?;
-    Ok(LiteralHeader { octets, non_sync, binary })
+    expect(input, "\"}\"", "}")?;
+    Ok(LiteralHeader { octets, non_sync, binary: false })
 }
 
 /// A literal, of which all octets are there.
 fn literal<'a>(input: &mut Input<'a>) -> Parsed<Cow<'a, [u8]>> {
     let at = place(input);
-    let header = literal_header(input)?;
+    let header = literal_count(input)?;
+    expect(input, "the end of the line", line_ending)?;
     let octets = usize::try_from(header.octets).unwrap_or(usize::MAX);
     let octets: &[u8] = expect(input, "the octets of the literal", take(octets))?;
     match octets.contains(&0) {
