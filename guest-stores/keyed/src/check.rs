@@ -8,9 +8,7 @@ use postroom_guest::{
 };
 
 use crate::SCHEMA;
-use crate::messages::{
-    FIXED, VOLATILE, Volatile, key, label, place_of, read_fixed, read_volatile,
-};
+use crate::messages::{FIXED, VOLATILE, Volatile, key, label, place_of, read_fixed, read_volatile};
 
 /// Rows looked at in one call: few enough to be done in a moment, other rows and bodies looked up.
 const ROWS: u32 = 500;
@@ -53,11 +51,7 @@ pub async fn messages<T: Txn>(txn: &T, after: Option<String>, repair: bool) -> R
 
 /// What is wrong with a message. One whose name or body is lost is removed; one whose flags are lost
 /// goes on without.
-async fn fixed<V: View>(
-    view: &V,
-    place: MessagePlace,
-    row: &[u8],
-) -> Result<Vec<(String, Mend)>> {
+async fn fixed<V: View>(view: &V, place: MessagePlace, row: &[u8]) -> Result<Vec<(String, Mend)>> {
     let remove = || Mend::Remove(vec![key(FIXED, place), key(VOLATILE, place)]);
     let mut message = match read_fixed(place, row) {
         Ok(message) => message,
@@ -84,9 +78,14 @@ async fn fixed<V: View>(
     Ok(problems)
 }
 
-/// What is wrong with a row of flags: that it has no message.
+/// What is wrong with a row of flags: that it has no message. It may have been removed with its
+/// message since the page was read.
 async fn volatile<V: View>(view: &V, place: MessagePlace) -> Result<Vec<(String, Mend)>> {
-    let there = view.get_many(vec![key(FIXED, place)]).await?.iter().any(Option::is_some);
-    let remove = || Mend::Remove(vec![key(VOLATILE, place)]);
-    Ok((!there).then(|| ("has flags, but is not there".to_owned(), remove())).into_iter().collect())
+    let (fixed, volatile) = (key(FIXED, place), key(VOLATILE, place));
+    Ok(match view.get_many(vec![fixed, volatile.clone()]).await?.as_slice() {
+        [None, Some(_)] => {
+            vec![("has flags, but is not there".to_owned(), Mend::Remove(vec![volatile]))]
+        }
+        _ => Vec::new(),
+    })
 }

@@ -41,9 +41,7 @@ impl<R: Record> Records<R> for Keyed {
 
     async fn insert<T: Txn>(&self, _: &Call, txn: &T, rows: Vec<R>) -> Result<()> {
         match present(txn, &rows).await?.iter().position(|there| *there) {
-            Some(at) => {
-                Err(StoreError::AlreadyExists(format!("{} {}", R::KIND, rows[at].name())))
-            }
+            Some(at) => Err(StoreError::AlreadyExists(format!("{} {}", R::KIND, rows[at].name()))),
             None => put(txn, &rows),
         }
     }
@@ -100,7 +98,9 @@ impl<R: Record> Records<R> for Keyed {
         for (key, row) in &page.items {
             if let Err(problem) = read::<R>(key, row) {
                 let name = String::from_utf8_lossy(key).escape_debug().to_string();
-                result.findings.push(Finding { repaired: repair, ..Finding::new(name, problem.text()) });
+                result
+                    .findings
+                    .push(Finding { repaired: repair, ..Finding::new(name, problem.text()) });
                 if repair {
                     txn.delete(key.clone())?;
                 }

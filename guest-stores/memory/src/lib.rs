@@ -2,10 +2,12 @@
 //! loads the list into memory, changes it and writes it back, so it is for small tables and for
 //! reading; lists above 4 MiB are refused by the host.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use postroom_guest::codec::{Encode, from_row, to_row};
 use postroom_guest::{
-    Call, CheckPage, Finding, Id, MAX_OCTETS, Message, MessagePlace, Messages, NewMessage, Page,
-    Record, Records, Result, StoreError, Txn, View, cursor, key_after,
+    Call, CheckPage, Finding, Id, MAX_OCTETS, MaybeSync, Message, MessagePlace, Messages,
+    NewMessage, Page, Record, Records, Result, StoreError, Txn, View, cursor, key_after,
 };
 
 /// Schema of every value: its first octet.
@@ -139,11 +141,18 @@ impl<R: Record> Records<R> for Memory {
     }
 }
 
-/// Changes the messages of one mailbox.
-async fn change<T: Txn>(txn: &T, mailbox: Id, edit: impl FnOnce(&mut Vec<Message>)) -> Result<()> {
-    let mut all = load(&txn.view(), &mailbox.octets()).await?;
-    edit(&mut all);
-    save(txn, &mailbox.octets(), all, Message::place)
+/// Changes the messages of some mailboxes, each loaded and written once.
+async fn change<T: Txn>(
+    txn: &T,
+    mailboxes: BTreeSet<Id>,
+    edit: impl Fn(Id, &mut Vec<Message>) + MaybeSync,
+) -> Result<()> {
+    for mailbox in mailboxes {
+        let mut all = load(&txn.view(), &mailbox.octets()).await?;
+        edit(mailbox, &mut all);
+        save(txn, &mailbox.octets(), all, Message::place)?;
+    }
+    Ok(())
 }
 
 impl Messages for Memory {
@@ -157,30 +166,33 @@ impl Messages for Memory {
         txn: &T,
         messages: Vec<NewMessage<T::Body>>,
     ) -> Result<()> {
+        let mut rows = Vec::new();
         for NewMessage { row, body } in messages {
             txn.put_body(row.name.clone(), body)?;
-            let mailbox = row.mailbox;
-            change(txn, mailbox, |all| all.push(row)).await?;
+            rows.push(row);
         }
-        Ok(())
+        let add = |mailbox, all: &mut Vec<Message>| {
+            all.extend(rows.iter().filter(|row| row.mailbox == mailbox).cloned());
+        };
+        change(txn, rows.iter().map(|row| row.mailbox).collect(), add).await
     }
 
     async fn update<T: Txn>(&self, _: &Call, txn: &T, rows: Vec<Message>) -> Result<()> {
-        for row in rows {
-            let replace = |all: &mut Vec<Message>| {
-                all.retain(|old| old.uid != row.uid);
-                all.push(row.clone());
-            };
-            change(txn, row.mailbox, replace).await?;
-        }
-        Ok(())
+        let rows: BTreeMap<_, _> = rows.into_iter().map(|row| (row.place(), row)).collect();
+        let replace = |_, all: &mut Vec<Message>| {
+            for old in all {
+                if let Some(new) = rows.get(&old.place()) {
+                    *old = new.clone();
+                }
+            }
+        };
+        change(txn, rows.keys().map(|place| place.mailbox).collect(), replace).await
     }
 
     async fn delete<T: Txn>(&self, _: &Call, txn: &T, places: Vec<MessagePlace>) -> Result<()> {
-        for place in places {
-            change(txn, place.mailbox, |all| all.retain(|row| row.uid != place.uid)).await?;
-        }
-        Ok(())
+        let places: BTreeSet<_> = places.into_iter().collect();
+        let remove = |_, all: &mut Vec<Message>| all.retain(|row| !places.contains(&row.place()));
+        change(txn, places.iter().map(|place| place.mailbox).collect(), remove).await
     }
 
     async fn select<V: View>(
@@ -189,12 +201,12 @@ impl Messages for Memory {
         view: &V,
         places: Vec<MessagePlace>,
     ) -> Result<Vec<Option<Message>>> {
-        let mut found = Vec::new();
-        for place in places {
-            let all: Vec<Message> = load(view, &place.mailbox.octets()).await?;
-            found.push(all.into_iter().find(|row| row.uid == place.uid));
+        let mut found = BTreeMap::new();
+        for mailbox in places.iter().map(|place| place.mailbox).collect::<BTreeSet<_>>() {
+            let all: Vec<Message> = load(view, &mailbox.octets()).await?;
+            found.extend(all.into_iter().map(|row| (row.place(), row)));
         }
-        Ok(found)
+        Ok(places.iter().map(|place| found.get(place).cloned()).collect())
     }
 
     async fn list<V: View>(

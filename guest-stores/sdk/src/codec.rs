@@ -23,11 +23,7 @@ pub fn to_row<T: Encode>(version: u8, value: &T) -> Vec<u8> {
 
 /// The value of a row. `damaged` when it has another version, is cut short or goes on after the
 /// value; `what` names the row.
-pub fn from_row<T: Encode>(
-    version: u8,
-    row: &[u8],
-    what: impl FnOnce() -> String,
-) -> Result<T> {
+pub fn from_row<T: Encode>(version: u8, row: &[u8], what: impl FnOnce() -> String) -> Result<T> {
     let problem = match row.split_first() {
         None => "is empty".to_owned(),
         Some((found, _)) if *found != version => {

@@ -64,11 +64,7 @@ impl Txn for storage::Txn {
         storage::Txn::delete_range(self, &start, end.as_deref())
     }
 
-    fn put_body(
-        &self,
-        name: String,
-        body: storage::Body,
-    ) -> std::result::Result<(), StorageError> {
+    fn put_body(&self, name: String, body: storage::Body) -> std::result::Result<(), StorageError> {
         storage::Txn::put_body(self, &name, body)
     }
 }

@@ -5,7 +5,7 @@
 //! function promises is written in `wit/store.wit`, which this crate's types come from. [`export!`]
 //! makes a component of it when the crate is built for `wasm32-wasip2`:
 //!
-//! ```ignore
+//! ```text
 //! #[derive(Default)]
 //! pub struct MyStore;
 //! // impl Records<User> for MyStore { … }
@@ -36,7 +36,8 @@ pub mod testing;
 
 pub use error::{Result, StorageError, StoreError};
 pub use host::{
-    Body, Item, MAX_ITEMS, MAX_KEYS, MAX_OCTETS, MaybeSend, MaybeSync, ScanPage, Txn, View, get_all, key_after, prefix_end,
+    Body, Item, MAX_ITEMS, MAX_KEYS, MAX_OCTETS, MaybeSend, MaybeSync, ScanPage, Txn, View,
+    get_all, key_after, prefix_end,
 };
 pub use records::{
     Call, CheckPage, Domain, Finding, Id, Mailbox, Message, MessagePlace, Property, Record,

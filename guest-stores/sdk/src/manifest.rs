@@ -37,7 +37,7 @@ macro_rules! manifest {
 /// and gives the rest of its manifest (the package's name and version and the kinds come by
 /// themselves). Does nothing for other targets than WebAssembly.
 ///
-/// ```ignore
+/// ```text
 /// postroom_guest::export! {
 ///     MyStore: domains, users, mailboxes, messages;
 ///     manifest: { "schema": { "reads": [1, 1], "writes": 1 } }

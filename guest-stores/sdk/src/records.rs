@@ -10,7 +10,9 @@ use crate::host::{MaybeSend, MaybeSync};
 
 /// A record that is found by a name of its own: a domain, a user, a mailbox. (A [`Message`] is found
 /// by its place.)
-pub trait Record: Encode + Clone + PartialEq + fmt::Debug + MaybeSend + MaybeSync + 'static {
+pub trait Record:
+    Encode + Clone + PartialEq + fmt::Debug + MaybeSend + MaybeSync + 'static
+{
     /// The name; in the order of `list`.
     type Name: Clone + Ord + fmt::Debug + fmt::Display + MaybeSend + MaybeSync + 'static;
 

@@ -36,11 +36,7 @@ pub enum Part<B> {
 /// Keeps the records of one kind: [`crate::Domain`], [`crate::User`] or [`crate::Mailbox`].
 pub trait Records<R: Record>: MaybeSend + MaybeSync {
     /// Prepares the space. Repeatable. A store on host storage has nothing to prepare.
-    fn create<T: Txn>(
-        &self,
-        call: &Call,
-        txn: &T,
-    ) -> impl Future<Output = Result<()>> + MaybeSend {
+    fn create<T: Txn>(&self, call: &Call, txn: &T) -> impl Future<Output = Result<()>> + MaybeSend {
         let _ = (call, txn);
         async { Ok(()) }
     }
@@ -102,11 +98,7 @@ pub trait Records<R: Record>: MaybeSend + MaybeSync {
 /// Keeps messages.
 pub trait Messages: MaybeSend + MaybeSync {
     /// Prepares the account. Repeatable. A store on host storage has nothing to prepare.
-    fn create<T: Txn>(
-        &self,
-        call: &Call,
-        txn: &T,
-    ) -> impl Future<Output = Result<()>> + MaybeSend {
+    fn create<T: Txn>(&self, call: &Call, txn: &T) -> impl Future<Output = Result<()>> + MaybeSend {
         let _ = (call, txn);
         async { Ok(()) }
     }
