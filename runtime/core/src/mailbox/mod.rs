@@ -7,15 +7,15 @@
 //! draft in the account's place. Readers keep snapshots: everything large is shared until it is
 //! changed.
 
-pub mod limits;
-pub mod state;
+pub mod changes;
 pub mod index;
 pub mod keywords;
 pub mod ledger;
+pub mod limits;
 pub mod op;
 pub mod plan;
 pub mod sessions;
-pub mod changes;
+pub mod state;
 pub mod view;
 
 pub use changes::Seen;

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
+use crate::guest::{self, Grants};
+
 /// What `postroom config` prints: every key with its default and its meaning.
 pub const DEFAULT_FILE: &str = include_str!("default.toml");
 
@@ -156,39 +158,18 @@ impl Default for StoreChoice {
     }
 }
 
-/// A store component in a file, and what it is granted.
+/// A store component in a file, what it is granted and how far it may go.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Component {
     /// The `.wasm` file.
     pub file: PathBuf,
-    /// Folders that it may use: name inside the sandbox = folder outside.
+    /// What it may use of what it asks for; nothing by default.
     #[serde(default)]
-    pub directories: BTreeMap<String, PathBuf>,
-    /// Hosts that it may send HTTP requests to, `host:port`.
+    pub grants: Grants,
+    /// Its limits.
     #[serde(default)]
-    pub http_hosts: Vec<String>,
-    /// Instances that run at once.
-    #[serde(default = "default_instances")]
-    pub instances: usize,
-    /// Most memory of one instance, in octets.
-    #[serde(default = "default_memory")]
-    pub memory_octets: u64,
-    /// Longest a call may take, in milliseconds of wall time.
-    #[serde(default = "default_call")]
-    pub call_milliseconds: u64,
-}
-
-fn default_instances() -> usize {
-    4
-}
-
-fn default_memory() -> u64 {
-    256 << 20
-}
-
-fn default_call() -> u64 {
-    30_000
+    pub limits: guest::Limits,
 }
 
 /// Logging.
@@ -234,7 +215,7 @@ impl Config {
     pub fn parse(text: &str) -> anyhow::Result<Self> {
         let config: Self = toml::from_str(text).map_err(|error| {
             // The library's text has a picture of the line in several lines; one is enough.
-            let line = error.span().map_or(0, |span| text[..span.start].lines().count().max(1));
+            let line = error.span().map_or(0, |span| text[..span.start].matches('\n').count() + 1);
             anyhow::anyhow!("line {line}: {}", error.message().replace('\n', ", "))
         })?;
         config.check()?;
