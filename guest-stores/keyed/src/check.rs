@@ -1,0 +1,91 @@
+//! Checks the rows of messages: each can be read and stands under its own key, has its other half,
+//! and its body is there, as long as it should be.
+
+use postroom_guest::codec::to_row;
+use postroom_guest::cursor::{decode, encode};
+use postroom_guest::{
+    Body, CheckPage, Finding, MAX_OCTETS, MessagePlace, Result, Txn, View, key_after,
+};
+
+use crate::SCHEMA;
+use crate::messages::{FIXED, VOLATILE, Volatile, key, label, place_of, read_fixed, read_volatile};
+
+/// Rows looked at in one call: few enough to be done in a moment, other rows and bodies looked up.
+const ROWS: u32 = 500;
+
+/// How a row is mended.
+enum Mend {
+    Remove(Vec<Vec<u8>>),
+    Put(Vec<u8>, Vec<u8>),
+}
+
+/// One page of a check.
+pub async fn messages<T: Txn>(txn: &T, after: Option<String>, repair: bool) -> Result<CheckPage> {
+    let start = after.map_or(Ok(Vec::new()), |cursor| decode(&cursor).map(key_after))?;
+    let view = txn.view();
+    let page = view.scan(start, None, ROWS, MAX_OCTETS).await?;
+    let mut result = CheckPage { checked: page.items.len() as u64, ..CheckPage::empty() };
+    for (key, row) in &page.items {
+        let (name, problems) = match place_of(key) {
+            None => {
+                let remove = Mend::Remove(vec![key.clone()]);
+                (format!("key {}", encode(key)), vec![("belongs to nothing".to_owned(), remove)])
+            }
+            Some((FIXED, place)) => (label(place), fixed(&view, place, row).await?),
+            Some((_, place)) => (label(place), volatile(&view, place).await?),
+        };
+        for (problem, mend) in problems {
+            result.findings.push(Finding { repaired: repair, ..Finding::new(&name, problem) });
+            match mend {
+                Mend::Remove(keys) if repair => {
+                    keys.into_iter().try_for_each(|key| txn.delete(key))?;
+                }
+                Mend::Put(key, row) if repair => txn.put(key, row)?,
+                Mend::Remove(_) | Mend::Put(..) => {}
+            }
+        }
+    }
+    result.next = page.items.last().filter(|_| page.more).map(|(key, _)| encode(key));
+    Ok(result)
+}
+
+/// What is wrong with a message. One whose name or body is lost is removed; one whose flags are lost
+/// goes on without.
+async fn fixed<V: View>(view: &V, place: MessagePlace, row: &[u8]) -> Result<Vec<(String, Mend)>> {
+    let remove = || Mend::Remove(vec![key(FIXED, place), key(VOLATILE, place)]);
+    let mut message = match read_fixed(place, row) {
+        Ok(message) => message,
+        Err(error) => return Ok(vec![(error.text().to_owned(), remove())]),
+    };
+    let Some(body) = view.get_body(message.name.clone()).await? else {
+        return Ok(vec![(format!("the body {} is missing", message.name), remove())]);
+    };
+    let mut problems = Vec::new();
+    if body.size() != message.size {
+        let problem = format!("has {} octets, its row says {}", body.size(), message.size);
+        message.size = body.size();
+        problems.push((problem, Mend::Put(key(FIXED, place), to_row(SCHEMA, &message))));
+    }
+    let rows = view.get_many(vec![key(VOLATILE, place)]).await?;
+    let problem = match rows.into_iter().next().flatten() {
+        None => Some("its flags are missing".to_owned()),
+        Some(row) => read_volatile(place, &row).err().map(|error| error.text().to_owned()),
+    };
+    if let Some(problem) = problem {
+        let lost = Volatile { modseq: 1, ..Volatile::default() };
+        problems.push((problem, Mend::Put(key(VOLATILE, place), to_row(SCHEMA, &lost))));
+    }
+    Ok(problems)
+}
+
+/// What is wrong with a row of flags: that it has no message. It may have been removed with its
+/// message since the page was read.
+async fn volatile<V: View>(view: &V, place: MessagePlace) -> Result<Vec<(String, Mend)>> {
+    let (fixed, volatile) = (key(FIXED, place), key(VOLATILE, place));
+    Ok(match view.get_many(vec![fixed, volatile.clone()]).await?.as_slice() {
+        [None, Some(_)] => {
+            vec![("has flags, but is not there".to_owned(), Mend::Remove(vec![volatile]))]
+        }
+        _ => Vec::new(),
+    })
+}

@@ -1,0 +1,176 @@
+//! Messages: mailbox, UID → two rows. An `f` row holds what never changes, a `v` row mod-sequence,
+//! flags and properties, some twenty octets: a flag change of a whole mailbox rewrites these alone,
+//! and they lie side by side.
+
+use std::mem::take;
+
+use postroom_guest::codec::{from_row, to_row};
+use postroom_guest::{
+    Call, CheckPage, Id, MAX_OCTETS, Message, MessagePlace, Messages, NewMessage, Page, Property,
+    Result, StoreError, Txn, View, encode_fields, get_all, key_after, prefix_end,
+};
+
+use crate::{Keyed, SCHEMA};
+
+pub const FIXED: u8 = b'f';
+pub const VOLATILE: u8 = b'v';
+
+/// What an update changes.
+#[derive(Default)]
+pub struct Volatile {
+    pub modseq: u64,
+    pub flags: Vec<String>,
+    pub extra: Vec<Property>,
+}
+
+encode_fields!(Volatile { modseq, flags, extra });
+
+/// Takes a message apart: what stays, and what changes.
+fn split(mut row: Message) -> (Message, Volatile) {
+    let (flags, extra) = (take(&mut row.flags), take(&mut row.extra));
+    let volatile = Volatile { modseq: take(&mut row.modseq), flags, extra };
+    (row, volatile)
+}
+
+/// Reads the two rows of a place as one message.
+fn join(place: MessagePlace, fixed: &[u8], volatile: &[u8]) -> Result<Message> {
+    let Volatile { modseq, flags, extra } = read_volatile(place, volatile)?;
+    Ok(Message { modseq, flags, extra, ..read_fixed(place, fixed)? })
+}
+
+pub fn read_fixed(place: MessagePlace, row: &[u8]) -> Result<Message> {
+    let message: Message = from_row(SCHEMA, row, || label(place))?;
+    match message.place() == place {
+        true => Ok(message),
+        false => Err(StoreError::damaged(format_args!("{} is another one's row", label(place)))),
+    }
+}
+
+pub fn read_volatile(place: MessagePlace, row: &[u8]) -> Result<Volatile> {
+    from_row(SCHEMA, row, || format!("{} (flags)", label(place)))
+}
+
+/// A message in words.
+pub fn label(place: MessagePlace) -> String {
+    format!("message {} of mailbox {}", place.uid, place.mailbox)
+}
+
+fn half(place: MessagePlace) -> StoreError {
+    StoreError::damaged(format_args!("{} has only one of its two rows", label(place)))
+}
+
+/// The beginning of the keys of a mailbox.
+fn prefix(part: u8, mailbox: Id) -> Vec<u8> {
+    [&[part][..], &mailbox.octets()].concat()
+}
+
+pub fn key(part: u8, place: MessagePlace) -> Vec<u8> {
+    [&[part][..], &place.mailbox.octets(), &place.uid.to_be_bytes()].concat()
+}
+
+/// Part and place of a key; `None`: not one of ours.
+pub fn place_of(key: &[u8]) -> Option<(u8, MessagePlace)> {
+    let (part, rest) = key.split_first().filter(|(part, _)| [FIXED, VOLATILE].contains(part))?;
+    let (mailbox, uid) = rest.split_at_checked(16)?;
+    let mailbox = Id::from_octets(mailbox.try_into().ok()?);
+    Some((*part, MessagePlace { mailbox, uid: u32::from_be_bytes(uid.try_into().ok()?) }))
+}
+
+impl Messages for Keyed {
+    async fn drop<T: Txn>(&self, _: &Call, txn: &T, mailbox: Id) -> Result<()> {
+        for prefix in [prefix(FIXED, mailbox), prefix(VOLATILE, mailbox)] {
+            let end = prefix_end(&prefix);
+            txn.delete_range(prefix, end)?;
+        }
+        Ok(())
+    }
+
+    async fn insert<T: Txn>(
+        &self,
+        _: &Call,
+        txn: &T,
+        messages: Vec<NewMessage<T::Body>>,
+    ) -> Result<()> {
+        for NewMessage { row, body } in messages {
+            let place = row.place();
+            txn.put_body(row.name.clone(), body)?;
+            let (fixed, volatile) = split(row);
+            txn.put(key(FIXED, place), to_row(SCHEMA, &fixed))?;
+            txn.put(key(VOLATILE, place), to_row(SCHEMA, &volatile))?;
+        }
+        Ok(())
+    }
+
+    async fn update<T: Txn>(&self, _: &Call, txn: &T, rows: Vec<Message>) -> Result<()> {
+        for row in rows {
+            txn.put(key(VOLATILE, row.place()), to_row(SCHEMA, &split(row).1))?;
+        }
+        Ok(())
+    }
+
+    async fn delete<T: Txn>(&self, _: &Call, txn: &T, places: Vec<MessagePlace>) -> Result<()> {
+        for place in places {
+            txn.delete(key(FIXED, place))?;
+            txn.delete(key(VOLATILE, place))?;
+        }
+        Ok(())
+    }
+
+    async fn select<V: View>(
+        &self,
+        _: &Call,
+        view: &V,
+        places: Vec<MessagePlace>,
+    ) -> Result<Vec<Option<Message>>> {
+        let keys = places.iter().flat_map(|place| [key(FIXED, *place), key(VOLATILE, *place)]);
+        let rows = get_all(view, keys.collect()).await?;
+        let message = |(place, pair): (&MessagePlace, &[Option<Vec<u8>>])| match pair {
+            [Some(fixed), Some(volatile)] => join(*place, fixed, volatile).map(Some),
+            [None, None] => Ok(None),
+            _ => Err(half(*place)),
+        };
+        places.iter().zip(rows.chunks(2)).map(message).collect()
+    }
+
+    async fn list<V: View>(
+        &self,
+        _: &Call,
+        view: &V,
+        mailbox: Id,
+        after: Option<u32>,
+        limit: u32,
+    ) -> Result<Page<Message>> {
+        let scan = |part| {
+            let prefix = prefix(part, mailbox);
+            let end = prefix_end(&prefix);
+            let after = after.map(|uid| key_after(key(part, MessagePlace { mailbox, uid })));
+            view.scan(after.unwrap_or(prefix), end, limit, MAX_OCTETS)
+        };
+        let (fixed, volatile) = (scan(FIXED).await?, scan(VOLATILE).await?);
+        let mut volatiles = volatile.items.iter().peekable();
+        let mut rows = Vec::with_capacity(fixed.items.len());
+        for (key, row) in &fixed.items {
+            let (_, place) = place_of(key)
+                .ok_or_else(|| StoreError::damaged(format_args!("mailbox {mailbox}: {key:?}")))?;
+            // A `v` row without its `f` row is no message: check takes it away.
+            while volatiles.next_if(|(other, _)| other[1..] < key[1..]).is_some() {}
+            match volatiles.next_if(|(other, _)| other[1..] == key[1..]) {
+                Some((_, volatile)) => rows.push(join(place, row, volatile)?),
+                None if volatiles.peek().is_none() && volatile.more && !rows.is_empty() => break,
+                None => return Err(half(place)),
+            }
+        }
+        let more = fixed.more || rows.len() < fixed.items.len();
+        Ok(Page { rows, more })
+    }
+
+    async fn check<T: Txn>(
+        &self,
+        _: &Call,
+        txn: &T,
+        after: Option<String>,
+        repair: bool,
+    ) -> Result<CheckPage> {
+        crate::check::messages(txn, after, repair).await
+    }
+}

@@ -1,0 +1,46 @@
+//! Writes Postroom store components in Rust.
+//!
+//! A store is a type that implements [`Records`] for the kinds of record that it keeps and
+//! [`Messages`] for messages, over the host's handles ([`View`], [`Txn`], [`Body`]). What each
+//! function promises is written in `wit/store.wit`, which this crate's types come from. [`export!`]
+//! makes a component of it when the crate is built for `wasm32-wasip2`:
+//!
+//! ```text
+//! #[derive(Default)]
+//! pub struct MyStore;
+//! // impl Records<User> for MyStore { … }
+//! postroom_guest::export! {
+//!     MyStore: users;
+//!     manifest: { "schema": { "reads": [1, 1], "writes": 1 } }
+//! }
+//! ```
+//!
+//! For every other target the same crate is an ordinary library: the node links it for comparison,
+//! and its tests run over [`testing`], with no component and no host.
+
+#[doc(hidden)]
+pub mod bindings;
+pub mod codec;
+pub mod cursor;
+mod error;
+mod host;
+mod records;
+mod store;
+
+#[cfg(target_arch = "wasm32")]
+#[doc(hidden)]
+pub mod export;
+mod manifest;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod testing;
+
+pub use error::{Result, StorageError, StoreError};
+pub use host::{
+    Body, Item, MAX_ITEMS, MAX_KEYS, MAX_OCTETS, MaybeSend, MaybeSync, ScanPage, Txn, View,
+    get_all, key_after, prefix_end,
+};
+pub use records::{
+    Call, CheckPage, Domain, Finding, Id, Mailbox, Message, MessagePlace, Property, Record,
+    Timestamp, User,
+};
+pub use store::{Messages, NewMessage, Page, Part, Records};
