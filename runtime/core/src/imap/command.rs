@@ -12,6 +12,8 @@ use crate::types::{
     Flag, FlagChange, Flags, MailboxName, MessageId, ModSeq, ThreadId, Timestamp, Uid, UidSet,
 };
 
+pub use crate::mime::{Section, SectionText};
+
 use super::list_match::ListPattern;
 
 /// Longest tag, in octets: it is repeated in an answer; clients use fewer than ten.
@@ -31,7 +33,7 @@ pub const MAX_HEADER_FIELDS: usize = 200;
 /// Deepest part number of a section (`1.2.3`): deeper MIME is not looked into.
 pub const MAX_SECTION_DEPTH: usize = 100;
 /// Most patterns of one extended LIST: bounds the comparison for each mailbox.
-pub const MAX_LIST_PATTERNS: usize = 100;
+pub const MAX_LIST_PATTERNS: usize = 20;
 /// Most words in one option list (ENABLE, STATUS items, LIST options, CREATE uses).
 pub const MAX_WORDS: usize = 50;
 /// Most flags in one flag list: what one message can have, and the system flags.
@@ -568,33 +570,6 @@ impl FetchItem {
             | Self::ThreadId => false,
         }
     }
-}
-
-/// A section of a message (RFC 9051 §6.4.5.1).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Section {
-    /// Part numbers from the outside in; empty for the message itself.
-    pub part: Vec<NonZeroU32>,
-    /// What of that part.
-    pub text: SectionText,
-}
-
-/// What of a part.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum SectionText {
-    /// All of it: the message with its header, or the part's content.
-    #[default]
-    All,
-    /// HEADER
-    Header,
-    /// HEADER.FIELDS: only these headers; names as given.
-    HeaderFields(Vec<String>),
-    /// HEADER.FIELDS.NOT: all but these.
-    HeaderFieldsNot(Vec<String>),
-    /// TEXT
-    Text,
-    /// MIME: the part's own MIME header; only with a part number.
-    Mime,
 }
 
 /// `<first.count>`

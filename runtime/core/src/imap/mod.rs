@@ -5,4 +5,5 @@ pub mod list_match;
 pub mod object_id;
 pub mod parse;
 pub mod response;
+pub mod session;
 pub mod utf7;

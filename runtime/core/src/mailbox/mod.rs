@@ -25,6 +25,8 @@ pub mod sessions;
 
 pub mod changes;
 
+pub mod view;
+
 pub use changes::Seen;
 pub use index::{Facts, Index};
 pub use keywords::KeywordTable;

@@ -18,19 +18,30 @@ pub mod part;
 
 pub mod envelope;
 
+mod structure;
+
+mod budget;
+
 mod header;
 
 mod fields;
 
 mod address;
 
-mod structure;
+mod charset;
+
+mod encoding;
+
+mod date;
 
 pub mod section;
 
 pub mod text;
 
 pub mod thread;
+
+#[cfg(test)]
+mod tests;
 
 use serde::{Deserialize, Serialize};
 
@@ -47,8 +58,9 @@ pub type Structure = Part;
 /// Deepest nesting of multiparts and messages. A multipart or message that would lie deeper is one
 /// opaque `application/octet-stream`. Bounds the stack, and the passes over the octets.
 pub const MAX_DEPTH: usize = 32;
-/// Most parts of one message. A multipart of which not one part fits is opaque as above; of others
-/// the last part that fits reaches to the multipart's end. Bounds BODYSTRUCTURE.
+/// Most parts of one message, counted in the order in which they are found. Further ones are left
+/// out of their multipart, and a multipart of which not one fits is opaque as above. Bounds
+/// BODYSTRUCTURE.
 pub const MAX_PARTS: usize = 2_000;
 /// Most octets of one header that are looked at for fields; further ones are no fields for the
 /// envelope and the structure, but are there in sections.
@@ -59,7 +71,7 @@ pub const MAX_ADDRESSES: usize = 10_000;
 pub const MAX_VALUE_OCTETS: usize = 64 << 10;
 /// Most octets of all values of one message together: when they are used up, further ones are left
 /// out as if their fields were not there. Bounds the cache and the answers.
-pub const MAX_DERIVED_OCTETS: usize = 2 << 20;
+pub const MAX_DERIVED_OCTETS: usize = 1 << 20;
 /// Most parameters of one field; further ones are left out.
 pub const MAX_PARAMS: usize = 100;
 /// Most message-ids that are kept for threading: the first and the newest of References.

@@ -17,4 +17,6 @@ mod evaluate;
 pub use charset::{CharsetError, SUPPORTED_CHARSETS, decode_charset};
 pub use evaluate::{Evidence, Facts, Verdict};
 pub use fold::Needle;
-pub use query::{AddressField, Level, MAX_QUERY_DEPTH, MAX_QUERY_NODES, Query, TooComplex};
+pub use query::{
+    AddressField, Level, MAX_QUERY_DEPTH, MAX_QUERY_NODES, MAX_QUERY_TEXTS, Query, TooComplex,
+};

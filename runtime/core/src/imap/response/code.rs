@@ -80,6 +80,8 @@ pub enum Code {
     ReadWrite,
     /// SERVERBUG: the server does what no server should.
     ServerBug,
+    /// TOOBIG: the message is larger than this server takes (RFC 4469 §4.2).
+    TooBig,
     /// TRYCREATE: the target does not exist, and CREATE may help.
     TryCreate,
     /// UIDNEXT
@@ -165,6 +167,7 @@ impl Code {
             Self::ReadOnly => "READ-ONLY",
             Self::ReadWrite => "READ-WRITE",
             Self::ServerBug => "SERVERBUG",
+            Self::TooBig => "TOOBIG",
             Self::TryCreate => "TRYCREATE",
             Self::UidNext(_) => "UIDNEXT",
             Self::UidNotSticky => "UIDNOTSTICKY",

@@ -4,9 +4,11 @@ use bytes::Bytes;
 
 use crate::imap::command::{Section, SectionText};
 use crate::imap::object_id;
+use crate::mime::{Envelope, Structure};
 use crate::types::{Flags, MessageId, ModSeq, ThreadId, Timestamp, Uid};
 
 use super::output::Output;
+use super::structure::{self, Detail};
 use super::text::{astring, date_time, flag_list, put};
 
 /// One FETCH response in the making: `* n FETCH (…)`. Begin it with [`FetchLine::begin`], add items,
@@ -58,6 +60,21 @@ impl<'a> FetchLine<'a> {
     /// THREADID
     pub fn thread_id(&mut self, id: ThreadId) {
         put!(self.item("THREADID "), "({})", object_id::thread_id(id));
+    }
+
+    /// ENVELOPE
+    pub fn envelope(&mut self, envelope: &Envelope) {
+        structure::envelope(self.item("ENVELOPE "), envelope);
+    }
+
+    /// BODY: the structure without extension data.
+    pub fn body(&mut self, part: &Structure) {
+        structure::structure(self.item("BODY "), part, Detail::Basic);
+    }
+
+    /// BODYSTRUCTURE
+    pub fn body_structure(&mut self, part: &Structure) {
+        structure::structure(self.item("BODYSTRUCTURE "), part, Detail::Extended);
     }
 
     /// `BODY[section]<origin>`. `None`: the message has no such section. Octets go out as they are

@@ -10,6 +10,7 @@ mod fetch;
 mod list;
 mod output;
 mod status;
+mod structure;
 mod text;
 
 pub use code::Code;
