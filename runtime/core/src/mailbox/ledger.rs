@@ -55,6 +55,8 @@ pub struct CountersRow {
     pub tombstones: u64,
     /// Tombstones up to this mod-sequence may have been forgotten.
     pub low_water: ModSeq,
+    /// The last removal.
+    pub removed: ModSeq,
     /// Bodies of messages removed up to this mod-sequence have been let go.
     pub settled: ModSeq,
 }

@@ -6,8 +6,8 @@ pub const MAX_MAILBOXES: usize = 10_000;
 pub const MAX_SUBSCRIPTIONS: usize = 10_000;
 /// Most messages in one mailbox: its index takes 64 octets for each.
 pub const MAX_MESSAGES: u32 = 4_000_000;
-/// Most octets of one message: what the index has room for is four times as much.
-pub const MAX_MESSAGE_OCTETS: u64 = 1 << 30;
+/// Most octets of one message: what storage takes as one body.
+pub const MAX_MESSAGE_OCTETS: u64 = 256 << 20;
 /// Most different keywords in use in one mailbox at a time: a bit each in its index.
 pub const MAX_KEYWORDS: usize = 64;
 /// Most messages that one APPEND adds in its one commit.

@@ -18,6 +18,8 @@ pub mod sessions;
 pub mod state;
 pub mod view;
 
+pub mod view;
+
 pub use changes::Seen;
 pub use index::{Facts, Index};
 pub use keywords::KeywordTable;

@@ -77,6 +77,19 @@ impl Open {
         self.ghosts.values().fold(self.index.keywords_in_use(), |bits, ghost| bits | ghost.keywords)
     }
 
+    /// Takes over what sessions may still see of a mailbox that was read again: removed messages
+    /// (`tombstones`) of which `before` still knew the facts.
+    pub fn inherit(&mut self, before: &Self, tombstones: &[(ModSeq, Uid)]) {
+        let known: BTreeMap<Uid, Facts> =
+            before.ghosts.iter().map(|((_, uid), facts)| (*uid, *facts)).collect();
+        let ghosts = tombstones.iter().filter_map(|&(modseq, uid)| {
+            let facts = known.get(&uid).copied().or_else(|| before.index.get(uid))?;
+            let keywords = self.keywords.known(&before.flags(&facts));
+            Some(((modseq, uid), Facts { keywords, ..facts }))
+        });
+        self.ghosts = Arc::new(ghosts.collect());
+    }
+
     /// Forgets removed messages that nobody sees any more: all of them (`None`), or those removed up
     /// to a mod-sequence.
     pub fn forget(&mut self, upto: Option<ModSeq>) {
@@ -101,9 +114,42 @@ impl Mailbox {
             recent: 0,
             tombstones: 0,
             low_water: created,
+            removed: created,
             settled: created,
         };
         Self { row, counters, open: Some(Open::default()) }
+    }
+
+    /// The mailbox with its messages as they were read.
+    ///
+    /// # Errors
+    /// `Damaged` when they are not what the host has counted: a store component lost or made up
+    /// messages, or the ledger is damaged. `check` finds out which.
+    pub fn opened(&self, open: Open) -> Result<Self, StoreError> {
+        let counters = &self.counters;
+        let mut found = (0, 0, 0, 0);
+        let mut last = (0, ModSeq::default());
+        for facts in open.index.iter() {
+            found.0 += 1;
+            found.1 += u32::from(!facts.has(SystemFlag::Seen));
+            found.2 += u32::from(facts.has(SystemFlag::Deleted));
+            found.3 += facts.size;
+            last = (facts.uid.get(), last.1.max(facts.modseq));
+        }
+        let counted = (counters.messages, counters.unseen, counters.deleted, counters.size);
+        let recent = open.index.count_from(counters.recent_mark);
+        let fits = found == counted
+            && last.0 < counters.uid_next.get()
+            && last.1 <= counters.highest_modseq
+            && recent == counters.recent;
+        match fits {
+            true => Ok(Self { open: Some(open), ..self.clone() }),
+            false => Err(StoreError::Damaged(format!(
+                "mailbox {}: the store lists {found:?} (messages, unseen, deleted, octets), the \
+                 ledger has {counted:?}",
+                self.row.id
+            ))),
+        }
     }
 
     /// Its counts.
@@ -191,6 +237,7 @@ impl Mailbox {
         self.counters.size -= octets;
         self.counters.tombstones += removed.len() as u64;
         self.counters.highest_modseq = modseq;
+        self.counters.removed = modseq;
         octets
     }
 }
@@ -259,6 +306,14 @@ impl Account {
         }
     }
 
+    /// Replaces a mailbox by itself, opened or closed.
+    pub fn replace(&mut self, mailbox: Mailbox) {
+        let id = mailbox.row.id;
+        if self.mailboxes.contains_key(&id) {
+            Arc::make_mut(&mut self.mailboxes).insert(id, Arc::new(mailbox));
+        }
+    }
+
     /// A mailbox to be changed.
     pub fn mailbox_mut(&mut self, id: MailboxId) -> Option<&mut Mailbox> {
         Arc::make_mut(&mut self.mailboxes).get_mut(&id).map(Arc::make_mut)
@@ -307,12 +362,13 @@ impl Account {
     }
 
     /// Takes over what readers changed in the committed state while this draft of it was on its way:
-    /// claims of what is recent.
-    pub fn adopt(&mut self, committed: &Self) {
-        for (id, before) in committed.mailboxes.iter() {
+    /// claims of what is recent in these mailboxes.
+    pub fn adopt(&mut self, committed: &Self, claimed: impl IntoIterator<Item = MailboxId>) {
+        for id in claimed {
+            let Some(before) = committed.mailbox(id) else { continue };
             let mark = before.counters.recent_mark;
-            if self.mailbox(*id).is_some_and(|mailbox| mailbox.counters.recent_mark < mark)
-                && let Some(mailbox) = self.mailbox_mut(*id)
+            if self.mailbox(id).is_some_and(|mailbox| mailbox.counters.recent_mark < mark)
+                && let Some(mailbox) = self.mailbox_mut(id)
             {
                 mailbox.raise_recent_mark(mark);
             }
