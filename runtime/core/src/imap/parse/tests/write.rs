@@ -213,7 +213,8 @@ impl Writer<'_> {
             [pattern] => self.pattern(pattern),
             patterns => self.listed(patterns, |w, pattern| w.pattern(pattern)),
         }
-        if !list.extended {
+        let seen = list.select != ListSelect::default() || list.patterns.len() > 1;
+        if !list.extended || (seen && list.returns == ListReturn::default()) {
             return;
         }
         self.put(" RETURN (");
