@@ -261,6 +261,12 @@ impl Config {
 }
 
 impl StoreChoice {
+    /// One component for every kind.
+    pub fn all(name: &str) -> Self {
+        let name = || name.to_owned();
+        Self { domain: name(), user: name(), mailbox: name(), message: name() }
+    }
+
     /// Kind and component name.
     pub fn by_kind(&self) -> [(&'static str, &str); 4] {
         [

@@ -7,7 +7,8 @@ use postroom_core::calls::Secret;
 use serde::Serialize;
 
 use super::args::Dev;
-use super::compose::{Composed, Doors, Listening};
+use super::compose::Composed;
+use super::doors::{Doors, Listening};
 use super::output::Output;
 use super::serve;
 

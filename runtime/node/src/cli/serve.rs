@@ -6,8 +6,9 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::compose::{Composed, Doors};
+use super::compose::Composed;
 use super::config::{Config, LogFormat};
+use super::doors::Doors;
 use super::output::Output;
 use crate::front::trace;
 
