@@ -1,6 +1,11 @@
 //! Bodies: the octets of messages. Small ones travel inline in the commit that links them; large
 //! ones are written to a segment first, and wait here until a commit links them.
 
+mod rewrite;
+pub mod segment;
+pub mod segments;
+pub mod writer;
+
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -87,6 +92,15 @@ impl Unlinked {
         for key in keys {
             waiting.remove(&(space, *key));
         }
+    }
+
+    /// Whether a body in this segment waits for its first link. Gives up those that have waited
+    /// for too long.
+    pub fn any_in_segment(&self, segment: u64) -> bool {
+        let mut waiting = self.lock();
+        waiting.retain(|_, (since, _)| since.elapsed() < UNLINKED_AGE);
+        let there = |body: &Pending| matches!(body, Pending::Segment(at) if at.segment == segment);
+        waiting.values().any(|(_, body)| there(body))
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<(Space, [u8; 16]), (Instant, Pending)>> {

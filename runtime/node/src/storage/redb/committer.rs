@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::group::{self, Done, Failure, Job, Members, Work};
 use super::shared::{Rows, Shared, closed};
 use crate::storage::StorageError;
+use crate::storage::body::writer;
 
 /// Most jobs that wait; more than sessions that a node serves at a time can have in flight, since
 /// each account has one.
@@ -72,6 +73,12 @@ impl Queue {
         })
     }
 
+    /// As [`perform`](Self::perform), for the writer of bodies, which must not keep the committer
+    /// alive: `None` when this has ended.
+    pub fn downgrade(&self) -> WeakQueue {
+        WeakQueue { requests: self.requests.downgrade() }
+    }
+
     /// Asks for the rows to be opened again, if they have failed.
     pub fn revive(&self) {
         // A full queue means that commits wait, each of which tries the same.
@@ -88,24 +95,47 @@ impl Queue {
     }
 }
 
+/// The way to a committer that may have ended.
+pub struct WeakQueue {
+    requests: mpsc::WeakSender<Request>,
+}
+
+impl WeakQueue {
+    /// Hands work over and waits for its outcome, outside any task.
+    pub fn perform_blocking(&self, work: Work) -> Result<Done, StorageError> {
+        let (reply, outcome) = oneshot::channel();
+        let Some(requests) = self.requests.upgrade() else { return Err(closed()) };
+        let job = Request::Job(Job { work, octets: 0, reply });
+        requests.blocking_send(job).map_err(|_| closed())?;
+        // Not while waiting: the committer ends when nobody is left who could ask.
+        drop(requests);
+        outcome.blocking_recv().unwrap_or_else(|_| Err(closed()))
+    }
+}
+
 fn busy(what: &str) -> StorageError {
     StorageError::Unavailable(format!("too many {what} wait for the disk"))
 }
 
 /// Runs until it is told to close, or until nobody is left who could ask.
-pub fn run(shared: &Shared, mut requests: mpsc::Receiver<Request>, waiting_octets: &AtomicUsize) {
+pub fn run(
+    shared: &Shared,
+    bodies: &writer::Queue,
+    mut requests: mpsc::Receiver<Request>,
+    waiting_octets: &AtomicUsize,
+) {
     let mut closing = Vec::new();
     while closing.is_empty() {
         let Some(first) = requests.blocking_recv() else { break };
         let (jobs, octets) = gather(first, &mut requests, &mut closing);
-        perform(shared, jobs);
+        perform(shared, bodies, jobs);
         waiting_octets.fetch_sub(octets, Ordering::Relaxed);
     }
     requests.close();
     // What had been handed over before the close is still performed.
     while let Some(first) = requests.blocking_recv() {
         let (jobs, _) = gather(first, &mut requests, &mut closing);
-        perform(shared, jobs);
+        perform(shared, bodies, jobs);
     }
     shared.close();
     for closed in closing {
@@ -137,7 +167,7 @@ fn gather(
 }
 
 /// Makes a group durable and answers it.
-fn perform(shared: &Shared, jobs: Vec<Job>) {
+fn perform(shared: &Shared, bodies: &writer::Queue, jobs: Vec<Job>) {
     if shared.has_failed() {
         let _ = revive(shared);
     }
@@ -153,7 +183,7 @@ fn perform(shared: &Shared, jobs: Vec<Job>) {
         Ok(members) => members,
         Err(failure) => after_failure(shared, &jobs, failure),
     };
-    answer(shared, jobs, members);
+    answer(shared, bodies, jobs, members);
 }
 
 /// Opens the rows again and finds out what became of the group.
@@ -187,18 +217,25 @@ fn all(jobs: &[Job], error: &StorageError) -> Members {
     jobs.iter().map(|_| Err(error.clone())).collect()
 }
 
-fn answer(shared: &Shared, jobs: Vec<Job>, members: Members) {
+fn answer(shared: &Shared, bodies: &writer::Queue, jobs: Vec<Job>, members: Members) {
     let commits = members.iter().filter(|member| member.is_ok()).count() as u64;
     let refused = members.len() as u64 - commits;
     match commits {
         0 => shared.counters.refused(refused),
         _ => shared.counters.group(commits, refused),
     }
-    for (job, member) in jobs.into_iter().zip(members) {
-        if let (Ok(done), Some(space)) = (&member, job.work.space()) {
-            shared.unlinked.linked(space, &done.linked);
+    let mut thinned = Vec::new();
+    for (job, mut member) in jobs.into_iter().zip(members) {
+        if let Ok(done) = &mut member {
+            thinned.append(&mut done.thinned);
+            if let Some(space) = job.work.space() {
+                shared.unlinked.linked(space, &done.linked);
+            }
         }
         // Whoever has gone away need not be told.
         let _ = job.reply.send(member);
+    }
+    if !thinned.is_empty() {
+        bodies.thinned(thinned);
     }
 }
