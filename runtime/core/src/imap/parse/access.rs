@@ -30,8 +30,8 @@ pub(super) fn authenticate(input: &mut Input<'_>) -> Parsed<CommandBody> {
         return Ok(CommandBody::Authenticate { mechanism, initial: None });
     }
     let (at, expected) = (place(input), "an initial response in base64");
-    // RFC 4959 §3: "=" is the empty response, because nothing would be none at all.
-    let base64 = take_while(1.., |c: u8| c.is_ascii_alphanumeric() || b"+/=".contains(&c));
+    // RFC 4959 §3: "=" is the empty response. Nothing at all is the same by the grammar of base64.
+    let base64 = take_while(0.., |c: u8| c.is_ascii_graphic());
     let base64: &[u8] = expect(input, expected, base64)?;
     let base64 = if base64 == b"=" { b"" } else { base64 };
     let octets = STANDARD.decode(base64).map_err(|_| Failure::syntax(at, expected))?;

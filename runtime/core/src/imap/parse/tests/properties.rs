@@ -55,6 +55,8 @@ proptest! {
         cut: prop::sample::Index,
     ) {
         let text = write(&sent, &forms);
+        // An empty initial response may stand there without its "=", too.
+        prop_assume!(!text.ends_with(b" ="));
         let text = &text[..cut.index(text.len())];
         check_refusal(text)?;
         prop_assert!(command(text).map_or(true, |read| read != sent));

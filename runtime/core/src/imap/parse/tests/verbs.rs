@@ -70,6 +70,7 @@ fn authenticate_takes_an_initial_response() {
     };
     check("AUTHENTICATE plain", authenticate(None));
     check("AUTHENTICATE PLAIN =", authenticate(Some(b"")));
+    check("AUTHENTICATE PLAIN ", authenticate(Some(b"")));
     check("AUTHENTICATE PLAIN AGEAYg==", authenticate(Some(b"\0a\0b")));
 }
 

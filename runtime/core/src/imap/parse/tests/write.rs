@@ -48,7 +48,7 @@ impl Writer<'_> {
     fn string(&mut self, octets: &[u8]) {
         let quotable = !octets.iter().any(|c| matches!(c, b'\r' | b'\n' | 0));
         let form = self.form();
-        if form % 3 != 0 && quotable {
+        if !form.is_multiple_of(3) && quotable {
             self.put("\"");
             for &c in octets {
                 if c == b'"' || c == b'\\' {
@@ -58,7 +58,7 @@ impl Writer<'_> {
             }
             self.put("\"");
         } else {
-            let plus = if form % 2 == 0 { "+" } else { "" };
+            let plus = if form.is_multiple_of(2) { "+" } else { "" };
             self.put(&format!("{{{}{plus}}}\r\n", octets.len()));
             self.out.extend_from_slice(octets);
         }
@@ -66,7 +66,7 @@ impl Writer<'_> {
 
     fn astring(&mut self, octets: &[u8]) {
         let atom = |c: &u8| c.is_ascii_graphic() && !b"(){%*\"\\".contains(c);
-        if !octets.is_empty() && octets.iter().all(atom) && self.form() % 2 == 0 {
+        if !octets.is_empty() && octets.iter().all(atom) && self.form().is_multiple_of(2) {
             self.out.extend_from_slice(octets);
         } else {
             self.string(octets);
@@ -80,7 +80,7 @@ impl Writer<'_> {
     fn pattern(&mut self, pattern: &ListPattern) {
         let text = utf7::encode(pattern.as_str());
         let plain = |c: u8| c.is_ascii_graphic() && !b"(){\"\\".contains(&c);
-        if !text.is_empty() && text.bytes().all(plain) && self.form() % 2 == 0 {
+        if !text.is_empty() && text.bytes().all(plain) && self.form().is_multiple_of(2) {
             self.put(&text);
         } else {
             self.string(text.as_bytes());
@@ -357,7 +357,7 @@ impl Writer<'_> {
             self.put(" ");
         }
         match &search.key {
-            SearchKey::And(keys) if self.form() % 2 == 0 => self.spaced(keys, Self::key),
+            SearchKey::And(keys) if self.form().is_multiple_of(2) => self.spaced(keys, Self::key),
             key => self.key(key),
         }
     }
