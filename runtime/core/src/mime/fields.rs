@@ -59,6 +59,21 @@ fn is_token_char(c: u8) -> bool {
     c.is_ascii_graphic() && !b"()<>@,;:\\\"/[]?=".contains(&c)
 }
 
+/// Where white space is followed by a name and an equals sign: the beginning of a parameter that
+/// lacks its semicolon.
+fn next_param(value: &[u8]) -> Option<usize> {
+    let mut name_start = None;
+    for (at, c) in value.iter().enumerate() {
+        match (c, name_start) {
+            (b' ' | b'\t', _) => name_start = Some(at),
+            (b'=', Some(start)) if start + 1 < at => return Some(start),
+            (c, Some(_)) if !is_token_char(*c) => name_start = None,
+            _ => {}
+        }
+    }
+    None
+}
+
 /// Reads an unfolded value from left to right.
 struct Scanner<'a> {
     rest: &'a [u8],
@@ -132,7 +147,8 @@ impl<'a> Scanner<'a> {
 
     /// A parameter's value: a quoted string, or whatever stands before the next semicolon. The
     /// standard ends an unquoted value at the first space, but file names come unquoted with spaces
-    /// and parentheses; only a parenthesis behind a space begins a comment.
+    /// and parentheses; only a parenthesis behind a space begins a comment, and only something like
+    /// `name=` behind one begins a parameter.
     fn value(&mut self) -> Vec<u8> {
         self.skip_space();
         if let Some(quoted) = self.rest.strip_prefix(b"\"") {
@@ -140,7 +156,8 @@ impl<'a> Scanner<'a> {
             return self.quoted();
         }
         let semicolon = memchr::memchr(b';', self.rest).unwrap_or(self.rest.len());
-        let (value, rest) = self.rest.split_at(semicolon);
+        let end = next_param(&self.rest[..semicolon]).unwrap_or(semicolon);
+        let (value, rest) = self.rest.split_at(end);
         self.rest = rest;
         let comment = memchr::memmem::find(value, b" (").unwrap_or(value.len());
         value[..comment].trim_ascii().to_vec()
@@ -198,6 +215,8 @@ mod tests {
         check("text/html;;; charset = utf-8 ;", "text/html|charset=utf-8");
         check("a/b; name=my file (1).pdf; x=y", "a/b|name=my file|x=y");
         check("a/b; name=my_file(1).pdf", "a/b|name=my_file(1).pdf");
+        check("a/b; x=y\r\n z=\"q\" w=v", "a/b|x=y|z=q|w=v");
+        check("a/b; name=a =b", "a/b|name=a =b");
         check("a/b; name=\"unclosed", "a/b|name=unclosed");
         check("a/b; rubbish; =x; c=d", "a/b|c=d");
         check("a/b; boundary=----=_Part_1", "a/b|boundary=----=_Part_1");

@@ -96,18 +96,26 @@ fn trim_line_end(line: &[u8]) -> &[u8] {
     line.strip_suffix(b"\r").unwrap_or(line)
 }
 
-/// A field's value without its folds (RFC 5322 §2.2.3), without surrounding white space, and without
-/// CR, LF and NUL, of which IMAP's strings can hold none or should not.
+/// A field's value without its folds and without surrounding white space. A fold, with the white
+/// space around it, becomes one space, which is what it means (RFC 5322 §3.2.2) and what can be
+/// searched for. Other CR, and NUL, which IMAP's strings cannot hold, are left out.
 pub(super) fn unfold(value: &[u8]) -> Cow<'_, [u8]> {
     let value = value.trim_ascii();
-    let unwanted = |c: &u8| matches!(c, b'\r' | b'\n' | 0);
-    match value.iter().any(unwanted) {
-        false => Cow::Borrowed(value),
-        true => {
-            let kept: Vec<u8> = value.iter().copied().filter(|c| !unwanted(c)).collect();
-            Cow::Owned(kept.trim_ascii().to_vec())
-        }
+    if !value.iter().any(|c| matches!(c, b'\r' | b'\n' | 0)) {
+        return Cow::Borrowed(value);
     }
+    let mut unfolded = Vec::with_capacity(value.len());
+    for line in value.split(|c| *c == b'\n') {
+        let before = unfolded.trim_ascii_end().len();
+        if before > 0 {
+            unfolded.truncate(before);
+            unfolded.push(b' ');
+        }
+        let kept = line.trim_ascii().iter().filter(|c| !matches!(c, b'\r' | 0));
+        unfolded.extend(kept);
+    }
+    unfolded.truncate(unfolded.trim_ascii_end().len());
+    Cow::Owned(unfolded)
 }
 
 /// The fields that envelope, structure and threading are made of.
@@ -196,8 +204,9 @@ mod tests {
     }
 
     #[test]
-    fn folds_are_taken_out_and_their_white_space_stays() {
-        check("Subject: a\r\n b\r\n\tc\r\n\r\n", &[("Subject", "a b\tc")]);
+    fn a_fold_becomes_one_space() {
+        check("Subject: a\r\n b \r\n\t c  d\r\n\r\n", &[("Subject", "a b c  d")]);
+        check("Subject: a\r\n \0\r\n \r\n b\r\n", &[("Subject", "a b")]);
         check("Subject:\r\n a\r\n", &[("Subject", "a")]);
         check("Subject : a \n\n", &[("Subject", "a")]);
     }

@@ -19,8 +19,7 @@ pub fn derive(octets: &[u8]) -> Derived {
     let octets = &octets[..octets.len().min(u32::MAX as usize)];
     let mut scan = Scan { octets, budget: Budget::new() };
     scan.budget.part();
-    let place = Place { start: 0, end: octets.len(), delimiter: octets.len() };
-    let entity = scan.entity(&place);
+    let entity = scan.entity(0..octets.len());
     let envelope = Envelope::of(&entity.fields, &mut scan.budget);
     let references = thread::references(&entity.fields);
     let sent = entity.fields.first(Name::Date).and_then(date::parse);
@@ -38,17 +37,6 @@ pub fn derive(octets: &[u8]) -> Derived {
         sent,
         truncated: scan.budget.truncated,
     }
-}
-
-/// Where a part lies in its multipart.
-#[derive(Debug, PartialEq, Eq)]
-struct Place {
-    /// Behind the line of the delimiter before it.
-    start: usize,
-    /// Before the line end that belongs to the delimiter after it; never before `start`.
-    end: usize,
-    /// Where the line of that delimiter begins.
-    delimiter: usize,
 }
 
 /// What a part without a Content-Type is (RFC 2045 §5.2, RFC 2046 §5.1.5).
@@ -74,14 +62,12 @@ struct Scan<'a> {
 
 impl<'a> Scan<'a> {
     /// Parts header and body.
-    fn entity(&mut self, place: &Place) -> Entity<'a> {
-        // The line end before the delimiter is also the empty line when a part has only a header.
-        let octets = &self.octets[place.start..place.delimiter];
-        let body = place.start + header_end(octets);
+    fn entity(&mut self, place: Range<usize>) -> Entity<'a> {
+        let body = place.start + header_end(&self.octets[place.clone()]);
         self.budget.truncated |= body - place.start > MAX_HEADER_OCTETS;
         Entity {
             header: place.start..body,
-            body: body..place.end.max(body),
+            body: body..place.end,
             fields: Known::of(&self.octets[place.start..body]),
         }
     }
@@ -167,7 +153,7 @@ impl<'a> Scan<'a> {
             if !fits {
                 break;
             }
-            let entity = self.entity(&place);
+            let entity = self.entity(place);
             parts.push(self.part(entity, supposed, depth + 1));
         }
         match (parts.is_empty(), fits) {
@@ -189,7 +175,7 @@ impl<'a> Scan<'a> {
             self.budget.truncated = true;
             return None;
         }
-        let entity = self.entity(&Place { start: body.start, end: body.end, delimiter: body.end });
+        let entity = self.entity(body);
         let envelope = Envelope::of(&entity.fields, &mut self.budget);
         Some(Message { envelope, structure: self.part(entity, Supposed::Text, depth + 1) })
     }
@@ -227,20 +213,22 @@ fn count_lines(body: &[u8]) -> u32 {
     u32::try_from(memchr::memchr_iter(b'\n', body).count()).unwrap_or(u32::MAX)
 }
 
-/// Where the parts of a multipart lie. Preamble and epilogue are not among them; a multipart that
-/// is not closed ends with its body.
-fn places(octets: &[u8], body: Range<usize>, boundary: &[u8]) -> impl Iterator<Item = Place> {
+/// Where the parts of a multipart lie, without the line ends that belong to the delimiters behind
+/// them (RFC 2046 §5.1.1). Preamble and epilogue are no parts; a multipart that is not closed ends
+/// with its body.
+fn places(
+    octets: &[u8],
+    body: Range<usize>,
+    boundary: &[u8],
+) -> impl Iterator<Item = Range<usize>> {
     let mut delimiters = Delimiters::new(octets, body.clone(), boundary);
     let mut before = delimiters.next();
     std::iter::from_fn(move || {
         let opened = before.take().filter(|delimiter| !delimiter.closes)?;
         let start = opened.next_line;
         before = delimiters.next();
-        let (end, delimiter) = match &before {
-            Some(next) => (next.content_end, next.line),
-            None => (body.end, body.end),
-        };
-        Some(Place { start, end: end.max(start), delimiter })
+        let end = before.as_ref().map_or(body.end, |next| next.content_end);
+        Some(start..end.max(start))
     })
 }
 
@@ -249,7 +237,6 @@ fn places(octets: &[u8], body: Range<usize>, boundary: &[u8]) -> impl Iterator<I
 struct Delimiter {
     /// Where the content before it ends: its line end belongs to the delimiter.
     content_end: usize,
-    line: usize,
     next_line: usize,
     /// It is the last one: `--boundary--`.
     closes: bool,
@@ -288,7 +275,7 @@ impl<'a> Delimiters<'a> {
             _ => return None,
         };
         let next_line = self.body.end - behind.len() + text + line_end;
-        Some(Delimiter { content_end: self.content_end(line), line, next_line, closes })
+        Some(Delimiter { content_end: self.content_end(line), next_line, closes })
     }
 
     fn content_end(&self, line: usize) -> usize {
@@ -328,28 +315,26 @@ impl Iterator for Delimiters<'_> {
 mod tests {
     use super::*;
 
-    fn check(body: &str, expected: &[(&str, &str)]) {
-        let found: Vec<_> = places(body.as_bytes(), 0..body.len(), b"b")
-            .map(|place| (&body[place.start..place.end], &body[place.delimiter..]))
-            .map(|(content, rest)| (content, rest.lines().next().unwrap_or("")))
-            .collect();
+    fn check(body: &str, expected: &[&str]) {
+        let places = places(body.as_bytes(), 0..body.len(), b"b");
+        let found: Vec<_> = places.map(|place| &body[place]).collect();
         assert_eq!(found, expected, "{body:?}");
     }
 
     #[test]
     fn a_delimiter_is_a_whole_line() {
-        check("--b\r\none\r\n--b--\r\n", &[("one", "--b--")]);
-        check("--b\none\n--b--", &[("one", "--b--")]);
-        check("pre\r\n--b \t\r\none\r\n\r\n--b--\r\npost", &[("one\r\n", "--b--")]);
-        check("--b\r\nx --b\r\n--bc\r\n--b\r\ntwo", &[("x --b\r\n--bc", "--b"), ("two", "")]);
-        check("--b\r\n--b-\r\n--b--x\r\n--b--", &[("--b-\r\n--b--x", "--b--")]);
+        check("--b\r\none\r\n--b--\r\n", &["one"]);
+        check("--b\none\n--b--", &["one"]);
+        check("pre\r\n--b \t\r\none\r\n\r\n--b--\r\npost", &["one\r\n"]);
+        check("--b\r\nx --b\r\n--bc\r\n--b\r\ntwo", &["x --b\r\n--bc", "two"]);
+        check("--b\r\n--b-\r\n--b--x\r\n--b--", &["--b-\r\n--b--x"]);
     }
 
     #[test]
     fn parts_may_be_empty() {
-        check("--b\r\n--b\r\n\r\n--b--", &[("", "--b"), ("", "--b--")]);
-        check("--b", &[("", "")]);
-        check("--b\r\n", &[("", "")]);
+        check("--b\r\n--b\r\n\r\n--b--", &["", ""]);
+        check("--b", &[""]);
+        check("--b\r\n", &[""]);
     }
 
     #[test]
@@ -362,6 +347,6 @@ mod tests {
 
     #[test]
     fn what_follows_the_closing_delimiter_is_no_part() {
-        check("--b\r\none\r\n--b--\r\n--b\r\nlate", &[("one", "--b--")]);
+        check("--b\r\none\r\n--b--\r\n--b\r\nlate", &["one"]);
     }
 }

@@ -144,14 +144,14 @@ fn an_unclosed_multipart_ends_with_its_body() {
 }
 
 #[test]
-fn a_part_with_a_header_only_has_its_empty_line() {
+fn the_line_end_before_a_delimiter_is_no_empty_line() {
     let message = "Content-Type: multipart/mixed; boundary=a\r\n\r\n\
                    --a\r\nContent-Type: text/html\r\n\r\n--a--\r\n";
     check(message, "mixed(text/html 7bit 0/0)");
     let derived = derive(message.as_bytes());
     let Content::Multipart(parts) = &derived.structure.content else { panic!("no multipart") };
     let header = parts[0].header.of(message.as_bytes()).unwrap();
-    assert_eq!(header, b"Content-Type: text/html\r\n\r\n");
+    assert_eq!(header, b"Content-Type: text/html\r\n");
 }
 
 #[test]
