@@ -135,7 +135,10 @@ impl Composed {
     pub async fn listen(&self, doors: Doors) -> Result<Listening> {
         let front = Front::new();
         let connections = || {
-            Arc::new(Connections::new(doors.limits.connections, doors.limits.connections_per_address))
+            Arc::new(Connections::new(
+                doors.limits.connections,
+                doors.limits.connections_per_address,
+            ))
         };
         let store: MessageStore = self.message_store.clone();
         let imap = Door {
