@@ -31,3 +31,5 @@ pub use limits::{DirectoryGrant, Grants, HostConfig, Limits};
 pub use load::{ComponentFrom, ComponentSource, Host};
 pub use manifest::{AskedDirectory, Asks, Kind, MANIFEST_SECTION, Manifest, Medium, Schema};
 
+#[cfg(test)]
+mod tests;
