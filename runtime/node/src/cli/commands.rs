@@ -209,5 +209,33 @@ fn inspect(file: Option<&std::path::Path>, output: &Output) -> Result<()> {
     let inspection = runtime
         .block_on(async { host.read(&source).await.and_then(|octets| guest::inspect(&octets)) })
         .with_context(|| source.name.clone())?;
-    output.result(&inspection, || inspection.to_string())
+    output.result(&inspection, || describe(&inspection))
+}
+
+/// A component in words.
+fn describe(inspection: &guest::Inspection) -> String {
+    let mut lines = Vec::new();
+    if let Some(manifest) = &inspection.manifest {
+        lines.push(format!("{} {}", manifest.name, manifest.version));
+        lines.extend(manifest.description.clone());
+        let (reads, writes) = (manifest.schema.reads, manifest.schema.writes);
+        lines.push(format!("reads schemas {} to {}, writes {writes}", reads[0], reads[1]));
+        for directory in &manifest.asks.directories {
+            let access = if directory.write { "read and write" } else { "read" };
+            lines.push(format!("asks to {access} the directory {}", directory.name));
+        }
+        lines.extend(manifest.asks.http.iter().map(|host| format!("asks for HTTP to {host}")));
+    } else {
+        lines.push("carries no manifest".to_owned());
+    }
+    let kinds: Vec<&str> = inspection.kinds.iter().map(|kind| kind.name()).collect();
+    lines.push(format!("keeps {}", kinds.join(", ")));
+    lines.push(match inspection.lift {
+        guest::Lift::Async => "an instance takes many calls at a time".to_owned(),
+        guest::Lift::Sync => "an instance takes one call at a time".to_owned(),
+    });
+    lines.push(format!("{} octets, BLAKE3 {}", inspection.size, inspection.digest));
+    lines.extend(inspection.imports.iter().map(|name| format!("imports {name}")));
+    lines.extend(inspection.exports.iter().map(|name| format!("exports {name}")));
+    lines.join("\n")
 }
