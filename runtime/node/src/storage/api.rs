@@ -8,8 +8,22 @@ use postroom_core::types::{AccountId, Epoch, Slot, TransactionId};
 pub const MAX_KEY_OCTETS: usize = 2048;
 /// Longest value in octets: larger things are bodies.
 pub const MAX_VALUE_OCTETS: usize = 4 << 20;
-/// Most octets of keys and values in one commit: bounds the memory of a transaction.
+/// Most octets of keys, values and inline bodies in one commit, each write counted with
+/// [`WRITE_OCTETS`] besides: bounds the memory of a transaction.
 pub const MAX_COMMIT_OCTETS: usize = 64 << 20;
+/// What a write costs on top of its key and value, in octets: bounds the number of small ones.
+pub const WRITE_OCTETS: usize = 64;
+/// Longest name of a body in octets: it is part of a key.
+pub const MAX_BODY_NAME_OCTETS: usize = 1024;
+/// Longest body in octets: more than any mail system accepts, less than would hurt in memory.
+pub const MAX_BODY_OCTETS: usize = 256 << 20;
+/// Most items that one scan returns, whatever its limit asks for.
+pub const MAX_SCAN_ITEMS: usize = 65_536;
+/// Most octets that one scan returns, whatever its limit asks for.
+pub const MAX_SCAN_OCTETS: usize = 16 << 20;
+/// How long the answer of a transaction is remembered at least, in seconds: longer than any client
+/// or peer sends the same call again.
+pub const IDEMPOTENCY_SECONDS: i64 = 24 * 60 * 60;
 
 /// Whose keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -53,28 +67,83 @@ pub enum Write {
     Put(Key, Bytes),
     /// Removes a value; nothing happens when there is none.
     Delete(Key),
-    /// Removes all keys from `start` (included) to `end` (excluded) of one area.
+    /// Removes all keys from `start` (included) to `end` (excluded) of one area. Nothing happens
+    /// when `start` is not before `end`.
     DeleteRange {
         /// Its area.
         area: Area,
         /// Included.
         start: Bytes,
-        /// Excluded.
+        /// Excluded; empty: to the end of the area.
         end: Bytes,
     },
     /// Links a body under a name that is unique in the space: raises its reference count. Inline
-    /// octets travel in this same commit.
+    /// octets travel in this same commit. The commit fails with `Conflict` when the name is in use,
+    /// or when the body is gone (its last link was taken away, or it was never linked for so long
+    /// that it was given up).
     LinkBody {
-        /// The name (a message name).
+        /// The name (a message name), 1 to [`MAX_BODY_NAME_OCTETS`] octets.
         name: String,
         /// The body.
         body: Body,
     },
-    /// Takes a link away; the body goes when no link is left.
+    /// Takes a link away; the body goes when no link is left. Nothing happens when there is no such
+    /// name.
     UnlinkBody {
         /// The name.
         name: String,
     },
+}
+
+impl Write {
+    /// What this write counts against [`MAX_COMMIT_OCTETS`]. Fails with `Limit` when its key, its
+    /// value or its name is too long.
+    pub fn checked_octets(&self) -> Result<usize, StorageError> {
+        let octets = match self {
+            Self::Put(key, value) => {
+                within("a value", value.len(), MAX_VALUE_OCTETS)?;
+                key.checked_octets()? + value.len()
+            }
+            Self::Delete(key) => key.checked_octets()?,
+            Self::DeleteRange { start, end, .. } => {
+                within("a key", start.len(), MAX_KEY_OCTETS)?;
+                within("a key", end.len(), MAX_KEY_OCTETS)?;
+                start.len() + end.len()
+            }
+            Self::LinkBody { name, body } => {
+                let inline = match body {
+                    Body::Inline { octets, .. } => octets.len(),
+                    Body::Stored(_) => 0,
+                };
+                body_name(name)? + inline
+            }
+            Self::UnlinkBody { name } => body_name(name)?,
+        };
+        Ok(octets + WRITE_OCTETS)
+    }
+}
+
+impl Key {
+    /// Its octets, area included. Fails with `Limit` when there are too many.
+    pub fn checked_octets(&self) -> Result<usize, StorageError> {
+        within("a key", self.octets.len() + 1, MAX_KEY_OCTETS)?;
+        Ok(self.octets.len() + 1)
+    }
+}
+
+fn body_name(name: &str) -> Result<usize, StorageError> {
+    if name.is_empty() {
+        return Err(StorageError::Limit("a body without a name".to_owned()));
+    }
+    within("a body's name", name.len(), MAX_BODY_NAME_OCTETS)?;
+    Ok(name.len())
+}
+
+fn within(what: &str, octets: usize, most: usize) -> Result<(), StorageError> {
+    match octets <= most {
+        true => Ok(()),
+        false => Err(StorageError::Limit(format!("{what} of {octets} octets, at most {most}"))),
+    }
 }
 
 /// Where a body's octets are.
@@ -105,6 +174,14 @@ pub struct BodyRef {
 }
 
 impl Body {
+    /// Its key: random, never reused, within one space.
+    pub fn key(&self) -> [u8; 16] {
+        match self {
+            Self::Inline { key, .. } => *key,
+            Self::Stored(stored) => stored.key,
+        }
+    }
+
     /// Octets.
     pub fn size(&self) -> u64 {
         match self {
@@ -180,6 +257,26 @@ pub struct Committed {
     pub head: u64,
 }
 
+impl Commit {
+    /// Checks it against the limits of this module: nothing that an engine could not hold reaches
+    /// its queue. Returns the octets that it counts for.
+    pub fn checked_octets(&self) -> Result<usize, StorageError> {
+        let mut octets = 0;
+        for write in &self.writes {
+            octets += write.checked_octets()?;
+        }
+        for (key, value) in &self.preconditions {
+            octets += key.checked_octets()? + value.as_ref().map_or(0, Bytes::len) + WRITE_OCTETS;
+        }
+        for transaction in &self.transactions {
+            within("a transaction's answer", transaction.result.len(), MAX_VALUE_OCTETS)?;
+            octets += transaction.result.len() + WRITE_OCTETS;
+        }
+        within("a commit", octets, MAX_COMMIT_OCTETS)?;
+        Ok(octets)
+    }
+}
+
 /// Why a read or a commit had no effect, by what the caller must do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StorageError {
@@ -204,8 +301,9 @@ pub enum StorageError {
     /// Certainly no effect; the same may succeed later (disk full, queue full, database away).
     #[error("storage is not available: {0}")]
     Unavailable(String),
-    /// It is not known whether the commit took effect. Nothing further is accepted for the space
-    /// until it is resolved by reading it again.
+    /// It is not known whether the commit took effect. Further commits to the space get this answer
+    /// too until somebody has read its [`head`](Engine::head) again; then
+    /// [`transaction`](Engine::transaction) says whether it did.
     #[error("the outcome of the commit is unknown: {0}")]
     UnknownOutcome(String),
     /// Stored octets do not have their checksum, or are no record.
@@ -216,10 +314,21 @@ pub enum StorageError {
 /// How much a scan may return.
 #[derive(Clone, Copy, Debug)]
 pub struct ScanLimit {
-    /// Most items.
+    /// Most items; 0 is taken as 1, and more than [`MAX_SCAN_ITEMS`] as that.
     pub items: usize,
-    /// Most octets of keys and values; one item is returned even if larger.
+    /// Most octets of keys and values, up to [`MAX_SCAN_OCTETS`]; one item is returned even if
+    /// larger.
     pub octets: usize,
+}
+
+impl ScanLimit {
+    /// The limit within the bounds of this module.
+    pub fn clamped(self) -> Self {
+        Self {
+            items: self.items.clamp(1, MAX_SCAN_ITEMS),
+            octets: self.octets.min(MAX_SCAN_OCTETS),
+        }
+    }
 }
 
 /// A page of a scan.
@@ -231,7 +340,32 @@ pub struct ScanPage {
     pub more: bool,
 }
 
+/// What an engine has done since it was opened. Counts only rise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EngineStats {
+    /// Commits and claims that took effect.
+    pub commits: u64,
+    /// Commits and claims that were refused or failed.
+    pub refused: u64,
+    /// Atomic steps of the engine: each made one or more commits durable.
+    pub groups: u64,
+    /// Waits for the medium (`fdatasync`).
+    pub syncs: u64,
+    /// Octets written to the medium, of rows and of bodies.
+    pub written_octets: u64,
+    /// Octets of that in body segments.
+    pub segment_octets: u64,
+    /// Bodies made by `new_body`.
+    pub bodies: u64,
+    /// Times that the engine was opened again after a failure of the medium.
+    pub recoveries: u64,
+}
+
 /// A storage engine. One contract suite runs over all of them.
+///
+/// Reads see one committed state each: never part of a commit. Every method may be cancelled by
+/// dropping its future: a commit (or claim) that was handed over may then still take effect, whole.
+/// Reads do not leave the task that makes them except where they are long (large bodies).
 #[async_trait]
 pub trait Engine: Send + Sync + 'static {
     /// A word for logs and metrics: `memory`, `redb`.
@@ -244,7 +378,8 @@ pub trait Engine: Send + Sync + 'static {
         keys: Vec<Key>,
     ) -> Result<Vec<Option<Bytes>>, StorageError>;
 
-    /// Keys from `start` (included) to `end` (excluded) with their values.
+    /// Keys from `start` (included) to `end` (excluded; empty: to the end of the area) with their
+    /// values.
     async fn scan(
         &self,
         space: Space,
@@ -266,14 +401,16 @@ pub trait Engine: Send + Sync + 'static {
     /// The claim on a slot.
     async fn claimed(&self, slot: Slot) -> Result<Option<(Epoch, Claimant)>, StorageError>;
 
-    /// Makes one atomic step durable. Returns only after it is. Checked in this order: transactions
-    /// done already, fence, head, preconditions.
+    /// Makes one atomic step durable. Returns only after it is. Checked in this order: the limits of
+    /// this module, transactions done already, fence (for an account: one of its own slot), head,
+    /// preconditions, names of bodies.
     async fn commit(&self, commit: Commit) -> Result<Committed, StorageError>;
 
-    /// The number of commits in a space so far.
+    /// The number of commits in a space so far. Resolves an unknown outcome: later commits are
+    /// accepted again.
     async fn head(&self, space: Space) -> Result<u64, StorageError>;
 
-    /// The remembered result of a transaction.
+    /// The remembered result of a transaction; kept for [`IDEMPOTENCY_SECONDS`] at least.
     async fn transaction(
         &self,
         space: Space,
@@ -281,13 +418,16 @@ pub trait Engine: Send + Sync + 'static {
     ) -> Result<Option<Bytes>, StorageError>;
 
     /// Turns octets into a body: small ones stay inline, large ones are durable when this returns.
+    /// A large one that nothing links for an hour may be given up. Fails with `Limit` above
+    /// [`MAX_BODY_OCTETS`].
     async fn new_body(&self, space: Space, octets: Bytes) -> Result<Body, StorageError>;
 
     /// The body linked under a name.
     async fn body(&self, space: Space, name: &str) -> Result<Option<BodyRef>, StorageError>;
 
-    /// Octets of a stored body from `at`, at most `max`. A read of the whole body verifies its
-    /// digest, any read the checksums of what it touched.
+    /// Octets of a stored body from `at`, at most `max`; fewer only at its end. A read of the whole
+    /// body verifies its digest, any read the checksums of what it touched. `Conflict` when the
+    /// body is gone.
     async fn read_body(
         &self,
         space: Space,
@@ -299,6 +439,12 @@ pub trait Engine: Send + Sync + 'static {
     /// Spaces that hold anything, ascending, after `after`, at most `limit`: for check and export.
     async fn spaces(&self, after: Option<Space>, limit: usize) -> Result<Vec<Space>, StorageError>;
 
-    /// Finishes what is under way, makes everything durable, accepts nothing more.
+    /// Finishes what is under way, makes everything durable, accepts nothing more: later calls get
+    /// `Unavailable`. Repeatable.
     async fn close(&self) -> Result<(), StorageError>;
+
+    /// What it has done since it was opened.
+    fn stats(&self) -> EngineStats {
+        EngineStats::default()
+    }
 }

@@ -4,9 +4,33 @@
 //! directory of domains and users); a key in it starts with its [`Area`]. All writes go through
 //! [`Engine::commit`]: all or nothing, in one atomic step with the fence, the expected head and the
 //! idempotency keys.
+//!
+//! What a commit *means* is written once (`commit`, `reads`), over any ordered map of rows
+//! (`rows`, `key`, `row`); an engine's folder holds only how its rows come to be durable.
 
 pub mod api;
 pub mod txn;
 
+mod overlay;
+
+mod body;
+
+mod commit;
+mod reads;
+
+mod key;
+mod row;
+mod rows;
+
+pub mod files;
+
+pub mod memory;
+pub mod redb;
+
+#[cfg(test)]
+mod contract;
+
+pub use self::memory::MemoryEngine;
+pub use self::redb::{OpenError, RedbEngine, RedbOptions};
 pub use api::*;
 pub use txn::{Txn, View};

@@ -1,11 +1,14 @@
 //! A transaction's buffer and a read-only view: what guests and the mailbox layer write and read
 //! through. Neither knows an engine's kind.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-use super::{Area, Body, BodyRef, Engine, Key, ScanLimit, ScanPage, Space, StorageError, Write};
+use super::overlay::{Overlay, Pending};
+use super::{
+    Area, Body, Engine, Key, MAX_COMMIT_OCTETS, ScanLimit, ScanPage, Space, StorageError, Write,
+};
 
 /// A transaction under construction: buffered writes over one space. Clones share the buffer.
 /// Nothing reaches the engine until its owner takes the writes and commits them; dropping it
@@ -14,7 +17,7 @@ use super::{Area, Body, BodyRef, Engine, Key, ScanLimit, ScanPage, Space, Storag
 pub struct Txn {
     engine: Arc<dyn Engine>,
     space: Space,
-    buffer: Arc<Mutex<Vec<Write>>>,
+    buffer: Arc<Mutex<Buffer>>,
 }
 
 /// Committed state, and a transaction's own pending writes where it was made from one. Read-only.
@@ -22,7 +25,21 @@ pub struct Txn {
 pub struct View {
     engine: Arc<dyn Engine>,
     space: Space,
-    pending: Option<Arc<Mutex<Vec<Write>>>>,
+    pending: Option<Arc<Mutex<Buffer>>>,
+}
+
+/// Pending writes, in their order and as a state.
+#[derive(Default)]
+struct Buffer {
+    writes: Vec<Write>,
+    /// Of all writes; at most [`MAX_COMMIT_OCTETS`].
+    octets: usize,
+    overlay: Overlay,
+}
+
+fn lock(buffer: &Mutex<Buffer>) -> MutexGuard<'_, Buffer> {
+    // Nothing that holds it leaves it half changed.
+    buffer.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Txn {
@@ -36,20 +53,30 @@ impl Txn {
         self.space
     }
 
-    /// Committed state with this transaction's own writes over it.
+    /// Committed state with this transaction's own writes over it: also those that come later.
     pub fn view(&self) -> View {
         View { engine: self.engine.clone(), space: self.space, pending: Some(self.buffer.clone()) }
     }
 
-    /// Buffers a write. Fails with `Limit` when a key, a value or the whole would pass the limits.
+    /// Buffers a write. Fails with `Limit`, having buffered nothing, when a key, a value or the
+    /// whole would pass the limits.
     pub fn write(&self, write: Write) -> Result<(), StorageError> {
-        let _ = write;
-        todo!()
+        let octets = write.checked_octets()?;
+        let mut buffer = lock(&self.buffer);
+        if buffer.octets + octets > MAX_COMMIT_OCTETS {
+            return Err(StorageError::Limit(format!(
+                "more than {MAX_COMMIT_OCTETS} octets in one transaction"
+            )));
+        }
+        buffer.octets += octets;
+        buffer.overlay.apply(&write);
+        buffer.writes.push(write);
+        Ok(())
     }
 
-    /// Takes the writes out, in order.
+    /// Takes the writes out, in order. The transaction is empty afterwards.
     pub fn take(&self) -> Vec<Write> {
-        todo!()
+        std::mem::take(&mut *lock(&self.buffer)).writes
     }
 }
 
@@ -59,13 +86,37 @@ impl View {
         Self { engine, space, pending: None }
     }
 
-    /// The values of keys, in their order.
-    pub async fn get_many(&self, keys: Vec<Key>) -> Result<Vec<Option<Bytes>>, StorageError> {
-        let _ = (&self.engine, &self.space, &self.pending, keys);
-        todo!()
+    /// Its space.
+    pub fn space(&self) -> Space {
+        self.space
     }
 
-    /// Keys from `start` (included) to `end` (excluded) with their values.
+    /// The values of keys, in their order.
+    pub async fn get_many(&self, keys: Vec<Key>) -> Result<Vec<Option<Bytes>>, StorageError> {
+        let mut found = Vec::with_capacity(keys.len());
+        let (mut asked, mut places) = (Vec::new(), Vec::new());
+        for key in keys {
+            match self.overlaid(|overlay| overlay.key(&key)) {
+                Pending::Set(value) => found.push(Some(value)),
+                Pending::Removed => found.push(None),
+                Pending::Untouched => {
+                    places.push(found.len());
+                    found.push(None);
+                    asked.push(key);
+                }
+            }
+        }
+        if !asked.is_empty() {
+            let values = self.engine.get_many(self.space, asked).await?;
+            for (place, value) in places.into_iter().zip(values) {
+                found[place] = value;
+            }
+        }
+        Ok(found)
+    }
+
+    /// Keys from `start` (included) to `end` (excluded; empty: to the end of the area) with their
+    /// values. `more` is exact: pending writes are counted in.
     pub async fn scan(
         &self,
         area: Area,
@@ -73,20 +124,146 @@ impl View {
         end: Bytes,
         limit: ScanLimit,
     ) -> Result<ScanPage, StorageError> {
-        let _ = (area, start, end, limit);
-        todo!()
+        if self.pending.is_none() {
+            return self.engine.scan(self.space, area, start, end, limit).await;
+        }
+        let bound = (!end.is_empty()).then_some(&end);
+        let mut merged = Merged { page: ScanPage::default(), octets: 0, limit: limit.clamped() };
+        let mut from = Some(start);
+        while let Some(at) = from {
+            let Some(at) = self.overlaid(|overlay| skip_hidden(overlay, area, at, bound)) else {
+                break;
+            };
+            let committed =
+                self.engine.scan(self.space, area, at.clone(), end.clone(), limit).await?;
+            from = self.overlaid(|overlay| merged.add(overlay, area, at, bound, committed));
+        }
+        Ok(merged.page)
     }
 
     /// The body linked under a name.
     pub async fn body(&self, name: &str) -> Result<Option<Body>, StorageError> {
-        let _ = name;
-        todo!()
+        match self.overlaid(|overlay| overlay.link(name)) {
+            Pending::Set(body) => Ok(Some(body)),
+            Pending::Removed => Ok(None),
+            Pending::Untouched => Ok(self.engine.body(self.space, name).await?.map(Body::Stored)),
+        }
     }
 
-    /// Octets of a body from `at`, at most `max`.
+    /// Octets of a body from `at`, at most `max`; fewer only at its end.
     pub async fn read_body(&self, body: &Body, at: u64, max: u64) -> Result<Bytes, StorageError> {
-        let _ = (body, at, max);
-        let _: Option<BodyRef> = None;
-        todo!()
+        match body {
+            Body::Inline { octets, .. } => {
+                let size = octets.len() as u64;
+                let (start, end) = (at.min(size), at.saturating_add(max).min(size));
+                Ok(octets.slice(start as usize..end as usize))
+            }
+            Body::Stored(stored) => self.engine.read_body(self.space, stored, at, max).await,
+        }
     }
+
+    /// Asks the pending writes; without any, an empty overlay.
+    fn overlaid<T>(&self, ask: impl FnOnce(&Overlay) -> T) -> T {
+        match &self.pending {
+            Some(buffer) => ask(&lock(buffer).overlay),
+            None => ask(&Overlay::default()),
+        }
+    }
+}
+
+/// Where a scan of the committed keys has to go on, given that it stands at `at`: behind the range
+/// that hides it, unless a pending key comes first. `None`: nothing follows.
+fn skip_hidden(overlay: &Overlay, area: Area, at: Bytes, end: Option<&Bytes>) -> Option<Bytes> {
+    if end.is_some_and(|end| at >= *end) {
+        return None;
+    }
+    let Some(until) = overlay.hidden_until(area, &at) else { return Some(at) };
+    let set = overlay.next_set(area, &at, end).map(|(key, _)| key);
+    match (set, until) {
+        (Some(set), Some(until)) => Some(set.min(until)),
+        (set, until) => set.or(until),
+    }
+}
+
+/// A page that is being merged from committed and pending keys.
+struct Merged {
+    page: ScanPage,
+    octets: usize,
+    limit: ScanLimit,
+}
+
+impl Merged {
+    /// Adds what lies from `at` up to where the committed page reaches. Returns where to go on;
+    /// `None`: the page is full, or nothing follows.
+    fn add(
+        &mut self,
+        overlay: &Overlay,
+        area: Area,
+        at: Bytes,
+        end: Option<&Bytes>,
+        committed: ScanPage,
+    ) -> Option<Bytes> {
+        // What lies behind the last committed key of a page that has more is not known yet.
+        let known = committed.items.last().filter(|_| committed.more).map(|(key, _)| after(key));
+        let until = known.as_ref().or(end);
+        let mut from = at;
+        for (key, value) in committed.items {
+            if !self.add_set(overlay, area, &from, Some(&key)) {
+                return None;
+            }
+            let at = Key { area, octets: key.clone() };
+            let value = match overlay.key(&at) {
+                Pending::Set(pending) => Some(pending),
+                Pending::Removed => None,
+                Pending::Untouched => Some(value),
+            };
+            from = after(&key);
+            if value.is_some_and(|value| !self.push(key, value)) {
+                return None;
+            }
+        }
+        let go_on = self.add_set(overlay, area, &from, until);
+        known.filter(|_| go_on)
+    }
+
+    /// Adds the pending keys from `from` to `until` (`None`: the end of the area); false: the page
+    /// is full.
+    fn add_set(
+        &mut self,
+        overlay: &Overlay,
+        area: Area,
+        from: &Bytes,
+        until: Option<&Bytes>,
+    ) -> bool {
+        let mut from = from.clone();
+        while until.is_none_or(|until| from < *until) {
+            let Some((key, value)) = overlay.next_set(area, &from, until) else { break };
+            from = after(&key);
+            if !self.push(key, value) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Adds an item; false: it did not fit, so there is more.
+    fn push(&mut self, key: Bytes, value: Bytes) -> bool {
+        let octets = self.octets + key.len() + value.len();
+        let full = self.page.items.len() >= self.limit.items || octets > self.limit.octets;
+        if full && !self.page.items.is_empty() {
+            self.page.more = true;
+            return false;
+        }
+        self.octets = octets;
+        self.page.items.push((key, value));
+        true
+    }
+}
+
+/// The first key after this one.
+fn after(key: &Bytes) -> Bytes {
+    let mut next = Vec::with_capacity(key.len() + 1);
+    next.extend_from_slice(key);
+    next.push(0);
+    next.into()
 }

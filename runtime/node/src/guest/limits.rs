@@ -1,0 +1,188 @@
+//! What an operator sets for the hosting of store components: every limit with its unit, its
+//! default and its reason.
+//!
+//! Enforced here: memory, wall time per call and per host call, transfer, handles, queue, instances,
+//! log volume. CPU time per call is not yet counted by itself (a guest that spins is stopped by the
+//! wall time); its place is [`Limits::call_ms`]'s neighbour when it is.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// How a node hosts store components; one for the process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct HostConfig {
+    /// Live instances of all components together. Bounds what the pooling allocator reserves:
+    /// address space only, some 60 KiB of memory for each that lives.
+    pub max_instances: u32,
+    /// Largest linear memory that any component may be granted, in MiB (at most 4,096). Bounds
+    /// [`Limits::memory_mib`].
+    pub max_memory_mib: u32,
+    /// Largest component file, in MiB. A Python component has 20 MiB.
+    pub max_component_mib: u32,
+    /// Where compiled code is kept, so that a restart does not compile again; `None`: nowhere.
+    pub cache: Option<PathBuf>,
+    /// Most compiled code kept there, in MiB; the oldest goes first.
+    pub cache_mib: u32,
+}
+
+impl Default for HostConfig {
+    fn default() -> Self {
+        Self {
+            max_instances: 256,
+            max_memory_mib: 1024,
+            max_component_mib: 64,
+            cache: None,
+            cache_mib: 1024,
+        }
+    }
+}
+
+/// What one component may use. Each of its instances has the limits for itself, except where said
+/// otherwise.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Limits {
+    /// Instances that share the accounts. A trap costs one instance's calls, so there are several;
+    /// more than cores only help components that take one call at a time.
+    pub instances: u32,
+    /// Calls in one instance at a time, where the component takes several: what is lost with an
+    /// instance.
+    pub calls: u32,
+    /// Calls that wait for one instance; above it a call is answered `Busy` at once.
+    pub queue: u32,
+    /// Longest wait for a place in an instance, in milliseconds; then `Busy`.
+    pub queue_ms: u64,
+    /// Wall time of one call, in milliseconds. A call cannot be cancelled: when it is over, its
+    /// instance is dropped with all its calls, so it is far above what a healthy call takes.
+    pub call_ms: u64,
+    /// Wall time of one host call that waits (a read of storage), in milliseconds; below
+    /// [`Self::call_ms`], so that the guest still can answer.
+    pub import_ms: u64,
+    /// Linear memory, in MiB. A growth above it fails inside the guest.
+    pub memory_mib: u32,
+    /// What one host call may carry out of the guest, in MiB: the largest answer (octets of a
+    /// message, a page of rows) and slack.
+    pub transfer_mib: u32,
+    /// Handles that a guest holds at a time. A healthy one holds a few for each running call.
+    pub handles: u32,
+    /// Lines of standard output and error together that reach the log, a second; the rest is counted
+    /// and dropped.
+    pub log_lines: u32,
+    /// Calls after which an instance is replaced by a fresh one, with jitter: bounds what a slow
+    /// leak can gather. Zero: never.
+    pub retire_calls: u64,
+    /// Age in seconds after which an instance is replaced, with jitter. Zero: never.
+    pub retire_s: u64,
+    /// Time for the running calls of a retired instance, in milliseconds; then it is dropped.
+    pub drain_ms: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            instances: 4,
+            calls: 256,
+            queue: 4096,
+            queue_ms: 5_000,
+            call_ms: 30_000,
+            import_ms: 20_000,
+            memory_mib: 256,
+            transfer_mib: 72,
+            handles: 16_384,
+            log_lines: 20,
+            retire_calls: 10_000_000,
+            retire_s: 24 * 3600,
+            drain_ms: 60_000,
+        }
+    }
+}
+
+impl Limits {
+    /// Wall time of one call.
+    pub fn call_time(&self) -> Duration {
+        Duration::from_millis(self.call_ms)
+    }
+
+    /// Wall time of one host call.
+    pub fn import_time(&self) -> Duration {
+        Duration::from_millis(self.import_ms)
+    }
+
+    /// Longest wait for a place.
+    pub fn queue_time(&self) -> Duration {
+        Duration::from_millis(self.queue_ms)
+    }
+
+    /// Time to finish running calls.
+    pub fn drain_time(&self) -> Duration {
+        Duration::from_millis(self.drain_ms)
+    }
+
+    /// Octets of linear memory.
+    pub fn memory(&self) -> usize {
+        mib(self.memory_mib)
+    }
+
+    /// Octets that one host call may carry out of the guest.
+    pub fn transfer(&self) -> usize {
+        mib(self.transfer_mib)
+    }
+
+    /// The first limit that this node cannot keep, in one line.
+    pub fn refused_by(&self, host: &HostConfig) -> Option<String> {
+        let zero = [
+            ("instances", self.instances),
+            ("calls", self.calls),
+            ("memory-mib", self.memory_mib),
+            ("transfer-mib", self.transfer_mib),
+            ("handles", self.handles),
+        ];
+        if let Some((name, _)) = zero.into_iter().find(|(_, value)| *value == 0) {
+            return Some(format!("{name} must be at least 1"));
+        }
+        if self.call_ms == 0 || self.import_ms == 0 {
+            return Some("call-ms and import-ms must be at least 1".to_owned());
+        }
+        if self.memory_mib > host.max_memory_mib {
+            let (asked, most) = (self.memory_mib, host.max_memory_mib);
+            return Some(format!("memory-mib is {asked}, this node's max-memory-mib is {most}"));
+        }
+        if self.instances > host.max_instances {
+            let (asked, most) = (self.instances, host.max_instances);
+            return Some(format!("instances is {asked}, this node's max-instances is {most}"));
+        }
+        None
+    }
+}
+
+/// What an operator lets a component have. A component gets what it asks for *and* is granted;
+/// nothing by default.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Grants {
+    /// Directories of this machine.
+    pub directories: Vec<DirectoryGrant>,
+    /// Hosts to which HTTP requests may go: `name` (any port) or `name:port`.
+    pub http: Vec<String>,
+}
+
+/// A directory that a component may use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct DirectoryGrant {
+    /// The name under which the component's manifest asks for it; it finds it as `/name`.
+    pub name: String,
+    /// Where it is on this machine.
+    pub path: PathBuf,
+    /// Whether the component may write there.
+    #[serde(default)]
+    pub write: bool,
+}
+
+/// Octets of so many MiB.
+pub(super) fn mib(count: u32) -> usize {
+    usize::try_from(u64::from(count) << 20).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,234 @@
+//! From a file to a running component: read, recognise, check against this node, compile (or find
+//! compiled), link, start.
+
+use std::io::Read;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::Semaphore;
+use wasmtime::Engine;
+use wasmtime::component::{Component, HasSelf, InstancePre, Linker};
+
+use super::bindings::exports::postroom::store as exports;
+use super::bindings::postroom::host::storage;
+use super::cache::Cache;
+use super::component::StoreComponent;
+use super::engine::{new_engine, root};
+use super::error::LoadError;
+use super::inspect::{HOST_PACKAGE, Inspection, Lift, SERVED_VERSION, STORE_PACKAGE, inspect};
+use super::instance::{Indices, InstanceState, Template};
+use super::limits::{Grants, HostConfig, Limits, mib};
+use super::manifest::Kind;
+use super::pool::Pool;
+use super::wasi::Granted;
+
+/// Where a component comes from, and what it is called here.
+#[derive(Clone, Debug)]
+pub struct ComponentSource {
+    /// Its name in logs and metrics: from the configuration, not from the file.
+    pub name: String,
+    /// Its octets.
+    pub from: ComponentFrom,
+}
+
+/// Where the octets of a component are.
+#[derive(Clone, Debug)]
+pub enum ComponentFrom {
+    /// At hand, such as the embedded default store.
+    Octets(Bytes),
+    /// In a file.
+    File(PathBuf),
+}
+
+/// What hosts the store components of a node.
+pub struct Host {
+    config: HostConfig,
+    engine: Engine,
+    cache: Option<Cache>,
+    room: Arc<Semaphore>,
+}
+
+impl Host {
+    /// Sets the engine up. A cache that cannot be used is reported and done without.
+    pub fn new(config: HostConfig) -> Result<Self, LoadError> {
+        let engine = new_engine(&config)?;
+        let cache = config.cache.as_ref().and_then(|folder| {
+            Cache::open(folder, config.cache_mib)
+                .inspect_err(|error| {
+                    let folder = folder.display();
+                    tracing::warn!(%folder, %error, "no cache of compiled code");
+                })
+                .ok()
+        });
+        let room = Arc::new(Semaphore::new(config.max_instances as usize));
+        Ok(Self { config, engine, cache, room })
+    }
+
+    /// Reads a component file without compiling or running anything.
+    pub async fn read(&self, source: &ComponentSource) -> Result<Bytes, LoadError> {
+        let most = mib(self.config.max_component_mib) as u64;
+        let octets = match &source.from {
+            ComponentFrom::Octets(octets) => octets.clone(),
+            ComponentFrom::File(path) => {
+                let path = path.clone();
+                off_thread(move || read_file(path, most)).await?
+            }
+        };
+        match octets.len() as u64 > most {
+            true => Err(LoadError::TooLarge { octets: octets.len() as u64, most }),
+            false => Ok(octets),
+        }
+    }
+
+    /// Loads a component and starts its instances. The first load of a component compiles it, on
+    /// other threads than the runtime's: tenths of a second, some seconds for a Python component.
+    pub async fn load(
+        &self,
+        source: ComponentSource,
+        grants: &Grants,
+        limits: Limits,
+    ) -> Result<Arc<StoreComponent>, LoadError> {
+        if let Some(refused) = limits.refused_by(&self.config) {
+            return Err(LoadError::Limits(refused));
+        }
+        let octets = self.read(&source).await?;
+        let inspection = inspect(&octets)?;
+        inspection.refused(grants)?;
+        memory_suffices(&inspection, &limits)?;
+        let http = inspection.granted_http(grants);
+        let granted = Granted::new(inspection.manifest.as_ref(), grants, http)?;
+        let component = self.compiled(octets, inspection.digest.clone()).await?;
+        let pre = self.link(&component, &granted)?;
+        let template = Template {
+            name: source.name.as_str().into(),
+            indices: indices(&pre, &inspection)?,
+            pre,
+            granted,
+            concurrency: match inspection.lift {
+                Lift::Async => limits.calls,
+                Lift::Sync => 1,
+            },
+            limits,
+            room: self.room.clone(),
+        };
+        let name = template.name.clone();
+        let pool = Pool::start(template).await.map_err(|e| LoadError::Start(root(&e)))?;
+        let (digest, lift) = (&inspection.digest, inspection.lift);
+        tracing::info!(component = &*name, digest, ?lift, "store component is loaded");
+        Ok(Arc::new(StoreComponent::new(name, inspection, pool)))
+    }
+
+    async fn compiled(&self, octets: Bytes, digest: String) -> Result<Component, LoadError> {
+        let (engine, cache) = (self.engine.clone(), self.cache.clone());
+        off_thread(move || compiled(&engine, cache.as_ref(), &octets, &digest)).await
+    }
+
+    fn link(
+        &self,
+        component: &Component,
+        granted: &Granted,
+    ) -> Result<InstancePre<InstanceState>, LoadError> {
+        let mut linker = Linker::<InstanceState>::new(&self.engine);
+        let linked = wasmtime_wasi::p2::add_to_linker_async(&mut linker)
+            .and_then(|()| match granted.has_http() {
+                true => wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker),
+                false => Ok(()),
+            })
+            .and_then(|()| {
+                storage::add_to_linker::<_, HasSelf<InstanceState>>(&mut linker, |state| state)
+            });
+        linked.map_err(|e| LoadError::Engine(root(&e)))?;
+        linker.instantiate_pre(component).map_err(|e| differs(HOST_PACKAGE, "storage", &e))
+    }
+}
+
+fn read_file(path: PathBuf, most: u64) -> Result<Bytes, LoadError> {
+    let failed = |error: std::io::Error| LoadError::Unreadable(error.to_string());
+    let file = std::fs::File::open(path).map_err(failed)?;
+    let octets = file.metadata().map_err(failed)?.len();
+    if octets > most {
+        return Err(LoadError::TooLarge { octets, most });
+    }
+    let mut read = Vec::new();
+    // One more than fits: a pipe or a growing file has no size to be believed.
+    file.take(most + 1).read_to_end(&mut read).map_err(failed)?;
+    Ok(read.into())
+}
+
+fn compiled(
+    engine: &Engine,
+    cache: Option<&Cache>,
+    octets: &[u8],
+    digest: &str,
+) -> Result<Component, LoadError> {
+    if let Some(found) = cache.and_then(|cache| cache.get(engine, digest)) {
+        metrics::counter!("postroom_guest_cache_total", "outcome" => "hit").increment(1);
+        return Ok(found);
+    }
+    metrics::counter!("postroom_guest_cache_total", "outcome" => "miss").increment(1);
+    let failed = |e: wasmtime::Error| LoadError::Compile(root(&e));
+    let component = Component::from_binary(engine, octets).map_err(failed)?;
+    if let Some(cache) = cache {
+        let code = component.serialize().map_err(failed)?;
+        if let Err(error) = cache.put(engine, digest, &code) {
+            tracing::warn!(%error, "compiled code is not kept");
+        }
+    }
+    Ok(component)
+}
+
+/// Blocking work on a thread made for it.
+async fn off_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, LoadError> + Send + 'static,
+) -> Result<T, LoadError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(LoadError::Compile(format!("the compiler failed: {error}"))),
+    }
+}
+
+fn memory_suffices(inspection: &Inspection, limits: &Limits) -> Result<(), LoadError> {
+    let asked = inspection.manifest.as_ref().and_then(|manifest| manifest.asks.memory_mib);
+    match asked {
+        Some(asked) if asked > limits.memory_mib => Err(LoadError::Limits(format!(
+            "it asks for {asked} MiB of memory, memory-mib is {}",
+            limits.memory_mib
+        ))),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Finds the exported interfaces; their types must be this node's.
+fn indices(
+    pre: &InstancePre<InstanceState>,
+    inspection: &Inspection,
+) -> Result<Indices, LoadError> {
+    let keeps = |kind| inspection.kinds.contains(&kind);
+    macro_rules! find {
+        ($kind:expr, $interface:ident) => {
+            match keeps($kind) {
+                true => Some(
+                    exports::$interface::GuestIndices::new(pre)
+                        .map_err(|e| differs(STORE_PACKAGE, $kind.name(), &e))?,
+                ),
+                false => None,
+            }
+        };
+    }
+    Ok(Indices {
+        domains: find!(Kind::Domains, domains),
+        users: find!(Kind::Users, users),
+        mailboxes: find!(Kind::Mailboxes, mailboxes),
+        messages: find!(Kind::Messages, messages),
+    })
+}
+
+/// The version is ours, the types are not.
+fn differs(package: &str, interface: &str, error: &wasmtime::Error) -> LoadError {
+    LoadError::Interface {
+        interface: format!("{package}/{interface}"),
+        served: SERVED_VERSION.to_owned(),
+        reason: root(error),
+    }
+}

@@ -1,0 +1,141 @@
+//! Faults that a test puts into the memory engine.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+
+use crate::storage::{Space, StorageError};
+
+/// How a commit fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outage {
+    /// No effect, and the caller is told so.
+    Unavailable,
+    /// The commit takes effect, but the caller is not told.
+    UnknownWithEffect,
+    /// The commit does not take effect, and the caller is not told.
+    UnknownWithoutEffect,
+}
+
+/// What the engine does wrong from now on. Every method acts at once.
+pub struct Faults {
+    plan: Mutex<Plan>,
+    /// Whether commits wait before they are looked at.
+    held: watch::Sender<bool>,
+    /// Commits that wait there.
+    waiting: watch::Sender<usize>,
+}
+
+#[derive(Default)]
+struct Plan {
+    /// For the next commits, in order; `None`: that one goes well.
+    commits: VecDeque<Option<Outage>>,
+    /// How many reads fail from now on.
+    reads: usize,
+    /// Spaces with an outcome that nobody has resolved yet.
+    unresolved: HashSet<Space>,
+}
+
+impl Default for Faults {
+    fn default() -> Self {
+        Self {
+            plan: Mutex::default(),
+            held: watch::Sender::new(false),
+            waiting: watch::Sender::new(0),
+        }
+    }
+}
+
+impl Faults {
+    /// The next commits of which none is planned yet end like this, in order; `None` goes well.
+    pub fn next_commits(&self, ends: impl IntoIterator<Item = Option<Outage>>) {
+        self.lock().commits.extend(ends);
+    }
+
+    /// The next reads get `Unavailable`.
+    pub fn next_reads(&self, how_many: usize) {
+        self.lock().reads = how_many;
+    }
+
+    /// Lets commits wait from now on, until [`release`](Self::release).
+    pub fn hold_commits(&self) {
+        self.held.send_replace(true);
+    }
+
+    /// Lets waiting commits go on.
+    pub fn release(&self) {
+        self.held.send_replace(false);
+    }
+
+    /// Comes back when at least this many commits are held.
+    pub async fn held_commits(&self, at_least: usize) {
+        // It fails only when the sender is gone, which `self` keeps.
+        let _ = self.waiting.subscribe().wait_for(|held| *held >= at_least).await;
+    }
+
+    pub(super) async fn passed_gate(&self) {
+        let mut held = self.held.subscribe();
+        if !*held.borrow() {
+            return;
+        }
+        let _waits = Waiting::new(&self.waiting);
+        let _ = held.wait_for(|held| !held).await;
+    }
+
+    /// What is planned for this commit. `Err`: it is not even looked at.
+    pub(super) fn on_commit(&self, space: Space) -> Result<Option<Outage>, StorageError> {
+        let mut plan = self.lock();
+        if plan.unresolved.contains(&space) {
+            return Err(unknown("an earlier commit to this space is unresolved"));
+        }
+        match plan.commits.pop_front().flatten() {
+            Some(Outage::Unavailable) => Err(StorageError::Unavailable("as planned".to_owned())),
+            outage => Ok(outage),
+        }
+    }
+
+    pub(super) fn on_read(&self) -> Result<(), StorageError> {
+        let mut plan = self.lock();
+        match plan.reads {
+            0 => Ok(()),
+            _ => {
+                plan.reads -= 1;
+                Err(StorageError::Unavailable("as planned".to_owned()))
+            }
+        }
+    }
+
+    pub(super) fn unknown(&self, space: Space) -> StorageError {
+        self.lock().unresolved.insert(space);
+        unknown("as planned")
+    }
+
+    pub(super) fn resolved(&self, space: Space) {
+        self.lock().unresolved.remove(&space);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Plan> {
+        self.plan.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn unknown(why: &str) -> StorageError {
+    StorageError::UnknownOutcome(why.to_owned())
+}
+
+/// Counts a held commit, also when its future is dropped meanwhile.
+struct Waiting<'a>(&'a watch::Sender<usize>);
+
+impl<'a> Waiting<'a> {
+    fn new(count: &'a watch::Sender<usize>) -> Self {
+        count.send_modify(|count| *count += 1);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
+}

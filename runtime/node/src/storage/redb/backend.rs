@@ -1,0 +1,69 @@
+//! redb over one of our files: counts what it writes, and can be cut off.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use redb::StorageBackend;
+
+use super::counters::Counters;
+use crate::storage::files::File;
+
+/// Cuts a database off from its file. A database that has failed is dropped, and must not write
+/// anything any more while it is: another one may be open over the same file.
+#[derive(Clone, Debug, Default)]
+pub struct Switch(Arc<AtomicBool>);
+
+impl Switch {
+    /// From now on everything fails.
+    pub fn cut(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+
+    fn check(&self) -> io::Result<()> {
+        match self.0.load(Ordering::SeqCst) {
+            true => Err(io::Error::other("cut off after a failure")),
+            false => Ok(()),
+        }
+    }
+}
+
+/// One of our files as redb wants it. The directory's lock stands for redb's own.
+#[derive(Debug)]
+pub struct Backend {
+    /// The file.
+    pub file: Arc<dyn File>,
+    /// Cuts it off.
+    pub switch: Switch,
+    /// Counts.
+    pub counters: Arc<Counters>,
+}
+
+impl StorageBackend for Backend {
+    fn len(&self) -> io::Result<u64> {
+        self.switch.check()?;
+        self.file.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.switch.check()?;
+        self.file.read_at(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.switch.check()?;
+        self.file.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.switch.check()?;
+        self.counters.synced();
+        self.file.sync()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.switch.check()?;
+        self.counters.wrote_rows(data.len());
+        self.file.write_at(offset, data)
+    }
+}

@@ -1,0 +1,204 @@
+//! The one thread that writes rows. It takes whatever waits for it, without a timer, makes it
+//! durable as one group, and answers all of it: while one group waits for the medium, the next one
+//! gathers by itself.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::group::{self, Done, Failure, Job, Members, Work};
+use super::shared::{Rows, Shared, closed};
+use crate::storage::StorageError;
+
+/// Most jobs that wait; more than sessions that a node serves at a time can have in flight, since
+/// each account has one.
+pub const MAX_WAITING_JOBS: usize = 4096;
+/// Most octets that wait: bounds memory when the medium is slower than the callers.
+const MAX_WAITING_OCTETS: usize = 256 << 20;
+/// Most jobs in one group: enough to share a sync, few enough that the first need not wait long.
+const MAX_GROUP_JOBS: usize = 512;
+/// Most octets in one group, unless one job alone has more: some 50 ms of a plain disk.
+const MAX_GROUP_OCTETS: usize = 8 << 20;
+
+/// What the committer is asked.
+pub enum Request {
+    /// To write.
+    Job(Job),
+    /// To try whether a failed medium is back.
+    Revive,
+    /// To finish, and to say when it has.
+    Close(oneshot::Sender<()>),
+}
+
+/// The way to the committer.
+#[derive(Clone)]
+pub struct Queue {
+    requests: mpsc::Sender<Request>,
+    octets: Arc<AtomicUsize>,
+}
+
+impl Queue {
+    /// A queue and the end that the committer reads.
+    pub fn new() -> (Self, mpsc::Receiver<Request>, Arc<AtomicUsize>) {
+        let (requests, receiver) = mpsc::channel(MAX_WAITING_JOBS);
+        let octets = Arc::new(AtomicUsize::new(0));
+        (Self { requests, octets: octets.clone() }, receiver, octets)
+    }
+
+    /// Hands work over and waits for its outcome. Dropping the future does not take it back.
+    pub async fn perform(&self, work: Work, octets: usize) -> Result<Done, StorageError> {
+        let waiting = self.octets.fetch_add(octets, Ordering::Relaxed);
+        let (reply, outcome) = oneshot::channel();
+        // One job is let in whatever its size: it may be larger than everything that may wait.
+        let full = waiting > 0 && waiting + octets > MAX_WAITING_OCTETS;
+        let sent =
+            match full {
+                true => Err(busy("octets")),
+                false => self.requests.try_send(Request::Job(Job { work, octets, reply })).map_err(
+                    |error| match error {
+                        mpsc::error::TrySendError::Full(_) => busy("commits"),
+                        mpsc::error::TrySendError::Closed(_) => closed(),
+                    },
+                ),
+            };
+        if let Err(error) = sent {
+            self.octets.fetch_sub(octets, Ordering::Relaxed);
+            return Err(error);
+        }
+        // The committer answers every job, or has died in the middle of one.
+        outcome.await.unwrap_or_else(|_| {
+            Err(StorageError::UnknownOutcome("the committer has stopped".to_owned()))
+        })
+    }
+
+    /// Asks for the rows to be opened again, if they have failed.
+    pub fn revive(&self) {
+        // A full queue means that commits wait, each of which tries the same.
+        let _ = self.requests.try_send(Request::Revive);
+    }
+
+    /// Finishes what waits, closes the rows and comes back. Later work is refused.
+    pub async fn close(&self) {
+        let (done, closed) = oneshot::channel();
+        if self.requests.send(Request::Close(done)).await.is_ok() {
+            // It is dropped without an answer when somebody else closed first.
+            let _ = closed.await;
+        }
+    }
+}
+
+fn busy(what: &str) -> StorageError {
+    StorageError::Unavailable(format!("too many {what} wait for the disk"))
+}
+
+/// Runs until it is told to close, or until nobody is left who could ask.
+pub fn run(shared: &Shared, mut requests: mpsc::Receiver<Request>, waiting_octets: &AtomicUsize) {
+    let mut closing = Vec::new();
+    while closing.is_empty() {
+        let Some(first) = requests.blocking_recv() else { break };
+        let (jobs, octets) = gather(first, &mut requests, &mut closing);
+        perform(shared, jobs);
+        waiting_octets.fetch_sub(octets, Ordering::Relaxed);
+    }
+    requests.close();
+    // What had been handed over before the close is still performed.
+    while let Some(first) = requests.blocking_recv() {
+        let (jobs, _) = gather(first, &mut requests, &mut closing);
+        perform(shared, jobs);
+    }
+    shared.close();
+    for closed in closing {
+        let _ = closed.send(());
+    }
+}
+
+/// Takes what waits, within the limits of a group.
+fn gather(
+    first: Request,
+    requests: &mut mpsc::Receiver<Request>,
+    closing: &mut Vec<oneshot::Sender<()>>,
+) -> (Vec<Job>, usize) {
+    let (mut jobs, mut octets) = (Vec::new(), 0);
+    let mut next = Some(first);
+    while let Some(request) = next {
+        match request {
+            Request::Job(job) => {
+                octets += job.octets;
+                jobs.push(job);
+            }
+            Request::Revive => {}
+            Request::Close(closed) => closing.push(closed),
+        }
+        let full = jobs.len() >= MAX_GROUP_JOBS || octets >= MAX_GROUP_OCTETS;
+        next = if full { None } else { requests.try_recv().ok() };
+    }
+    (jobs, octets)
+}
+
+/// Makes a group durable and answers it.
+fn perform(shared: &Shared, jobs: Vec<Job>) {
+    if shared.has_failed() {
+        let _ = revive(shared);
+    }
+    if jobs.is_empty() {
+        return;
+    }
+    let outcome = match &*shared.rows() {
+        Rows::Open(index) => group::write(index, shared, &jobs),
+        Rows::Failed(why) => Ok(all(&jobs, &StorageError::Unavailable(why.clone()))),
+        Rows::Closed => Ok(all(&jobs, &closed())),
+    };
+    let members = match outcome {
+        Ok(members) => members,
+        Err(failure) => after_failure(shared, &jobs, failure),
+    };
+    answer(shared, jobs, members);
+}
+
+/// Opens the rows again and finds out what became of the group.
+fn after_failure(shared: &Shared, jobs: &[Job], failure: Failure) -> Members {
+    let (why, members) = match failure {
+        Failure::Before(why) => (why, None),
+        Failure::During(why, members) => (why, Some(members)),
+    };
+    tracing::error!(error = %why, commits = jobs.len(), "writing rows failed");
+    let revived = revive(shared);
+    let Some(members) = members else { return all(jobs, &StorageError::Unavailable(why)) };
+    let took_effect = match revived {
+        Ok(()) => shared.read(|rows| group::took_effect(rows, jobs, &members)).ok(),
+        Err(()) => None,
+    };
+    match took_effect {
+        Some(true) => members,
+        Some(false) => all(jobs, &StorageError::Unavailable(why)),
+        None => {
+            jobs.iter().filter_map(|job| job.work.space()).for_each(|space| shared.unknown(space));
+            all(jobs, &StorageError::UnknownOutcome(why))
+        }
+    }
+}
+
+fn revive(shared: &Shared) -> Result<(), ()> {
+    shared.reopen().map_err(|error| tracing::error!(%error, "the rows cannot be opened again"))
+}
+
+fn all(jobs: &[Job], error: &StorageError) -> Members {
+    jobs.iter().map(|_| Err(error.clone())).collect()
+}
+
+fn answer(shared: &Shared, jobs: Vec<Job>, members: Members) {
+    let commits = members.iter().filter(|member| member.is_ok()).count() as u64;
+    let refused = members.len() as u64 - commits;
+    match commits {
+        0 => shared.counters.refused(refused),
+        _ => shared.counters.group(commits, refused),
+    }
+    for (job, member) in jobs.into_iter().zip(members) {
+        if let (Ok(done), Some(space)) = (&member, job.work.space()) {
+            shared.unlinked.linked(space, &done.linked);
+        }
+        // Whoever has gone away need not be told.
+        let _ = job.reply.send(member);
+    }
+}

@@ -1,0 +1,152 @@
+//! The data directory: whether it is ours, whose format it has, and who else uses it.
+//!
+//! `format` is a text that people can read; it names the format and the directory's random id,
+//! which the rows and the segments repeat, so that files of two directories cannot be mixed.
+//! A directory is being made as long as that text is still called `format.new`: nothing in it has
+//! been acknowledged, so it is made again from the start.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::storage::files::Files;
+
+/// The version of the directory's format that this build writes and reads.
+const VERSION: u32 = 1;
+/// Longest format text that is read, in octets.
+const MAX_FORMAT_OCTETS: u64 = 4096;
+const FIRST_LINE: &str = "postroom storage";
+
+const FORMAT: &str = "format";
+const FORMAT_NEW: &str = "format.new";
+/// The file of rows.
+pub const ROWS_FILE: &str = "rows.redb";
+
+/// Why a data directory cannot be opened: one line that says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it open.
+    #[error(
+        "the data directory is in use by another process: stop that one, or name another directory"
+    )]
+    InUse,
+    /// It holds something else.
+    #[error(
+        "the directory holds {0:?} but no Postroom data: name an empty directory, or the right one"
+    )]
+    Foreign(String),
+    /// A newer Postroom wrote it.
+    #[error(
+        "the data directory has format {found}, this build knows formats up to {known}: \
+         use a newer postroom"
+    )]
+    Newer {
+        /// Its format.
+        found: u32,
+        /// The highest that this build reads.
+        known: u32,
+    },
+    /// Parts of it are missing or changed.
+    #[error("the data directory is damaged ({0}): restore it from a backup")]
+    Damaged(String),
+    /// The system refuses.
+    #[error("the data directory cannot be used ({0}): check its permissions and its disk")]
+    Io(#[from] io::Error),
+}
+
+/// What a directory is.
+pub enum State {
+    /// Empty, or never finished: to be made.
+    New,
+    /// Ours, with this id.
+    Made([u8; 16]),
+}
+
+/// Looks at a directory without changing anything.
+pub fn inspect(files: &dyn Files) -> Result<State, OpenError> {
+    let names = files.names()?;
+    let has = |name: &str| names.iter().any(|found| found == name);
+    if has(FORMAT) {
+        return read_format(files).map(State::Made);
+    }
+    match names.first() {
+        Some(found) if !has(FORMAT_NEW) => Err(OpenError::Foreign(found.clone())),
+        _ => Ok(State::New),
+    }
+}
+
+/// Locks a directory and looks at it.
+pub fn enter(files: &dyn Files) -> Result<State, OpenError> {
+    // Before the lock file is made: a directory that is not ours stays as it is.
+    inspect(files)?;
+    match files.lock()? {
+        true => inspect(files),
+        false => Err(OpenError::InUse),
+    }
+}
+
+/// Begins a directory: clears what an unfinished attempt left and chooses the id.
+pub fn begin(files: &dyn Files) -> Result<[u8; 16], OpenError> {
+    let mut id = [0; 16];
+    getrandom::fill(&mut id).map_err(|error| io::Error::other(error.to_string()))?;
+    let text = format!("{FIRST_LINE}\nversion {VERSION}\nid {}\n", hex::encode(id));
+    let text = format!("{text}check {:08x}\n", crc32c::crc32c(text.as_bytes()));
+    let format = files.open(FORMAT_NEW)?;
+    format.set_len(0)?;
+    format.write_at(0, text.as_bytes())?;
+    format.sync()?;
+    files.sync_names()?;
+    for name in files.names()? {
+        if name != FORMAT_NEW {
+            files.remove(&name)?;
+        }
+    }
+    Ok(id)
+}
+
+/// Ends what [`begin`] began: from now on the directory's contents count.
+pub fn finish(files: &dyn Files) -> Result<(), OpenError> {
+    files.sync_names()?;
+    files.rename(FORMAT_NEW, FORMAT)?;
+    Ok(files.sync_names()?)
+}
+
+/// A directory that is ours must have its rows.
+pub fn must_have_rows(files: &dyn Files) -> Result<(), OpenError> {
+    match files.names()?.iter().any(|name| name == ROWS_FILE) {
+        true => Ok(()),
+        false => Err(OpenError::Damaged(format!("{ROWS_FILE} is missing"))),
+    }
+}
+
+fn read_format(files: &dyn Files) -> Result<[u8; 16], OpenError> {
+    let file: Arc<_> = files.open(FORMAT)?;
+    let mut text = vec![0; file.len()?.min(MAX_FORMAT_OCTETS) as usize];
+    file.read_at(0, &mut text)?;
+    let text = String::from_utf8_lossy(&text);
+    parse_format(&text)
+}
+
+fn parse_format(text: &str) -> Result<[u8; 16], OpenError> {
+    let damaged = || OpenError::Damaged(format!("the file {FORMAT:?} is unreadable"));
+    let mut lines = text.lines();
+    if lines.next() != Some(FIRST_LINE) {
+        return Err(OpenError::Foreign(FORMAT.to_owned()));
+    }
+    let mut field = |name: &str| {
+        let (found, value) = lines.next()?.split_once(' ')?;
+        (found == name).then_some(value)
+    };
+    let version = field("version").and_then(|v| v.parse().ok()).ok_or_else(damaged)?;
+    if version > VERSION {
+        return Err(OpenError::Newer { found: version, known: VERSION });
+    }
+    let mut id = [0; 16];
+    let digits = field("id").ok_or_else(damaged)?;
+    hex::decode_to_slice(digits, &mut id).map_err(|_| damaged())?;
+    let check = field("check").ok_or_else(damaged)?;
+    let checked = text.split_once("check ").ok_or_else(damaged)?.0;
+    match check == format!("{:08x}", crc32c::crc32c(checked.as_bytes())) {
+        true => Ok(id),
+        false => Err(damaged()),
+    }
+}

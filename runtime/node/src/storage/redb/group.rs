@@ -1,0 +1,165 @@
+//! One group of commits: planned one after the other against what the earlier ones leave, written
+//! in one transaction, made durable once.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use postroom_core::types::{Epoch, Slot};
+use redb::Database;
+use tokio::sync::oneshot;
+
+use super::index::{Index, begin};
+use super::rows::{ROWS, TableRows, apply, said};
+use super::shared::Shared;
+use crate::storage::commit::{Change, plan, plan_claim};
+use crate::storage::{Claimant, Commit, Committed, Fence, Space, StorageError, reads};
+
+/// What a caller wants written.
+pub enum Work {
+    /// A commit.
+    Commit(Commit),
+    /// A claim.
+    Claim {
+        /// The slot.
+        slot: Slot,
+        /// By whom.
+        claimant: Claimant,
+        /// The epoch of the claim that the caller has seen.
+        previous: Option<Epoch>,
+    },
+}
+
+/// Work with whom to answer. A caller that has gone away does not hinder it.
+pub struct Job {
+    /// What.
+    pub work: Work,
+    /// Octets that it counts for.
+    pub octets: usize,
+    /// To whom.
+    pub reply: oneshot::Sender<Result<Done, StorageError>>,
+}
+
+/// What became of work that took effect.
+#[derive(Clone, Debug, Default)]
+pub struct Done {
+    /// Of a commit.
+    pub committed: Option<Committed>,
+    /// Of a claim.
+    pub fence: Option<Fence>,
+    /// Bodies that have links from now on.
+    pub linked: Vec<[u8; 16]>,
+    /// Body segments in which nothing has a link any more.
+    pub emptied: Vec<u64>,
+}
+
+/// What became of each member.
+pub type Members = Vec<Result<Done, StorageError>>;
+
+/// Why nobody in a group can be answered.
+pub enum Failure {
+    /// Before anything could have become durable.
+    Before(String),
+    /// While it was being made durable; what each member would have been told.
+    During(String, Members),
+}
+
+/// Plans, writes and commits a group.
+pub fn write(index: &Index, shared: &Shared, jobs: &[Job]) -> Result<Members, Failure> {
+    let database = index.database();
+    let planned = catch_unwind(AssertUnwindSafe(|| fill(database, shared, jobs)));
+    let (write, members) = match planned {
+        Ok(Ok(filled)) => filled,
+        Ok(Err(error)) => return Err(Failure::Before(error.to_string())),
+        Err(panic) => return Err(Failure::Before(said(&*panic))),
+    };
+    if members.iter().all(Result::is_err) {
+        // Nothing to write. An error here does not matter: the next group meets it again.
+        let _ = catch_unwind(AssertUnwindSafe(|| write.abort()));
+        return Ok(members);
+    }
+    match catch_unwind(AssertUnwindSafe(|| write.commit())) {
+        Ok(Ok(())) => Ok(members),
+        Ok(Err(error)) => Err(Failure::During(error.to_string(), members)),
+        Err(panic) => Err(Failure::During(said(&*panic), members)),
+    }
+}
+
+fn fill(
+    database: &Database,
+    shared: &Shared,
+    jobs: &[Job],
+) -> Result<(redb::WriteTransaction, Members), redb::Error> {
+    let write = begin(database)?;
+    let mut members = Vec::with_capacity(jobs.len());
+    {
+        let mut table = write.open_table(ROWS)?;
+        for job in jobs {
+            let member = match plan_one(&TableRows(&table), shared, &job.work) {
+                Ok((changes, done)) => {
+                    for change in &changes {
+                        apply(&mut table, change)?;
+                    }
+                    Ok(done)
+                }
+                Err(refusal) => Err(refusal),
+            };
+            members.push(member);
+        }
+    }
+    Ok((write, members))
+}
+
+fn plan_one(
+    rows: &impl crate::storage::rows::Rows,
+    shared: &Shared,
+    work: &Work,
+) -> Result<(Vec<Change>, Done), StorageError> {
+    match work {
+        Work::Commit(commit) => {
+            if shared.is_unresolved(commit.space) {
+                return Err(StorageError::UnknownOutcome(
+                    "an earlier commit to this space: read it again".to_owned(),
+                ));
+            }
+            let plan = plan(rows, &shared.unlinked, commit)?;
+            let committed = Some(Committed { head: plan.head });
+            let done = Done { committed, fence: None, linked: plan.linked, emptied: plan.emptied };
+            Ok((plan.changes, done))
+        }
+        Work::Claim { slot, claimant, previous } => {
+            let (change, fence) = plan_claim(rows, *slot, claimant, *previous)?;
+            Ok((vec![change], Done { fence: Some(fence), ..Done::default() }))
+        }
+    }
+}
+
+/// Whether a group whose commit failed is there all the same. All of it is or none: one member
+/// that would have been told of success is enough to look for.
+pub fn took_effect(
+    rows: &impl crate::storage::rows::Rows,
+    jobs: &[Job],
+    members: &Members,
+) -> Result<bool, StorageError> {
+    let effective =
+        jobs.iter().zip(members).find_map(|(job, member)| Some((job, member.as_ref().ok()?)));
+    let Some((job, done)) = effective else { return Ok(false) };
+    match (&job.work, done) {
+        // Heads and epochs only rise, and nothing was written after this group.
+        (Work::Commit(commit), Done { committed: Some(committed), .. }) => {
+            Ok(reads::head(rows, commit.space)? >= committed.head)
+        }
+        (Work::Claim { slot, .. }, Done { fence: Some(fence), .. }) => {
+            Ok(reads::claimed(rows, *slot)?.is_some_and(|(epoch, _)| epoch >= fence.epoch))
+        }
+        (Work::Commit(_) | Work::Claim { .. }, _) => Ok(false),
+    }
+}
+
+impl Work {
+    /// The space whose outcome is unknown when this fails in the middle.
+    pub fn space(&self) -> Option<Space> {
+        match self {
+            Self::Commit(commit) => Some(commit.space),
+            Self::Claim { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! What the engine's callers and its committer share: the open index and what is waiting for it.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+
+use super::counters::Counters;
+use super::directory::OpenError;
+use super::index::Index;
+use super::rows::ReadRows;
+use crate::storage::body::Unlinked;
+use crate::storage::files::Files;
+use crate::storage::{Space, StorageError};
+
+/// The life of the index.
+pub enum Rows {
+    /// In use.
+    Open(Index),
+    /// The medium failed and the index could not be opened again yet: nothing is read or written.
+    /// Each commit that arrives tries again.
+    Failed(String),
+    /// Closed in good order, for good.
+    Closed,
+}
+
+/// Shared between callers and committer.
+pub struct Shared {
+    /// The data directory; locked as long as this lives.
+    pub files: Arc<dyn Files>,
+    /// redb's cache, in octets.
+    pub cache_octets: usize,
+    /// Counts.
+    pub counters: Arc<Counters>,
+    /// New bodies that nothing has linked yet.
+    pub unlinked: Unlinked,
+    rows: RwLock<Rows>,
+    /// Spaces with a commit of unknown outcome that nobody has looked at yet. At most one group's
+    /// spaces: none is committed while the index is not open.
+    unresolved: Mutex<HashSet<Space>>,
+}
+
+impl Shared {
+    /// With the index open.
+    pub fn new(
+        files: Arc<dyn Files>,
+        cache_octets: usize,
+        counters: Arc<Counters>,
+        index: Index,
+    ) -> Self {
+        let rows = RwLock::new(Rows::Open(index));
+        let (unlinked, unresolved) = (Unlinked::default(), Mutex::default());
+        Self { files, cache_octets, counters, unlinked, rows, unresolved }
+    }
+
+    /// The index for as long as the guard lives, which must not be across an `.await`.
+    pub fn rows(&self) -> RwLockReadGuard<'_, Rows> {
+        self.rows.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads one state of the rows.
+    pub fn read<T>(
+        &self,
+        read: impl FnOnce(&ReadRows<'_>) -> Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
+        match &*self.rows() {
+            Rows::Open(index) => index.read(read),
+            Rows::Failed(why) => Err(StorageError::Unavailable(why.clone())),
+            Rows::Closed => Err(closed()),
+        }
+    }
+
+    /// Whether the medium has failed and nothing has brought the rows back yet.
+    pub fn has_failed(&self) -> bool {
+        matches!(&*self.rows(), Rows::Failed(_))
+    }
+
+    /// Drops the index, waiting for whoever reads it, and opens it again. It stays failed, with the
+    /// reason, when that does not go.
+    pub fn reopen(&self) -> Result<(), OpenError> {
+        let mut rows = self.rows.write().unwrap_or_else(PoisonError::into_inner);
+        // The old one must be gone before its file is opened again.
+        *rows = Rows::Failed("being opened again".to_owned());
+        match Index::reopen(&*self.files, self.cache_octets, &self.counters) {
+            Ok(index) => {
+                *rows = Rows::Open(index);
+                Ok(())
+            }
+            Err(error) => {
+                *rows = Rows::Failed(error.to_string());
+                Err(error)
+            }
+        }
+    }
+
+    /// Closes the index for good.
+    pub fn close(&self) {
+        let mut rows = self.rows.write().unwrap_or_else(PoisonError::into_inner);
+        if let Rows::Open(index) = std::mem::replace(&mut *rows, Rows::Closed) {
+            index.close();
+        }
+    }
+
+    /// Whether a commit to this space has an outcome that nobody has looked at.
+    pub fn is_unresolved(&self, space: Space) -> bool {
+        self.unresolved.lock().unwrap_or_else(PoisonError::into_inner).contains(&space)
+    }
+
+    /// A commit to this space has an unknown outcome.
+    pub fn unknown(&self, space: Space) {
+        self.unresolved.lock().unwrap_or_else(PoisonError::into_inner).insert(space);
+    }
+
+    /// Somebody has read the space again.
+    pub fn resolved(&self, space: Space) {
+        self.unresolved.lock().unwrap_or_else(PoisonError::into_inner).remove(&space);
+    }
+}
+
+/// What calls after the end get.
+pub fn closed() -> StorageError {
+    StorageError::Unavailable("the engine is closed".to_owned())
+}
