@@ -112,7 +112,7 @@ impl Composed {
 
     /// Finishes calls under way, then closes from the top down.
     pub async fn close(self) -> Result<()> {
-        self.message_store.close().await.context("cannot close the message store")?;
+        self.message_store.close().await;
         for component in &self.components {
             component.close().await;
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use postroom_core::calls::{FetchedMessage, Reply, Want};
 use postroom_core::error::StoreError;
 use postroom_core::mailbox::Seen;
@@ -38,9 +38,13 @@ impl MessageStore {
             return Ok(Reply::Messages { messages, more });
         }
         let _turn = self.heavy_turn().await?;
-        let reading = futures::stream::iter(seen).map(|seen| async {
-            let content = self.content(asking, &seen, want).await;
-            (seen, content)
+        // Boxed: the compiler cannot see through the unboxed stream that it may cross threads.
+        let reading = futures::stream::iter(seen).map(|seen| {
+            async move {
+                let content = self.content(asking, &seen, want).await;
+                (seen, content)
+            }
+            .boxed()
         });
         let mut reading = std::pin::pin!(reading.buffered(PARALLEL_BODIES));
         let (mut messages, mut octets) = (Vec::new(), 0);

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use postroom_core::calls::Reply;
 use postroom_core::error::StoreError;
 use postroom_core::mailbox::Seen;
@@ -62,13 +62,17 @@ impl MessageStore {
             true => Some(self.heavy_turn().await?),
             false => None,
         };
-        let reading = futures::stream::iter(judged).map(|(seen, derived, verdict)| async move {
-            let matches = match verdict {
-                Verdict::Yes => true,
-                Verdict::No => false,
-                Verdict::Unknown => self.look_into(asking, query, &seen, derived, now).await?,
-            };
-            Ok::<_, StoreError>(matches.then_some((seen.facts.uid, seen.facts.modseq)))
+        // Boxed: the compiler cannot see through the unboxed stream that it may cross threads.
+        let reading = futures::stream::iter(judged).map(|(seen, derived, verdict)| {
+            async move {
+                let matches = match verdict {
+                    Verdict::Yes => true,
+                    Verdict::No => false,
+                    Verdict::Unknown => self.look_into(asking, query, &seen, derived, now).await?,
+                };
+                Ok::<_, StoreError>(matches.then_some((seen.facts.uid, seen.facts.modseq)))
+            }
+            .boxed()
         });
         let hits: Vec<_> = reading.buffered(PARALLEL_BODIES).try_collect().await?;
         found.extend(hits.into_iter().flatten());

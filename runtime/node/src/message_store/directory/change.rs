@@ -15,6 +15,28 @@ use super::super::limits::{LIST_PAGE, MAX_DIRECTORY_ATTEMPTS};
 use super::address::{Address, domain_name};
 use super::{Directory, NOBODY};
 
+/// A change of the directory, as what is to be true afterwards. Data and not a closure, so that it
+/// can be planned again on what somebody else has committed meanwhile.
+enum Change {
+    InsertDomain(DomainRow),
+    RemoveDomain(String),
+    InsertUser(Address, UserRow),
+    SetPassword { user: String, password: String },
+    RemoveUser(String),
+}
+
+impl Change {
+    /// The record that it is about.
+    fn name(&self) -> &str {
+        match self {
+            Self::InsertDomain(row) => &row.name,
+            Self::InsertUser(_, row) => &row.name,
+            Self::RemoveDomain(name) | Self::RemoveUser(name) => name,
+            Self::SetPassword { user, .. } => user,
+        }
+    }
+}
+
 impl Directory {
     /// Makes a domain, or an alias of another one.
     ///
@@ -31,18 +53,8 @@ impl Directory {
             return Err(StoreError::Invalid("a domain cannot be an alias of itself".into()));
         }
         let row = DomainRow { name, alias_of, extra: Vec::new() };
-        let row = &row;
-        self.change(&row.name, async |txn| {
-            let names = row.alias_of.clone().into_iter().collect();
-            let view = txn.view();
-            let targets = self.stores.domains.select(self.call(), &view, names);
-            if guest(targets).await?.iter().any(Option::is_none) {
-                return Err(StoreError::NotFound("the domain that it is an alias of".into()));
-            }
-            guest(self.stores.domains.insert(self.call(), txn, vec![row.clone()])).await
-        })
-        .await?;
-        Ok(row.clone())
+        self.change(&Change::InsertDomain(row.clone())).await?;
+        Ok(row)
     }
 
     /// Removes a domain without users.
@@ -50,18 +62,7 @@ impl Directory {
     /// # Errors
     /// `NotFound`, `Invalid` (while it has users).
     pub async fn remove_domain(&self, name: &str) -> Result<(), StoreError> {
-        let name = &domain_name(name)?;
-        self.change(name, async |txn| {
-            self.in_use(name).await?;
-            let domains = &self.stores.domains;
-            let names = vec![name.clone()];
-            let there = guest(domains.select(self.call(), &txn.view(), names.clone())).await?;
-            match there.iter().any(Option::is_some) {
-                true => guest(domains.delete(self.call(), txn, names)).await,
-                false => Err(StoreError::NotFound(format!("domain {name}"))),
-            }
-        })
-        .await
+        self.change(&Change::RemoveDomain(domain_name(name)?)).await
     }
 
     /// Fails when a domain has users. Their names start with the local part, so all are looked at:
@@ -104,37 +105,8 @@ impl Directory {
         let quota_octets = user.quota_octets;
         let extra = Vec::new();
         let row = UserRow { name, account, alias_of, password, quota_octets, extra };
-        self.insert_user(&address, &row).await?;
+        self.change(&Change::InsertUser(address, row.clone())).await?;
         Ok(row)
-    }
-
-    async fn insert_user(&self, address: &Address, row: &UserRow) -> Result<(), StoreError> {
-        self.change(&row.name, async |txn| {
-            if let Some(domain) = &address.domain {
-                let names = vec![domain.clone()];
-                let view = txn.view();
-                let domains = self.stores.domains.select(self.call(), &view, names);
-                match guest(domains).await?.into_iter().next().flatten() {
-                    None => return Err(StoreError::NotFound(format!("domain {domain}"))),
-                    Some(DomainRow { alias_of: Some(real), .. }) => {
-                        return Err(StoreError::Invalid(format!("{domain} is an alias of {real}")));
-                    }
-                    Some(_) => {}
-                }
-            }
-            let users = &self.stores.users;
-            let names = [Some(row.name.clone()), row.alias_of.clone()];
-            let names: Vec<String> = names.into_iter().flatten().collect();
-            let found = guest(users.select(self.call(), &txn.view(), names)).await?;
-            match found.as_slice() {
-                [Some(_), ..] => Err(StoreError::AlreadyExists(format!("user {}", row.name))),
-                [None, None] => {
-                    Err(StoreError::NotFound("the user that it is an alias of".into()))
-                }
-                _ => guest(users.insert(self.call(), txn, vec![row.clone()])).await,
-            }
-        })
-        .await
     }
 
     /// Sets a user's password.
@@ -142,15 +114,9 @@ impl Directory {
     /// # Errors
     /// `NotFound`.
     pub async fn set_password(&self, user: &str, password: Secret) -> Result<(), StoreError> {
-        let name = &self.name(user)?;
+        let user = self.name(user)?;
         let password = self.passwords.hash(password).await?;
-        let password = &password;
-        self.change(name, async |txn| {
-            let row = self.row(txn, name).await?;
-            let row = UserRow { password: Some(password.clone()), ..row };
-            guest(self.stores.users.update(self.call(), txn, vec![row])).await
-        })
-        .await
+        self.change(&Change::SetPassword { user, password }).await
     }
 
     /// Removes a user from the directory.
@@ -158,12 +124,7 @@ impl Directory {
     /// # Errors
     /// `NotFound`.
     pub async fn remove_user(&self, user: &str) -> Result<(), StoreError> {
-        let name = &self.name(user)?;
-        self.change(name, async |txn| {
-            self.row(txn, name).await?;
-            guest(self.stores.users.delete(self.call(), txn, vec![name.clone()])).await
-        })
-        .await
+        self.change(&Change::RemoveUser(self.name(user)?)).await
     }
 
     fn name(&self, user: &str) -> Result<String, StoreError> {
@@ -178,12 +139,76 @@ impl Directory {
         row.ok_or_else(|| StoreError::NotFound(format!("user {name}")))
     }
 
-    /// Carries out a change of the record of a name, on what is committed at that moment.
-    pub(in super::super) async fn change(
+    /// Plans a change on what is committed at the moment, into a transaction.
+    async fn plan(&self, change: &Change, txn: &Txn) -> Result<(), StoreError> {
+        match change {
+            Change::InsertDomain(row) => self.plan_domain(row, txn).await,
+            Change::RemoveDomain(name) => self.plan_domain_removal(name, txn).await,
+            Change::InsertUser(address, row) => self.plan_user(address, row, txn).await,
+            Change::SetPassword { user, password } => {
+                let row = self.row(txn, user).await?;
+                let row = UserRow { password: Some(password.clone()), ..row };
+                guest(self.stores.users.update(self.call(), txn, vec![row])).await
+            }
+            Change::RemoveUser(name) => {
+                self.row(txn, name).await?;
+                guest(self.stores.users.delete(self.call(), txn, vec![name.clone()])).await
+            }
+        }
+    }
+
+    async fn plan_domain(&self, row: &DomainRow, txn: &Txn) -> Result<(), StoreError> {
+        let names = row.alias_of.clone().into_iter().collect();
+        let view = txn.view();
+        let targets = self.stores.domains.select(self.call(), &view, names);
+        if guest(targets).await?.iter().any(Option::is_none) {
+            return Err(StoreError::NotFound("the domain that it is an alias of".into()));
+        }
+        guest(self.stores.domains.insert(self.call(), txn, vec![row.clone()])).await
+    }
+
+    async fn plan_domain_removal(&self, name: &str, txn: &Txn) -> Result<(), StoreError> {
+        self.in_use(name).await?;
+        let domains = &self.stores.domains;
+        let names = vec![name.to_owned()];
+        let there = guest(domains.select(self.call(), &txn.view(), names.clone())).await?;
+        match there.iter().any(Option::is_some) {
+            true => guest(domains.delete(self.call(), txn, names)).await,
+            false => Err(StoreError::NotFound(format!("domain {name}"))),
+        }
+    }
+
+    async fn plan_user(
         &self,
-        name: &str,
-        plan: impl AsyncFn(&Txn) -> Result<(), StoreError>,
+        address: &Address,
+        row: &UserRow,
+        txn: &Txn,
     ) -> Result<(), StoreError> {
+        if let Some(domain) = &address.domain {
+            let names = vec![domain.clone()];
+            let view = txn.view();
+            let domains = self.stores.domains.select(self.call(), &view, names);
+            match guest(domains).await?.into_iter().next().flatten() {
+                None => return Err(StoreError::NotFound(format!("domain {domain}"))),
+                Some(DomainRow { alias_of: Some(real), .. }) => {
+                    return Err(StoreError::Invalid(format!("{domain} is an alias of {real}")));
+                }
+                Some(_) => {}
+            }
+        }
+        let users = &self.stores.users;
+        let names = [Some(row.name.clone()), row.alias_of.clone()];
+        let names: Vec<String> = names.into_iter().flatten().collect();
+        let found = guest(users.select(self.call(), &txn.view(), names)).await?;
+        match found.as_slice() {
+            [Some(_), ..] => Err(StoreError::AlreadyExists(format!("user {}", row.name))),
+            [None, None] => Err(StoreError::NotFound("the user that it is an alias of".into())),
+            _ => guest(users.insert(self.call(), txn, vec![row.clone()])).await,
+        }
+    }
+
+    /// Carries out a change on what is committed at that moment.
+    async fn change(&self, change: &Change) -> Result<(), StoreError> {
         let closed = |_| StoreError::Unavailable("this node is shutting down".into());
         let _one = self.changing.acquire().await.map_err(closed)?;
         for _ in 0..MAX_DIRECTORY_ATTEMPTS {
@@ -193,7 +218,7 @@ impl Directory {
                 guest(self.stores.domains.create(self.call(), &txn)).await?;
                 guest(self.stores.users.create(self.call(), &txn)).await?;
             }
-            plan(&txn).await?;
+            self.plan(change, &txn).await?;
             let writes = txn.take();
             if writes.is_empty() {
                 return Ok(());
@@ -209,8 +234,8 @@ impl Directory {
             };
             match self.engine.commit(commit).await {
                 Ok(_) => {
-                    self.users.remove(name);
-                    self.domains.remove(name);
+                    self.users.remove(change.name());
+                    self.domains.remove(change.name());
                     return Ok(());
                 }
                 Err(StorageError::HeadMoved { .. } | StorageError::Conflict) => continue,

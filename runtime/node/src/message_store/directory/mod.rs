@@ -170,7 +170,8 @@ impl Directory {
             Some((user, folder)) => (user.clone(), MailboxName::new(folder).ok()),
             None => (address.local.clone(), None),
         };
-        let user = NewUser { name: name.clone(), password: None, alias_of: None, quota_octets: None };
+        let user =
+            NewUser { name: name.clone(), password: None, alias_of: None, quota_octets: None };
         match self.create_user(user).await {
             Ok(_) | Err(StoreError::AlreadyExists(_)) => {}
             Err(error) => return Err(error),
