@@ -148,7 +148,8 @@ fn neomutt_reads_flags_and_saves() {
     // `script` gives it the terminal that it insists on; `timeout` bounds it.
     let terminal = ["-qec", &format!("TERM=xterm timeout 60 {command}"), log.to_str().unwrap()];
     run("script", &terminal);
-    let saved = std::fs::read_to_string(saved).unwrap();
+    let seen = || String::from_utf8_lossy(&std::fs::read(&log).unwrap()).into_owned();
+    let saved = std::fs::read_to_string(saved).unwrap_or_else(|e| panic!("{e}: {}", seen()));
     assert!(saved.contains("Body of first."), "{saved}");
     let mut client = ImapClient::log_in(node.imap, "nora", &node.password).unwrap();
     client.command("SELECT INBOX").unwrap();
