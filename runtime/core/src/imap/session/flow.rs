@@ -234,10 +234,7 @@ impl ImapSession {
                 self.fetched(task, messages, more);
             }
             (Waiting::Seen(task), Reply::Stored { rows, .. }) => self.seen_stored(task, rows),
-            (Waiting::StoreAhead(task), Reply::Changes(changes)) => {
-                self.tell(changes, expunges_after(task.numbering), task.numbering);
-                self.store_flags(task);
-            }
+            (Waiting::StoreAhead(task), Reply::Changes(changes)) => self.store_ahead(task, changes),
             (Waiting::Store(task), Reply::Stored { rows, modified }) => {
                 self.flags_stored(task, rows, modified);
             }
@@ -308,12 +305,7 @@ impl ImapSession {
     }
 
     /// Takes changes into the view and writes what it wants to be told.
-    pub(super) fn tell(
-        &mut self,
-        changes: Changes,
-        expunges: Expunges,
-        numbering: Numbering,
-    ) {
+    pub(super) fn tell(&mut self, changes: Changes, expunges: Expunges, numbering: Numbering) {
         let Some(active) = self.active() else { return };
         let notices = active.view.tell(changes, expunges);
         self.write_notices(notices, numbering);
