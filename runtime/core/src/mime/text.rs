@@ -110,9 +110,26 @@ pub fn header_values(octets: &[u8], derived: &Derived, name: &str) -> Vec<String
     named.map(|field| decode_header(&unfold(field.value))).collect()
 }
 
-/// The message's own header, unfolded and decoded, one field a line.
-pub fn header_text(octets: &[u8], derived: &Derived) -> String {
-    fields_text(octets, &derived.structure)
+/// Calls `each` with the decoded header of the message, then with the decoded MIME header of every
+/// part (file names are there), until it returns `true`; whether it did. Headers come unfolded, one
+/// field a line. Those of messages within the message are body ([`any_body_text`]).
+pub fn any_header_text(
+    octets: &[u8],
+    derived: &Derived,
+    each: &mut dyn FnMut(&str) -> bool,
+) -> bool {
+    let root = &derived.structure;
+    each(&fields_text(octets, root)) || any_part_header(octets, root, each)
+}
+
+fn any_part_header(octets: &[u8], part: &Part, each: &mut dyn FnMut(&str) -> bool) -> bool {
+    match &part.content {
+        Content::Single => false,
+        Content::Multipart(parts) => parts
+            .iter()
+            .any(|part| each(&fields_text(octets, part)) || any_part_header(octets, part, each)),
+        Content::Message(message) => any_part_header(octets, &message.structure, each),
+    }
 }
 
 fn fields_text(octets: &[u8], part: &Part) -> String {
@@ -197,13 +214,15 @@ mod tests {
         assert_eq!(decode_header(b"J\xc3\xb6rg"), "J\u{f6}rg");
     }
 
-    fn texts(message: &str) -> Vec<String> {
+    type Each<'a> = &'a mut dyn FnMut(&str) -> bool;
+
+    fn texts(message: &str, any: fn(&[u8], &Derived, Each<'_>) -> bool) -> Vec<String> {
         let mut texts = Vec::new();
-        let derived = derive(message.as_bytes());
-        any_body_text(message.as_bytes(), &derived, &mut |text| {
+        let found = any(message.as_bytes(), &derive(message.as_bytes()), &mut |text| {
             texts.push(text.to_owned());
             false
         });
+        assert!(!found);
         texts
     }
 
@@ -216,14 +235,31 @@ mod tests {
             --b\r\nContent-Type: message/rfc822\r\n\r\nSubject: =?utf-8?Q?=C3=A4?=\r\n\r\ninner\r\n\
             --b\r\nContent-Type: text/html\r\nContent-Transfer-Encoding: base64\r\n\r\nPGI+YjwvYj4=\r\n\
             --b--\r\n";
-        assert_eq!(texts(message), ["J\u{f6}rg", "Subject: \u{e4}\n", "inner", "<b>b</b>"]);
+        assert_eq!(
+            texts(message, any_body_text),
+            ["J\u{f6}rg", "Subject: \u{e4}\n", "inner", "<b>b</b>"]
+        );
     }
 
     #[test]
     fn header_text_has_a_line_for_each_field() {
-        let message = b"Subject: =?utf-8?Q?a?=\r\n b\r\nTo: c\r\nrubbish\r\n\r\nbody";
-        let derived = derive(message);
-        assert_eq!(header_text(message, &derived), "Subject: a b\nTo: c\nrubbish\n");
-        assert_eq!(header_values(message, &derived, "SUBJECT"), ["a b"]);
+        let message = "Subject: =?utf-8?Q?a?=\r\n b\r\nTo: c\r\nrubbish\r\n\r\nbody";
+        assert_eq!(texts(message, any_header_text), ["Subject: a b\nTo: c\nrubbish\n"]);
+        let derived = derive(message.as_bytes());
+        assert_eq!(header_values(message.as_bytes(), &derived, "SUBJECT"), ["a b"]);
+    }
+
+    #[test]
+    fn headers_of_parts_are_headers_and_those_of_inner_messages_are_body() {
+        let message = "Content-Type: multipart/mixed; boundary=b\r\n\r\n\
+            --b\r\nContent-Type: message/rfc822\r\n\r\nSubject: inner\r\n\r\nx\r\n\
+            --b\r\nContent-Type: image/png; name=a.png\r\n\r\n\r\n--b--";
+        let headers = [
+            "Content-Type: multipart/mixed; boundary=b\n",
+            "Content-Type: message/rfc822\n",
+            "Content-Type: image/png; name=a.png\n",
+        ];
+        assert_eq!(texts(message, any_header_text), headers);
+        assert_eq!(texts(message, any_body_text), ["Subject: inner\n", "x"]);
     }
 }

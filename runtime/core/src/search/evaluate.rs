@@ -85,48 +85,74 @@ impl Query {
         else {
             return verdict;
         };
-        known.header = Some(Header { octets, derived, text: text::header_text(octets, derived) });
+        known.header = Some(Header {
+            octets,
+            derived,
+            found: found(self.needles(Place::Header), |each| {
+                text::any_header_text(octets, derived, each);
+            }),
+        });
         let verdict = known.query(self);
         if verdict != Verdict::Unknown {
             return verdict;
         }
-        let mut needles = Vec::new();
-        self.collect_body_needles(&mut needles);
-        let mut search = Search::new(needles);
-        text::any_body_text(octets, derived, &mut |text| {
-            search.feed(text);
-            search.is_done()
-        });
-        known.body = Some(search.found().into_iter().collect());
+        known.body = Some(found(self.needles(Place::Body), |each| {
+            text::any_body_text(octets, derived, each);
+        }));
         known.query(self)
     }
 
-    fn collect_body_needles<'q>(&'q self, needles: &mut Vec<&'q Needle>) {
+    /// The texts that are looked for there by going through all of it.
+    fn needles(&self, place: Place) -> Vec<&Needle> {
         match self {
             Self::And(keys) | Self::Or(keys) => {
-                keys.iter().for_each(|key| key.collect_body_needles(needles));
+                keys.iter().flat_map(|key| key.needles(place)).collect()
             }
-            Self::Not(key) => key.collect_body_needles(needles),
-            Self::Body(needle) | Self::Text(needle) => needles.push(needle),
-            _other_leaf => {}
+            Self::Not(key) => key.needles(place),
+            Self::Text(needle) => vec![needle],
+            Self::Body(needle) if place == Place::Body => vec![needle],
+            _other_leaf => Vec::new(),
         }
     }
+}
+
+/// Where a message has text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Header,
+    Body,
+}
+
+/// Which of the needles are in some texts; `texts` hands them out until it is told to stop.
+fn found<'q>(
+    needles: Vec<&'q Needle>,
+    texts: impl FnOnce(&mut dyn FnMut(&str) -> bool),
+) -> HashSet<&'q Needle> {
+    let mut search = Search::new(needles);
+    if !search.is_done() {
+        texts(&mut |text| {
+            search.feed(text);
+            search.is_done()
+        });
+    }
+    search.found().into_iter().collect()
 }
 
 /// What is known of a message so far.
 struct Known<'a, 'q> {
     evidence: &'a Evidence<'a>,
     now: i64,
-    /// Its header, once it is looked at.
-    header: Option<Header<'a>>,
+    /// Its headers, once they are looked at.
+    header: Option<Header<'a, 'q>>,
     /// The needles that are in its body, once that is looked at.
     body: Option<HashSet<&'q Needle>>,
 }
 
-struct Header<'a> {
+struct Header<'a, 'q> {
     octets: &'a Bytes,
     derived: &'a Derived,
-    text: String,
+    /// The needles that are in one of its headers.
+    found: HashSet<&'q Needle>,
 }
 
 impl Known<'_, '_> {
@@ -203,13 +229,18 @@ impl Known<'_, '_> {
 
     fn address(&self, field: AddressField, needle: &Needle) -> Verdict {
         let Some(derived) = self.evidence.derived else { return Verdict::Unknown };
-        let addresses = match field {
-            AddressField::From => &derived.from,
-            AddressField::To => &derived.to,
-            AddressField::Cc => &derived.cc,
-            AddressField::Bcc => &derived.bcc,
+        let envelope = &derived.envelope;
+        let (shown, raw) = match field {
+            AddressField::From => (&derived.from, &envelope.from),
+            AddressField::To => (&derived.to, &envelope.to),
+            AddressField::Cc => (&derived.cc, &envelope.cc),
+            AddressField::Bcc => (&derived.bcc, &envelope.bcc),
         };
-        match addresses.iter().any(|address| needle.is_in(address)) {
+        let groups = raw.iter().filter(|address| address.is_group_marker());
+        let mut groups = groups.filter_map(|group| group.mailbox.as_deref());
+        let is_there = shown.iter().any(|address| needle.is_in(address))
+            || groups.any(|name| needle.is_in(&text::decode_header(name)));
+        match is_there {
             true => Verdict::Yes,
             false if derived.truncated => self.header(field.name(), needle),
             false => Verdict::No,
@@ -241,7 +272,7 @@ impl Known<'_, '_> {
     }
 
     fn text(&self, needle: &Needle) -> Verdict {
-        let in_header = self.header.as_ref().is_some_and(|header| needle.is_in(&header.text));
+        let in_header = self.header.as_ref().is_some_and(|header| header.found.contains(needle));
         if in_header { Verdict::Yes } else { self.body(needle) }
     }
 }
@@ -354,6 +385,7 @@ mod tests {
         check(Query::Address(AddressField::From, needle("j\u{f6}RG <joerg")), 1, true);
         check(Query::Address(AddressField::From, needle("nobody")), 1, false);
         check(Query::Address(AddressField::To, needle("B@y")), 1, true);
+        check(Query::Address(AddressField::To, needle("group")), 1, true);
         check(Query::Address(AddressField::Cc, needle("")), 1, false);
         check(Query::Address(AddressField::To, needle("")), 1, true);
         check(Query::Subject(needle("STRASSE NACH")), 1, true);
@@ -372,6 +404,9 @@ mod tests {
         check(Query::Text(needle("hause")), 2, true);
         check(Query::Text(needle("world")), 2, true);
         check(Query::Text(needle("nowhere")), 2, false);
+        // A part's MIME header is a header, though it stands in the body.
+        check(Query::Text(needle("Transfer-Encoding")), 2, true);
+        check(Query::Body(needle("Transfer-Encoding")), 2, false);
     }
 
     #[test]

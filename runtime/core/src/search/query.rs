@@ -55,8 +55,8 @@ pub enum Query {
     Older(u32),
     /// INTERNALDATE is at most this many seconds ago (RFC 5032).
     Younger(u32),
-    /// The text is in one of the addresses of FROM, TO, CC or BCC, as `name <local@domain>`; an
-    /// empty text asks whether there is one.
+    /// The text is in one of the addresses of FROM, TO, CC or BCC, as `name <local@domain>`, or in
+    /// the name of a group; an empty text asks whether there is one.
     Address(AddressField, Needle),
     /// The text is in the subject; an empty text asks whether there is one.
     Subject(Needle),
@@ -65,7 +65,7 @@ pub enum Query {
     Header(String, Needle),
     /// The text is in the body: text parts, decoded, and headers of messages within the message.
     Body(Needle),
-    /// The text is in the header or the body.
+    /// The text is in the header or the body, or in the MIME header of a part.
     Text(Needle),
 }
 

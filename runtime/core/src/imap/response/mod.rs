@@ -13,6 +13,9 @@ mod status;
 mod structure;
 mod text;
 
+#[cfg(test)]
+mod tests;
+
 pub use code::Code;
 pub use data::{Esearch, enabled, esearch, exists, expunge, flags, id, namespace, recent, search};
 pub use fetch::FetchLine;

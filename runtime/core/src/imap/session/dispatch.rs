@@ -7,7 +7,7 @@ use crate::imap::response::{self, Code, Status};
 use super::flow::{Done, Flush};
 use super::framing::{Frame, Refusal};
 use super::mailboxes::ANYTHING;
-use super::{ImapSession, MAX_BAD_COMMANDS, Phase};
+use super::{ImapSession, MAX_BAD_COMMANDS, Phase, Reading};
 
 /// In which state a command is allowed (RFC 9051 §6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,7 +136,12 @@ impl ImapSession {
 
     fn refused(&mut self, refusal: Refusal) {
         match refusal {
-            Refusal::TooLong(tag) => self.bad(tag, "the command is too long"),
+            Refusal::TooLong(tag) => match std::mem::replace(&mut self.reading, Reading::Command) {
+                Reading::Sasl(tag, _) | Reading::Idle(tag) => {
+                    self.bad(Some(tag), "the line is too long");
+                }
+                Reading::Command | Reading::Tls => self.bad(tag, "the command is too long"),
+            },
             Refusal::MessageTooLarge(tag) => {
                 let max = self.config.max_message_octets;
                 let text = format!("a message has at most {max} octets");

@@ -234,10 +234,7 @@ impl ImapSession {
                 self.fetched(task, messages, more);
             }
             (Waiting::Seen(task), Reply::Stored { rows, .. }) => self.seen_stored(task, rows),
-            (Waiting::StoreAhead(task), Reply::Changes(changes)) => {
-                self.tell(changes, expunges_after(task.numbering), task.numbering);
-                self.store_flags(task);
-            }
+            (Waiting::StoreAhead(task), Reply::Changes(changes)) => self.store_ahead(task, changes),
             (Waiting::Store(task), Reply::Stored { rows, modified }) => {
                 self.flags_stored(task, rows, modified);
             }

@@ -3,16 +3,18 @@
 //! With `.SILENT`, the client computes the new flags from those that it knows. So that it is right,
 //! `+FLAGS.SILENT` and `-FLAGS.SILENT` are carried out in two rounds: first for the messages that
 //! nobody has changed since the client was told everything, in silence; then for the others, whose
-//! flags are shown. Both ends agree afterwards in whatever order others change flags meanwhile.
+//! flags are shown. Nothing that others change later is told before the answer. So both ends agree
+//! afterwards, in whatever order others change flags meanwhile, and whether the client computes when
+//! it sends its command or when it is answered.
 
-use crate::calls::{Call, FlagRow};
+use crate::calls::{Call, Changes, FlagRow};
 use crate::imap::command::{Numbering, Store, Tag};
 use crate::imap::response::Code;
-use crate::mailbox::view::Echo;
+use crate::mailbox::view::{Echo, Notice};
 use crate::types::{FlagChange, FlagChangeKind, ModSeq, UidSet};
 
 use super::ImapSession;
-use super::flow::{Done, Flush, Waiting};
+use super::flow::{Done, Flush, Waiting, expunges_after};
 use super::query::{NO_SUCH_NUMBER, resolve};
 
 /// A STORE under way.
@@ -29,6 +31,9 @@ pub(super) struct StoreTask {
     /// The round under way changes only what nobody has changed since the client was told
     /// everything; another one follows.
     guarded: bool,
+    /// Messages whose flags the client was told during this command, as they were before it: a client
+    /// that has computed already forgets its result, so it is shown the true one.
+    told: UidSet,
     /// How many messages were to be changed.
     missing: u64,
 }
@@ -55,12 +60,27 @@ impl ImapSession {
         let guarded = silent && change.kind != FlagChangeKind::Replace;
         let echo = if silent { Echo::Silent } else { Echo::Show };
         let condition = unchanged_since;
-        let task = StoreTask { tag, numbering, uids, change, condition, echo, guarded, missing };
+        let told = UidSet::default();
+        let task =
+            StoreTask { tag, numbering, uids, change, condition, echo, guarded, told, missing };
         match guarded && stale {
             // The more is told before, the more can be silent.
             true => self.ask_for_changes(Waiting::StoreAhead(task)),
             false => self.store_flags(task),
         }
+    }
+
+    /// What others have changed before is told.
+    pub(super) fn store_ahead(&mut self, mut task: StoreTask, changes: Changes) {
+        let Some(active) = self.active() else { return };
+        let notices = active.view.tell(changes, expunges_after(task.numbering));
+        for notice in &notices {
+            if let Notice::Flags { uid, .. } = notice {
+                task.told.insert(*uid);
+            }
+        }
+        self.write_notices(notices, task.numbering);
+        self.store_flags(task);
     }
 
     /// One round.
@@ -80,7 +100,9 @@ impl ImapSession {
         // The round before has stored these; the view has told what is to be told of them.
         task.missing = task.missing.saturating_sub(rows.len() as u64);
         let since = active.view.since();
-        let notices = active.view.stored(rows, task.echo);
+        let (told, silent) = rows.into_iter().partition(|row| task.told.contains(row.uid));
+        let mut notices = active.view.stored(told, Echo::Show);
+        notices.extend(active.view.stored(silent, task.echo));
         let more = task.guarded && task.condition.is_none_or(|condition| condition > since);
         self.write_notices(notices, task.numbering);
         if more && !left.is_empty() {
@@ -110,7 +132,10 @@ impl ImapSession {
             }
             (true, _) => Done::ok(task.tag, "STORE completed"),
         };
-        self.finish(done, Flush::after(task.numbering));
+        match task.echo {
+            Echo::Show => self.finish(done, Flush::after(task.numbering)),
+            Echo::Silent => self.say(done),
+        }
     }
 
     /// The mailbox was selected by EXAMINE.
