@@ -17,9 +17,10 @@ use crate::storage::files::Files;
 use crate::storage::rows::{Rows, SegmentPlace, SegmentRow};
 use crate::storage::{Space, StorageError, key, row};
 
-/// A segment that has reached this length is not appended to any more, in octets: large enough
+/// A segment that has reached this length is not appended to any more, in octets, unless the engine
+/// is opened with another: large enough
 /// that there are few files, small enough that rewriting one is short work.
-const SEGMENT_OCTETS: u64 = 128 << 20;
+pub const SEGMENT_OCTETS: u64 = 128 << 20;
 /// Most segments that are kept open: file descriptors are a resource of the whole process.
 const MAX_OPEN_SEGMENTS: usize = 256;
 
@@ -27,6 +28,8 @@ const MAX_OPEN_SEGMENTS: usize = 256;
 pub struct Segments {
     files: Arc<dyn Files>,
     directory: [u8; 16],
+    /// A segment of this length is full.
+    full: u64,
     counters: Arc<Counters>,
     open: Mutex<HashMap<u64, Arc<Segment>>>,
     active: Mutex<Active>,
@@ -82,6 +85,7 @@ impl Segments {
     pub fn take_up(
         files: Arc<dyn Files>,
         directory: [u8; 16],
+        full: u64,
         counters: Arc<Counters>,
         rows: &BTreeMap<u64, SegmentRow>,
     ) -> io::Result<TakenUp> {
@@ -102,7 +106,7 @@ impl Segments {
         let next = next.map_or(1, |last| last + 1);
         let active = Active { segment: None, end: 0, next };
         let open = Mutex::default();
-        let segments = Self { files, directory, counters, open, active: Mutex::new(active) };
+        let segments = Self { files, directory, full, counters, open, active: Mutex::new(active) };
         for segment in there {
             let row = rows.get(&segment).copied().unwrap_or_default();
             segments.sweep_orphans(segment, row)?;
@@ -131,7 +135,7 @@ impl Segments {
             file.set_len(row.end)?;
         }
         match Segment::open(file, self.directory, id) {
-            Ok(segment) if row.end < SEGMENT_OCTETS => {
+            Ok(segment) if row.end < self.full => {
                 let mut active = self.active();
                 (active.segment, active.end) = (Some(Arc::new(segment)), row.end);
             }
@@ -188,7 +192,7 @@ impl Segments {
 
     /// The segment that is appended to; a full one is made durable and followed by a new one.
     fn room(&self, active: &mut Active) -> Result<Arc<Segment>, (Stage, io::Error)> {
-        if active.end >= SEGMENT_OCTETS
+        if active.end >= self.full
             && let Some(full) = active.segment.take()
         {
             self.sync(&full)?;

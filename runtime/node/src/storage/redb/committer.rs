@@ -26,8 +26,8 @@ const MAX_GROUP_OCTETS: usize = 8 << 20;
 pub enum Request {
     /// To write.
     Job(Job),
-    /// To try whether a failed medium is back.
-    Revive,
+    /// To try whether a failed medium is back, and to say when it has tried.
+    Revive(oneshot::Sender<()>),
     /// To finish, and to say when it has.
     Close(oneshot::Sender<()>),
 }
@@ -79,10 +79,13 @@ impl Queue {
         WeakQueue { requests: self.requests.downgrade() }
     }
 
-    /// Asks for the rows to be opened again, if they have failed.
-    pub fn revive(&self) {
+    /// Comes back after the rows have been tried to be opened again, if they have failed.
+    pub async fn revive(&self) {
+        let (done, tried) = oneshot::channel();
         // A full queue means that commits wait, each of which tries the same.
-        let _ = self.requests.try_send(Request::Revive);
+        if self.requests.try_send(Request::Revive(done)).is_ok() {
+            let _ = tried.await;
+        }
     }
 
     /// Finishes what waits, closes the rows and comes back. Later work is refused.
@@ -127,15 +130,14 @@ pub fn run(
     let mut closing = Vec::new();
     while closing.is_empty() {
         let Some(first) = requests.blocking_recv() else { break };
-        let (jobs, octets) = gather(first, &mut requests, &mut closing);
-        perform(shared, bodies, jobs);
-        waiting_octets.fetch_sub(octets, Ordering::Relaxed);
+        let group = gather(first, &mut requests);
+        closing = serve(shared, bodies, group, waiting_octets);
     }
     requests.close();
     // What had been handed over before the close is still performed.
     while let Some(first) = requests.blocking_recv() {
-        let (jobs, _) = gather(first, &mut requests, &mut closing);
-        perform(shared, bodies, jobs);
+        let group = gather(first, &mut requests);
+        closing.extend(serve(shared, bodies, group, waiting_octets));
     }
     shared.close();
     for closed in closing {
@@ -143,37 +145,58 @@ pub fn run(
     }
 }
 
+/// What is done at once.
+#[derive(Default)]
+struct Group {
+    jobs: Vec<Job>,
+    octets: usize,
+    /// Whom to tell that the rows have been tried.
+    reviving: Vec<oneshot::Sender<()>>,
+    /// Whom to tell that all is closed.
+    closing: Vec<oneshot::Sender<()>>,
+}
+
 /// Takes what waits, within the limits of a group.
-fn gather(
-    first: Request,
-    requests: &mut mpsc::Receiver<Request>,
-    closing: &mut Vec<oneshot::Sender<()>>,
-) -> (Vec<Job>, usize) {
-    let (mut jobs, mut octets) = (Vec::new(), 0);
+fn gather(first: Request, requests: &mut mpsc::Receiver<Request>) -> Group {
+    let mut group = Group::default();
     let mut next = Some(first);
     while let Some(request) = next {
         match request {
             Request::Job(job) => {
-                octets += job.octets;
-                jobs.push(job);
+                group.octets += job.octets;
+                group.jobs.push(job);
             }
-            Request::Revive => {}
-            Request::Close(closed) => closing.push(closed),
+            Request::Revive(tried) => group.reviving.push(tried),
+            Request::Close(closed) => group.closing.push(closed),
         }
-        let full = jobs.len() >= MAX_GROUP_JOBS || octets >= MAX_GROUP_OCTETS;
+        let full = group.jobs.len() >= MAX_GROUP_JOBS || group.octets >= MAX_GROUP_OCTETS;
         next = if full { None } else { requests.try_recv().ok() };
     }
-    (jobs, octets)
+    group
+}
+
+/// Does a group, whatever it is made of; returns who waits for the end.
+fn serve(
+    shared: &Shared,
+    bodies: &writer::Queue,
+    group: Group,
+    waiting_octets: &AtomicUsize,
+) -> Vec<oneshot::Sender<()>> {
+    if shared.has_failed() {
+        let _ = revive(shared);
+    }
+    for tried in group.reviving {
+        let _ = tried.send(());
+    }
+    if !group.jobs.is_empty() {
+        perform(shared, bodies, group.jobs);
+    }
+    waiting_octets.fetch_sub(group.octets, Ordering::Relaxed);
+    group.closing
 }
 
 /// Makes a group durable and answers it.
 fn perform(shared: &Shared, bodies: &writer::Queue, jobs: Vec<Job>) {
-    if shared.has_failed() {
-        let _ = revive(shared);
-    }
-    if jobs.is_empty() {
-        return;
-    }
     let outcome = match &*shared.rows() {
         Rows::Open(index) => group::write(index, shared, &jobs),
         Rows::Failed(why) => Ok(all(&jobs, &StorageError::Unavailable(why.clone()))),

@@ -28,7 +28,7 @@ use self::group::Work;
 use self::index::Index;
 use self::rows::ReadRows;
 use self::shared::Shared;
-use super::body::segments::{Segments, segment_rows};
+use super::body::segments::{SEGMENT_OCTETS, Segments, segment_rows};
 use super::body::{INLINE_OCTETS, NewBody, Unlinked, writer};
 use super::commit::{Pending, PendingBodies, SegmentWork};
 use super::counters::Counters;
@@ -51,11 +51,17 @@ pub struct RedbOptions {
     pub cache_octets: usize,
     /// Bodies up to this many octets are kept in rows, larger ones in segments.
     pub inline_octets: usize,
+    /// A segment of this many octets is not appended to any more.
+    pub segment_octets: u64,
 }
 
 impl Default for RedbOptions {
     fn default() -> Self {
-        Self { cache_octets: 128 << 20, inline_octets: INLINE_OCTETS }
+        Self {
+            cache_octets: 128 << 20,
+            inline_octets: INLINE_OCTETS,
+            segment_octets: SEGMENT_OCTETS,
+        }
     }
 }
 
@@ -84,7 +90,8 @@ impl RedbEngine {
     pub fn open_files(files: Arc<dyn Files>, options: RedbOptions) -> Result<Self, OpenError> {
         let counters = Arc::new(Counters::default());
         let (index, directory) = open_index(&*files, options.cache_octets, &counters)?;
-        let segments = take_up_segments(&files, directory, &counters, &index)?;
+        let segments =
+            take_up_segments(&files, directory, options.segment_octets, &counters, &index)?;
         let shared = Arc::new(Shared::new(files, options.cache_octets, counters, index, segments));
         let (bodies, inbox) = writer::queue();
         let (commits, requests, octets) = committer::Queue::new();
@@ -109,15 +116,20 @@ impl RedbEngine {
         self.queues.as_ref().expect("only dropping takes them away")
     }
 
-    fn read<T>(
+    /// Reads one state of the rows, once more if the medium had failed and is back.
+    async fn read<T>(
         &self,
-        read: impl FnOnce(&ReadRows<'_>) -> Result<T, StorageError>,
+        read: impl Fn(&ReadRows<'_>) -> Result<T, StorageError>,
     ) -> Result<T, StorageError> {
-        let found = self.shared.read(read);
-        if matches!(found, Err(StorageError::Unavailable(_))) && self.shared.has_failed() {
-            self.queues().commits.revive();
+        self.ready().await;
+        self.shared.read(read)
+    }
+
+    /// Sees to it that a failed medium has been tried again.
+    async fn ready(&self) {
+        if self.shared.has_failed() {
+            self.queues().commits.revive().await;
         }
-        found
     }
 }
 
@@ -147,12 +159,14 @@ fn open_index(
 fn take_up_segments(
     files: &Arc<dyn Files>,
     directory: [u8; 16],
+    segment_octets: u64,
     counters: &Arc<Counters>,
     index: &Index,
 ) -> Result<Segments, OpenError> {
     let damaged = |error: StorageError| OpenError::Damaged(error.to_string());
     let rows = index.read(|rows| segment_rows(rows)).map_err(damaged)?;
-    let taken = Segments::take_up(files.clone(), directory, counters.clone(), &rows)?;
+    let taken =
+        Segments::take_up(files.clone(), directory, segment_octets, counters.clone(), &rows)?;
     if !taken.forgotten.is_empty() {
         index.forget_segments(&taken.forgotten)?;
     }
@@ -247,7 +261,7 @@ impl Engine for RedbEngine {
         space: Space,
         keys: Vec<Key>,
     ) -> Result<Vec<Option<Bytes>>, StorageError> {
-        self.read(|rows| reads::get_many(rows, space, &keys))
+        self.read(|rows| reads::get_many(rows, space, &keys)).await
     }
 
     async fn scan(
@@ -258,7 +272,7 @@ impl Engine for RedbEngine {
         end: Bytes,
         limit: ScanLimit,
     ) -> Result<ScanPage, StorageError> {
-        self.read(|rows| reads::scan(rows, space, (area, &start, &end), limit))
+        self.read(|rows| reads::scan(rows, space, (area, &start, &end), limit)).await
     }
 
     async fn claim(
@@ -274,7 +288,7 @@ impl Engine for RedbEngine {
     }
 
     async fn claimed(&self, slot: Slot) -> Result<Option<(Epoch, Claimant)>, StorageError> {
-        self.read(|rows| reads::claimed(rows, slot))
+        self.read(|rows| reads::claimed(rows, slot)).await
     }
 
     async fn commit(&self, commit: Commit) -> Result<Committed, StorageError> {
@@ -284,7 +298,7 @@ impl Engine for RedbEngine {
     }
 
     async fn head(&self, space: Space) -> Result<u64, StorageError> {
-        let head = self.read(|rows| reads::head(rows, space))?;
+        let head = self.read(|rows| reads::head(rows, space)).await?;
         self.shared.resolved(space);
         Ok(head)
     }
@@ -294,11 +308,11 @@ impl Engine for RedbEngine {
         space: Space,
         id: TransactionId,
     ) -> Result<Option<Bytes>, StorageError> {
-        self.read(|rows| reads::transaction(rows, space, id))
+        self.read(|rows| reads::transaction(rows, space, id)).await
     }
 
     async fn new_body(&self, space: Space, octets: Bytes) -> Result<Body, StorageError> {
-        self.read(|_| Ok(()))?;
+        self.read(|_| Ok(())).await?;
         let made = match octets.len() as u64 > LONG_WORK_OCTETS {
             true => blocking(move || NewBody::new(octets)).await?,
             false => NewBody::new(octets)?,
@@ -311,7 +325,7 @@ impl Engine for RedbEngine {
     }
 
     async fn body(&self, space: Space, name: &str) -> Result<Option<BodyRef>, StorageError> {
-        self.read(|rows| reads::body(rows, space, name))
+        self.read(|rows| reads::body(rows, space, name)).await
     }
 
     async fn read_body(
@@ -321,6 +335,7 @@ impl Engine for RedbEngine {
         at: u64,
         max: u64,
     ) -> Result<Bytes, StorageError> {
+        self.ready().await;
         let (shared, body) = (self.shared.clone(), *body);
         match max.min(body.size.saturating_sub(at)) > LONG_WORK_OCTETS {
             true => blocking(move || shared.read_body(space, &body, at, max)).await,
@@ -329,7 +344,7 @@ impl Engine for RedbEngine {
     }
 
     async fn spaces(&self, after: Option<Space>, limit: usize) -> Result<Vec<Space>, StorageError> {
-        self.read(|rows| reads::spaces(rows, after, limit))
+        self.read(|rows| reads::spaces(rows, after, limit)).await
     }
 
     async fn close(&self) -> Result<(), StorageError> {
