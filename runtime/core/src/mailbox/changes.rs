@@ -24,8 +24,8 @@ impl Open {
     pub fn visible(&self, uids: &UidSet, released: ModSeq, limit: usize) -> (Vec<Seen>, bool) {
         let here = self.index.matching(uids).take(limit + 1).map(|facts| (facts, None));
         let mut seen: Vec<(Facts, Option<ModSeq>)> = here.collect();
-        let unreleased = (released.next(), Uid::MIN)..;
-        let ghosts = self.ghosts.range(unreleased).filter(|((_, uid), _)| uids.contains(*uid));
+        let unreleased = self.ghosts.range((released, Uid::MAX)..);
+        let ghosts = unreleased.filter(|((at, uid), _)| *at > released && uids.contains(*uid));
         let before = seen.len();
         seen.extend(ghosts.map(|((modseq, _), facts)| (*facts, Some(*modseq))));
         if seen.len() > before {
@@ -43,8 +43,9 @@ impl Mailbox {
     /// [`MAX_CHANGED_ROWS`]. A message that came and went in between is among the removed ones.
     /// Nothing is said of what is recent.
     pub fn changes(&self, since: ModSeq) -> Changes {
-        let Some(open) = &self.open else { return Changes { upto: since, ..Changes::default() } };
-        let highest = self.counters.highest_modseq.max(since);
+        let highest = self.counters.highest_modseq;
+        let nothing = Changes { upto: since, ..Changes::default() };
+        let Some(open) = self.open.as_ref().filter(|_| since < highest) else { return nothing };
         let mut changed: Vec<Facts> = open.index.since(since).collect();
         let upto = cut(&changed, highest);
         changed.retain(|facts| facts.modseq <= upto);
