@@ -104,13 +104,13 @@ impl Reader {
         Self { pending: BytesMut::new(), head: None, max_octets }
     }
 
-    /// Takes a piece. Take out what it completes ([`Reader::next`]) before the next one.
+    /// Takes a piece. Take out what it completes ([`Reader::take`]) before the next one.
     pub fn push(&mut self, piece: &[u8]) {
         self.pending.extend_from_slice(piece);
     }
 
     /// The next thing that has come whole.
-    pub fn next(&mut self) -> Result<Option<Framed>, NotFramed> {
+    pub fn take(&mut self) -> Result<Option<Framed>, NotFramed> {
         if self.head.is_none() {
             let Some(line) = self.line()? else { return Ok(None) };
             match serde_json::from_slice(&line) {
@@ -164,7 +164,7 @@ mod tests {
         let (mut reader, mut found) = (Reader::new(max), Vec::new());
         for piece in stream.chunks(piece) {
             reader.push(piece);
-            while let Some(framed) = reader.next()? {
+            while let Some(framed) = reader.take()? {
                 found.push(framed);
             }
         }

@@ -75,7 +75,7 @@ async fn receive(body: Body, max_message_octets: u64) -> Result<Vec<NewMessage>,
         }
         reader.push(&piece);
         while let Some(framed) =
-            reader.next().map_err(|error| Refusal::invalid(error.to_string()))?
+            reader.take().map_err(|error| Refusal::invalid(error.to_string()))?
         {
             match framed {
                 _ if ended => return Err(Refusal::invalid("something follows the end")),

@@ -316,7 +316,7 @@ async fn what_is_imported_is_exported_and_damage_is_named() {
     let mut reader = Reader::new(MAX_OCTETS);
     reader.push(stream.as_bytes());
     let mut found = Vec::new();
-    while let Some(framed) = reader.next().unwrap() {
+    while let Some(framed) = reader.take().unwrap() {
         found.push(match framed {
             Framed::Line(line) => format!("{line:?}"),
             Framed::Message(head, body) => {
