@@ -18,7 +18,6 @@ pub mod sessions;
 pub mod state;
 pub mod view;
 
-
 pub use changes::Seen;
 pub use index::{Facts, Index};
 pub use keywords::KeywordTable;

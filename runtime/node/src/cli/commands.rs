@@ -9,9 +9,8 @@ use super::args::{Cli, Command, DomainCommand, Door, MailboxCommand, StoreComman
 use super::local::Local;
 use super::operator::{CheckLine, Operator, UserToAdd};
 use super::output::Output;
-use super::remote::Remote;
 use super::{config, dev, serve, transfer};
-use crate::guest;
+use crate::guest::{self, ComponentFrom, ComponentSource, Host, HostConfig};
 
 /// Exit code of a check that found damage.
 const DAMAGE: u8 = 3;
@@ -45,7 +44,7 @@ pub fn perform(cli: Cli) -> Result<ExitCode> {
 /// Opens the door, does the work, closes it.
 fn with<T>(door: &Door, work: impl FnOnce(&mut dyn Operator) -> Result<T>) -> Result<T> {
     let mut operator: Box<dyn Operator> = match (&door.choice.admin, &door.choice.data) {
-        (Some(address), _) => Box::new(Remote::new(*address, door.token_file.as_deref())?),
+        (Some(address), _) => bail!("{address}"),
         (None, Some(data)) => Box::new(Local::open(data)?),
         (None, None) => bail!("name a running node with --admin or its folder with --data"),
     };
@@ -198,13 +197,45 @@ fn check(repair: bool, door: &Door, output: &Output) -> Result<ExitCode> {
 }
 
 fn inspect(file: Option<&std::path::Path>, output: &Output) -> Result<()> {
-    let octets = match file {
-        Some(file) => {
-            std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?
-        }
-        None => guest::embedded::KEYED.to_vec(),
+    let source = match file {
+        Some(file) => ComponentSource {
+            name: file.display().to_string(),
+            from: ComponentFrom::File(file.to_owned()),
+        },
+        None => guest::default_store(),
     };
-    let name = file.map_or("the built-in store".into(), |file| file.display().to_string());
-    let inspection = guest::inspect(&octets).with_context(|| name)?;
-    output.result(&inspection, || inspection.to_string())
+    let runtime = tokio::runtime::Runtime::new().context("cannot start")?;
+    let host = Host::new(HostConfig::default()).context("cannot start the WebAssembly engine")?;
+    let inspection = runtime
+        .block_on(async { host.read(&source).await.and_then(|octets| guest::inspect(&octets)) })
+        .with_context(|| source.name.clone())?;
+    output.result(&inspection, || describe(&inspection))
+}
+
+/// A component in words.
+fn describe(inspection: &guest::Inspection) -> String {
+    let mut lines = Vec::new();
+    if let Some(manifest) = &inspection.manifest {
+        lines.push(format!("{} {}", manifest.name, manifest.version));
+        lines.extend(manifest.description.clone());
+        let (reads, writes) = (manifest.schema.reads, manifest.schema.writes);
+        lines.push(format!("reads schemas {} to {}, writes {writes}", reads[0], reads[1]));
+        for directory in &manifest.asks.directories {
+            let access = if directory.write { "read and write" } else { "read" };
+            lines.push(format!("asks to {access} the directory {}", directory.name));
+        }
+        lines.extend(manifest.asks.http.iter().map(|host| format!("asks for HTTP to {host}")));
+    } else {
+        lines.push("carries no manifest".to_owned());
+    }
+    let kinds: Vec<&str> = inspection.kinds.iter().map(|kind| kind.name()).collect();
+    lines.push(format!("keeps {}", kinds.join(", ")));
+    lines.push(match inspection.lift {
+        guest::Lift::Async => "an instance takes many calls at a time".to_owned(),
+        guest::Lift::Sync => "an instance takes one call at a time".to_owned(),
+    });
+    lines.push(format!("{} octets, BLAKE3 {}", inspection.size, inspection.digest));
+    lines.extend(inspection.imports.iter().map(|name| format!("imports {name}")));
+    lines.extend(inspection.exports.iter().map(|name| format!("exports {name}")));
+    lines.join("\n")
 }

@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::config::{BUILT_IN, Component, Config, StoreChoice};
 use super::identity::{Identity, write_durably};
-use crate::guest::{self, ComponentFrom, ComponentSource, Host, HostConfig, StoreComponent, Stores};
+use crate::guest::{
+    self, ComponentFrom, ComponentSource, Host, HostConfig, Kind, StoreComponent, Stores,
+};
 use crate::message_store::{self, DirectoryMode, MessageStore};
 use crate::storage::Engine;
 use crate::storage::redb::{RedbEngine, RedbOptions};
@@ -76,8 +78,9 @@ impl Composed {
                 data.display()
             )
         })?;
-        let composition: Composition = serde_json::from_str(&text)
-            .with_context(|| format!("{} is damaged; starting the node writes it anew", path.display()))?;
+        let composition: Composition = serde_json::from_str(&text).with_context(|| {
+            format!("{} is damaged; starting the node writes it anew", path.display())
+        })?;
         let directory = match composition.dev {
             // Nobody logs in during a command, but accounts appear as they do in the node.
             true => DirectoryMode::Dev { password: Secret(random_hex()?) },
@@ -94,23 +97,22 @@ impl Composed {
         let context = || format!("the data folder {}", data.display());
         std::fs::create_dir_all(data).with_context(context)?;
         // Locks the folder: from here on it is ours.
-        let engine = RedbEngine::open(&data.join(STORAGE), RedbOptions::default()).with_context(context)?;
+        let engine =
+            RedbEngine::open(&data.join(STORAGE), RedbOptions::default()).with_context(context)?;
         let engine: Arc<dyn Engine> = Arc::new(engine);
         let identity = Identity::next(data)?;
         let (stores, components) = load_stores(data, composition).await?;
-        write_durably(data, COMPOSITION, &serde_json::to_vec_pretty(composition)?).with_context(context)?;
-        let config = message_store::Config {
-            node: identity.id,
-            generation: identity.generation,
-            directory,
-        };
+        write_durably(data, COMPOSITION, &serde_json::to_vec_pretty(composition)?)
+            .with_context(context)?;
+        let config =
+            message_store::Config { node: identity.id, generation: identity.generation, directory };
         let message_store = MessageStore::new(config, stores, engine.clone());
         Ok(Self { message_store, engine, components })
     }
 
     /// Finishes calls under way, then closes from the top down.
     pub async fn close(self) -> Result<()> {
-        self.message_store.close().await.context("cannot close the message store")?;
+        self.message_store.close().await;
         for component in &self.components {
             component.close().await;
         }
@@ -128,6 +130,9 @@ fn random_hex() -> Result<String> {
     Ok(hex::encode(octets))
 }
 
+/// What [`StoreChoice::by_kind`] names, in its order.
+const KINDS: [Kind; 4] = [Kind::Domains, Kind::Users, Kind::Mailboxes, Kind::Messages];
+
 /// Loads each component that keeps something once, and gives each kind its keeper (E16).
 async fn load_stores(
     data: &Path,
@@ -136,14 +141,15 @@ async fn load_stores(
     let host = HostConfig { cache: Some(data.join(COMPILED)), ..HostConfig::default() };
     let host = Host::new(host).context("cannot start the WebAssembly engine")?;
     let mut loaded: HashMap<&str, Arc<StoreComponent>> = HashMap::new();
-    for (kind, name) in composition.stores.by_kind() {
+    for ((kind, name), kept) in composition.stores.by_kind().into_iter().zip(KINDS) {
         if !loaded.contains_key(name) {
             let component = load(&host, name, composition).await?;
             loaded.insert(name, component);
         }
-        let keeps = loaded[name].inspection().kinds.iter().any(|kept| kept.name() == format!("{kind}s") || kept.name() == kind);
-        if !keeps {
-            bail!("the store component {name} keeps no {kind} records; choose another for stores.{kind}");
+        if !loaded[name].keeps(kept) {
+            bail!(
+                "the store component {name} keeps no {kind} records; choose another for stores.{kind}"
+            );
         }
     }
     let choice = &composition.stores;

@@ -79,8 +79,10 @@ impl Operator for Local {
             loop {
                 let page = store.domains(after, PAGE).await?;
                 after = page.rows.last().map(|row| row.name.clone());
-                let line =
-                    |row: postroom_core::records::DomainRow| DomainLine { name: row.name, alias_of: row.alias_of };
+                let line = |row: postroom_core::records::DomainRow| DomainLine {
+                    name: row.name,
+                    alias_of: row.alias_of,
+                };
                 lines.extend(page.rows.into_iter().map(line));
                 if !page.more {
                     return Ok(lines);
@@ -100,7 +102,10 @@ impl Operator for Local {
 
     fn mailboxes(&mut self, user: &str) -> Result<Vec<MailboxLine>> {
         let rows = self.run(async |store| store.mailboxes_of(user).await)?;
-        let line = |(info, status): (postroom_core::calls::MailboxInfo, postroom_core::calls::MailboxStatus)| {
+        let line = |(info, status): (
+            postroom_core::calls::MailboxInfo,
+            postroom_core::calls::MailboxStatus,
+        )| {
             MailboxLine {
                 name: info.name.as_str().to_owned(),
                 id: info.id.to_string(),

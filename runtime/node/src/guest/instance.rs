@@ -135,18 +135,20 @@ pub(super) struct Template {
 impl Template {
     /// Makes an instance: some 90 µs. Start-up code of the guest runs here, within the wall time of
     /// a call.
-    pub(super) async fn make(&self) -> wasmtime::Result<(Arc<Instance>, JoinHandle<()>)> {
+    pub(super) async fn make(&self) -> Result<Made, NotMade> {
         static NUMBER: AtomicU64 = AtomicU64::new(1);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let Ok(room) = self.room.clone().try_acquire_owned() else {
-            wasmtime::bail!("all max-instances of this node are in use");
+            return Err(NotMade::NoRoom);
         };
-        let mut store = self.store(number)?;
+        let failed = |error: wasmtime::Error| NotMade::Failed(trap(&error));
+        let mut store = self.store(number).map_err(failed)?;
         let start = self.pre.instantiate_async(&mut store);
-        let Ok(instance) = tokio::time::timeout(self.limits.call_time(), start).await else {
-            wasmtime::bail!("it did not start within {} ms", self.limits.call_ms);
+        let Ok(started) = tokio::time::timeout(self.limits.call_time(), start).await else {
+            return Err(NotMade::Slow(self.limits.call_ms));
         };
-        let exports = Arc::new(self.indices.load(&mut store, &instance?)?);
+        let exports = self.indices.load(&mut store, &started.map_err(failed)?);
+        let exports = Arc::new(exports.map_err(|error| NotMade::Differs(root(&error)))?);
         let (calls, queue) = mpsc::channel(self.concurrency as usize);
         let instance = Arc::new(Instance {
             number,
@@ -189,6 +191,26 @@ impl Template {
         store.epoch_deadline_async_yield_and_update(1);
         Ok(store)
     }
+}
+
+/// A fresh instance and the task that drives it.
+pub(super) type Made = (Arc<Instance>, JoinHandle<()>);
+
+/// Why there is no fresh instance.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(super) enum NotMade {
+    /// The node has as many as it may.
+    #[error("all of this node's instances (max-instances) are in use")]
+    NoRoom,
+    /// Its start-up code takes too long.
+    #[error("it did not start within {0} ms")]
+    Slow(u64),
+    /// Its exports have other types than this node's.
+    #[error("its exports differ: {0}")]
+    Differs(String),
+    /// Its start-up code failed, or there is nothing to make it of.
+    #[error("{0}")]
+    Failed(String),
 }
 
 /// A running instance, as the pool sees it.

@@ -19,7 +19,7 @@ use tracing::Instrument;
 
 use super::convert;
 use super::host::OpenCall;
-use super::instance::{Ended, Enter, Instance, Outcome, Template};
+use super::instance::{Ended, Enter, Instance, Made, NotMade, Outcome, Template};
 use super::manifest::Kind;
 
 /// How often a place looks after its instance: for calls whose callers have gone, and for age.
@@ -71,7 +71,7 @@ enum Attempt<R> {
 
 impl Pool {
     /// Makes all instances; fails when one cannot be made.
-    pub(super) async fn start(template: Template) -> wasmtime::Result<Self> {
+    pub(super) async fn start(template: Template) -> Result<Self, NotMade> {
         let template = Arc::new(template);
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let mut pool = Self {
@@ -190,8 +190,9 @@ impl Pool {
         let (instance, driver) = match self.template.make().await {
             Ok(made) => made,
             Err(error) => {
-                let why = format!("no store instance: {}", super::engine::root(&error));
-                return Attempt::Refused(StoreError::Unavailable(why));
+                return Attempt::Refused(StoreError::Unavailable(format!(
+                    "no store instance: {error}"
+                )));
             }
         };
         let permit = instance.places.clone().try_acquire_owned();
@@ -364,8 +365,6 @@ struct Keeper {
     tasks: TaskTracker,
 }
 
-type Made = (Arc<Instance>, JoinHandle<()>);
-
 /// Why an instance leaves its place.
 enum Leaves {
     /// Its driver has ended.
@@ -437,8 +436,8 @@ impl Keeper {
             match self.template.make().await {
                 Ok(made) => return Some(made),
                 Err(error) => {
-                    let (component, why) = (&*self.template.name, super::engine::root(&error));
-                    tracing::error!(component, why, "no new store instance; trying again");
+                    let component = &*self.template.name;
+                    tracing::error!(component, %error, "no new store instance; trying again");
                 }
             }
             tokio::select! {

@@ -84,7 +84,10 @@ impl Account {
         read(self.env.engine.scan(self.space(), Area::Ledger, start, end, limit)).await
     }
 
-    async fn mailbox_rows(&self, transaction: TransactionId) -> Result<Vec<MailboxRow>, StoreError> {
+    async fn mailbox_rows(
+        &self,
+        transaction: TransactionId,
+    ) -> Result<Vec<MailboxRow>, StoreError> {
         let view = View::new(self.env.engine.clone(), self.space());
         let mut rows: Vec<MailboxRow> = Vec::new();
         loop {
