@@ -138,9 +138,20 @@ impl Front {
         self.tasks.spawn(keeper.accept_from(acceptor));
     }
 
-    /// For other tasks that end with the front: the token, and who is waited for.
-    pub fn company(&self) -> (CancellationToken, TaskTracker) {
-        (self.shutdown.clone(), self.tasks.clone())
+    /// Runs other work that belongs to the front: it is given the token that tells it to finish, is
+    /// waited for at the end, and cut off (dropped) when the grace is over.
+    pub(super) fn run<F>(&self, work: impl FnOnce(CancellationToken) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let (work, cut) = (work(self.shutdown.clone()), self.cut.clone());
+        self.tasks.spawn(async move {
+            tokio::select! {
+                biased;
+                () = cut.cancelled() => {}
+                () = work => {}
+            }
+        });
     }
 
     /// Accepts nothing more, lets every session say goodbye, and cuts off after `grace` what is

@@ -1,5 +1,6 @@
 //! The front against a session and a message store that do what the test says.
 
+mod admin;
 mod driver;
 mod fake;
 mod listener;
