@@ -70,9 +70,12 @@ impl Remote {
         if let Some(token) = &self.token {
             request = request.header("authorization", format!("Bearer {token}"));
         }
-        let request = request
-            .body(SendBody::from_owned_reader(std::io::Cursor::new(body)))
-            .context("the request")?;
+        // No body where there is nothing to say: a node need not read one before it answers.
+        let body = match body.is_empty() {
+            true => SendBody::none(),
+            false => SendBody::from_owned_reader(std::io::Cursor::new(body)),
+        };
+        let request = request.body(body).context("the request")?;
         let response = self.agent.run(request).map_err(|error| {
             anyhow!(
                 "no node answers at {} ({error}); is it running, and is this its admin address?",
@@ -98,7 +101,10 @@ impl Remote {
         query: &[(&str, &str)],
         body: &impl Serialize,
     ) -> Result<A> {
-        let body = serde_json::to_vec(body).context("the request")?;
+        let body = match serde_json::to_value(body).context("the request")? {
+            serde_json::Value::Null => Vec::new(),
+            value => value.to_string().into_bytes(),
+        };
         let mut answer = self.send(method, path, query, "application/json", body)?;
         let text = answer.read_to_string().context("the node's answer")?;
         // Nothing to say is `null` in JSON.

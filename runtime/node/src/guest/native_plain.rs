@@ -86,7 +86,7 @@ fn at(area: Area, octets: Bytes) -> Key {
 }
 
 fn storage(error: StorageError) -> StoreError {
-    crate::mailbox::error::storage_error(error)
+    StoreError::Unavailable(error.to_string())
 }
 
 fn encode<T: Serialize>(row: &T) -> Bytes {
