@@ -31,6 +31,8 @@ const WITHOUT_CASE: &[(&str, &str)] = &[
     ("types.call.1", "the host's: node's tests of hosting"),
     ("types.message.1", "the host's: its generator of names"),
     ("types.message.2", "the host's: its ledger of UIDs"),
+    ("settings.get.*", "the host's: node's tests of hosting"),
+    ("messages.settle.4", "the host's: it knows who reads"),
     ("messages.insert.3", "the host's: its ledger of UIDs and its generator of names"),
 ];
 
@@ -151,12 +153,12 @@ fn every_promise_has_an_id_of_its_own() {
 #[test]
 fn every_function_may_wait_or_says_why_not() {
     // These only touch what the host has at hand.
-    let at_hand = ["view", "put", "delete", "delete-range", "put-body", "size", "digest"];
+    let at_hand = ["view", "put", "delete", "delete-range", "put-body", "size", "digest", "get"];
     let resolve = resolve();
     for (_, interface) in &resolve.interfaces {
         for (name, function) in &interface.functions {
             let word = name.rsplit('.').next().expect("a name");
-            let host = interface.name.as_deref() == Some("storage");
+            let host = matches!(interface.name.as_deref(), Some("storage" | "settings"));
             assert!(function.kind.is_async() || host && at_hand.contains(&word), "{name}");
         }
     }

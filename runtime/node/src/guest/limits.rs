@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 /// How a node hosts store components; one for the process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(default, deny_unknown_fields)]
 pub struct HostConfig {
     /// Live instances of all components together. Bounds what the pooling allocator reserves:
     /// address space only, some 60 KiB of memory for each that lives.
@@ -43,7 +43,7 @@ impl Default for HostConfig {
 /// What one component may use. Each of its instances has the limits for itself, except where said
 /// otherwise.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Instances that share the accounts. A trap costs one instance's calls, so there are several;
     /// more than cores only help components that take one call at a time.
@@ -161,7 +161,7 @@ impl Limits {
 /// What an operator lets a component have. A component gets what it asks for *and* is granted;
 /// nothing by default.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(default, deny_unknown_fields)]
 pub struct Grants {
     /// Directories of this machine.
     pub directories: Vec<DirectoryGrant>,
@@ -171,7 +171,7 @@ pub struct Grants {
 
 /// A directory that a component may use.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(deny_unknown_fields)]
 pub struct DirectoryGrant {
     /// The name under which the component's manifest asks for it; it finds it as `/name`.
     pub name: String,

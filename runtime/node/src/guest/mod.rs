@@ -19,6 +19,8 @@ mod instance;
 mod limits;
 mod load;
 mod manifest;
+#[cfg(test)]
+pub mod native_plain;
 mod pool;
 mod wasi;
 
