@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 use wasmtime::component::{Accessor, AccessorTask, InstancePre, Resource, ResourceTable};
-use wasmtime::{Store, StoreLimits, StoreLimitsBuilder};
+use wasmtime::{Store, StoreLimits, StoreLimitsBuilder, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
@@ -163,7 +163,8 @@ impl Template {
             ended: Arc::default(),
         });
         let span = tracing::info_span!(parent: None, "guest", component = &*self.name, number);
-        let driver = drive(instance.clone(), store, exports, queue, self.concurrency, room);
+        let (name, places) = (self.name.clone(), self.concurrency);
+        let driver = drive(name, instance.clone(), store, exports, queue, places, room);
         Ok((instance, tokio::spawn(driver.instrument(span))))
     }
 
@@ -188,7 +189,11 @@ impl Template {
         store.set_max_component_handles(self.limits.handles as usize);
         // Each epoch it lets other tasks run. What stops a guest for good is the caller's deadline.
         store.set_epoch_deadline(1);
-        store.epoch_deadline_async_yield_and_update(1);
+        // tokio's yield, not wasmtime's: that one wakes itself at once, and the runtime would look
+        // at sockets and timers only every 61st time.
+        store.epoch_deadline_callback(|_| {
+            Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
+        });
         Ok(store)
     }
 }
@@ -442,8 +447,27 @@ impl AccessorTask<InstanceState> for Task {
     }
 }
 
+/// Counts a live instance.
+struct Live(Arc<str>);
+
+impl Live {
+    fn new(component: Arc<str>) -> Self {
+        metrics::gauge!("postroom_guest_instances", "component" => component.to_string())
+            .increment(1.0);
+        Self(component)
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        metrics::gauge!("postroom_guest_instances", "component" => self.0.to_string())
+            .decrement(1.0);
+    }
+}
+
 /// Owns the `wasmtime::Store` until the instance has ended.
 async fn drive(
+    component: Arc<str>,
     instance: Arc<Instance>,
     mut store: Store<InstanceState>,
     exports: Arc<Exports>,
@@ -451,6 +475,7 @@ async fn drive(
     places: u32,
     _room: OwnedSemaphorePermit,
 ) {
+    let _live = Live::new(component);
     let end = {
         let run = store.run_concurrent(async |accessor| -> wasmtime::Result<()> {
             loop {
