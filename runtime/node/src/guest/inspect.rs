@@ -245,7 +245,7 @@ fn check_import(import: &str, http: bool) -> Result<(), LoadError> {
     let path = import.split('@').next().unwrap_or(import);
     let package = path.split('/').next().unwrap_or(path);
     match (package, path) {
-        (_, "postroom:host/storage" | "postroom:store/types") => Ok(()),
+        (_, "postroom:host/storage" | "postroom:host/settings" | "postroom:store/types") => Ok(()),
         (HOST_PACKAGE | STORE_PACKAGE, _) => refuse("which this node's version does not have"),
         (HTTP_PACKAGE, _) if http => Ok(()),
         (HTTP_PACKAGE, _) => {

@@ -22,6 +22,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::bindings::exports::postroom::store as exports;
+use super::bindings::postroom::host::settings;
 use super::bindings::postroom::store::types as wit;
 use super::convert;
 use super::engine::root;
@@ -42,6 +43,7 @@ pub(super) struct InstanceState {
     wasi_resources: ResourceTable,
     http: WasiHttpCtx,
     http_grants: HttpGrants,
+    settings: Arc<BTreeMap<String, String>>,
     limits: StoreLimits,
 }
 
@@ -52,6 +54,12 @@ impl InstanceState {
         find: impl FnOnce(&mut Self) -> wasmtime::Result<T>,
     ) -> wasmtime::Result<(T, Duration)> {
         Ok((find(self)?, self.import_time))
+    }
+}
+
+impl settings::Host for InstanceState {
+    fn get(&mut self, name: String) -> wasmtime::Result<Option<String>> {
+        Ok(self.settings.get(&name).cloned())
     }
 }
 
@@ -181,6 +189,7 @@ impl Template {
             wasi_resources,
             http: WasiHttpCtx::new(),
             http_grants: self.granted.http(),
+            settings: self.granted.settings(),
             limits: StoreLimitsBuilder::new().memory_size(self.limits.memory()).build(),
         };
         let mut store = Store::new(self.pre.engine(), state);

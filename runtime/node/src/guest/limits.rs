@@ -5,6 +5,7 @@
 //! log volume. CPU time per call is not yet counted by itself (a guest that spins is stopped by the
 //! wall time); its place is [`Limits::call_ms`]'s neighbour when it is.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -167,6 +168,8 @@ pub struct Grants {
     pub directories: Vec<DirectoryGrant>,
     /// Hosts to which HTTP requests may go: `name` (any port) or `name:port`.
     pub http: Vec<String>,
+    /// What the component is told (`postroom:host/settings`): addresses, names, modes.
+    pub settings: BTreeMap<String, String>,
 }
 
 /// A directory that a component may use.

@@ -11,7 +11,7 @@ use wasmtime::Engine;
 use wasmtime::component::{Component, HasSelf, InstancePre, Linker};
 
 use super::bindings::exports::postroom::store as exports;
-use super::bindings::postroom::host::storage;
+use super::bindings::postroom::host::{settings, storage};
 use super::cache::Cache;
 use super::component::StoreComponent;
 use super::engine::{new_engine, root};
@@ -137,6 +137,9 @@ impl Host {
             })
             .and_then(|()| {
                 storage::add_to_linker::<_, HasSelf<InstanceState>>(&mut linker, |state| state)
+            })
+            .and_then(|()| {
+                settings::add_to_linker::<_, HasSelf<InstanceState>>(&mut linker, |state| state)
             });
         linked.map_err(|e| LoadError::Engine(root(&e)))?;
         linker.instantiate_pre(component).map_err(|e| differs(HOST_PACKAGE, "storage", &e))

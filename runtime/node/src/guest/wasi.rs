@@ -1,6 +1,7 @@
 //! WASI 0.2 for language run-times, with nothing granted: no directory, no network, no environment.
 //! What a component writes to standard output and error becomes log lines.
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -29,6 +30,7 @@ const RANDOM_OCTETS: u64 = 64 << 10;
 pub(super) struct Granted {
     directories: Vec<DirectoryGrant>,
     http: Arc<[String]>,
+    settings: Arc<BTreeMap<String, String>>,
 }
 
 impl Granted {
@@ -53,7 +55,8 @@ impl Granted {
             }
             directories.push(DirectoryGrant { write: grant.write && asked.write, ..grant.clone() });
         }
-        Ok(Self { directories, http: http.into() })
+        let settings = Arc::new(grants.settings.clone());
+        Ok(Self { directories, http: http.into(), settings })
     }
 
     /// Whether it may send HTTP requests at all.
@@ -72,6 +75,11 @@ impl Granted {
             builder.preopened_dir(&grant.path, format!("/{}", grant.name), perms)?;
         }
         Ok(builder.build())
+    }
+
+    /// What the operator has set for it.
+    pub(super) fn settings(&self) -> Arc<BTreeMap<String, String>> {
+        self.settings.clone()
     }
 
     /// What decides on each HTTP request of a fresh instance.
