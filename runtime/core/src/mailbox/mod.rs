@@ -27,6 +27,11 @@ pub mod changes;
 
 pub mod view;
 
+pub mod model;
+
+#[cfg(test)]
+mod tests;
+
 pub use changes::Seen;
 pub use index::{Facts, Index};
 pub use keywords::KeywordTable;
