@@ -153,7 +153,7 @@ impl guest::testing::contract::Host for Subject {
     async fn commit(&self, txn: Txn) {
         let commit = Commit {
             space: self.space,
-            fence: self.fence.clone(),
+            fence: self.fence,
             expected_head: None,
             preconditions: Vec::new(),
             transactions: Vec::new(),
