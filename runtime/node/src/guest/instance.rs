@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 use wasmtime::component::{Accessor, AccessorTask, InstancePre, Resource, ResourceTable};
-use wasmtime::{Store, StoreLimits, StoreLimitsBuilder, UpdateDeadline};
+use wasmtime::{ResourceLimiter, Store, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
@@ -25,7 +25,7 @@ use super::bindings::exports::postroom::store as exports;
 use super::bindings::postroom::host::settings;
 use super::bindings::postroom::store::types as wit;
 use super::convert;
-use super::engine::root;
+use super::engine::{TABLE_ELEMENTS, root};
 use super::host::{BodyHandle, OpenCall, TxnHandle, ViewHandle};
 use super::limits::Limits;
 use super::wasi::{Granted, HttpGrants, Log};
@@ -44,7 +44,7 @@ pub(super) struct InstanceState {
     http: WasiHttpCtx,
     http_grants: HttpGrants,
     settings: Arc<BTreeMap<String, String>>,
-    limits: StoreLimits,
+    memory: Memory,
 }
 
 impl InstanceState {
@@ -76,6 +76,45 @@ impl WasiHttpView for InstanceState {
             table: &mut self.wasi_resources,
             ctx: &mut self.http,
         }
+    }
+}
+
+/// The linear memory of an instance: all its memories together.
+struct Memory {
+    used: usize,
+    most: usize,
+    /// What the growth under way adds, in case it fails.
+    growing: usize,
+}
+
+impl ResourceLimiter for Memory {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let growing = desired.saturating_sub(current);
+        if growing > self.most.saturating_sub(self.used) {
+            return Ok(false);
+        }
+        self.used += growing;
+        self.growing = growing;
+        Ok(true)
+    }
+
+    fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.used = self.used.saturating_sub(std::mem::take(&mut self.growing));
+        Ok(())
+    }
+
+    fn table_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        Ok(desired <= TABLE_ELEMENTS)
     }
 }
 
@@ -190,10 +229,10 @@ impl Template {
             http: WasiHttpCtx::new(),
             http_grants: self.granted.http(),
             settings: self.granted.settings(),
-            limits: StoreLimitsBuilder::new().memory_size(self.limits.memory()).build(),
+            memory: Memory { used: 0, most: self.limits.memory(), growing: 0 },
         };
         let mut store = Store::new(self.pre.engine(), state);
-        store.limiter(|state| &mut state.limits);
+        store.limiter(|state| &mut state.memory);
         store.set_hostcall_fuel(self.limits.transfer());
         store.set_max_component_handles(self.limits.handles as usize);
         // Each epoch it lets other tasks run. What stops a guest for good is the caller's deadline.
@@ -214,7 +253,7 @@ pub(super) type Made = (Arc<Instance>, JoinHandle<()>);
 #[derive(Clone, Debug, thiserror::Error)]
 pub(super) enum NotMade {
     /// The node has as many as it may.
-    #[error("all of this node's instances (max-instances) are in use")]
+    #[error("all of this node's instances (max_instances) are in use")]
     NoRoom,
     /// Its start-up code takes too long.
     #[error("it did not start within {0} ms")]

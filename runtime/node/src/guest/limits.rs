@@ -137,23 +137,23 @@ impl Limits {
         let zero = [
             ("instances", self.instances),
             ("calls", self.calls),
-            ("memory-mib", self.memory_mib),
-            ("transfer-mib", self.transfer_mib),
+            ("memory_mib", self.memory_mib),
+            ("transfer_mib", self.transfer_mib),
             ("handles", self.handles),
         ];
         if let Some((name, _)) = zero.into_iter().find(|(_, value)| *value == 0) {
             return Some(format!("{name} must be at least 1"));
         }
         if self.call_ms == 0 || self.import_ms == 0 {
-            return Some("call-ms and import-ms must be at least 1".to_owned());
+            return Some("call_ms and import_ms must be at least 1".to_owned());
         }
         if self.memory_mib > host.max_memory_mib {
             let (asked, most) = (self.memory_mib, host.max_memory_mib);
-            return Some(format!("memory-mib is {asked}, this node's max-memory-mib is {most}"));
+            return Some(format!("memory_mib is {asked}, this node's max_memory_mib is {most}"));
         }
         if self.instances > host.max_instances {
             let (asked, most) = (self.instances, host.max_instances);
-            return Some(format!("instances is {asked}, this node's max-instances is {most}"));
+            return Some(format!("instances is {asked}, this node's max_instances is {most}"));
         }
         None
     }

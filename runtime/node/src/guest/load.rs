@@ -195,7 +195,7 @@ fn memory_suffices(inspection: &Inspection, limits: &Limits) -> Result<(), LoadE
     let asked = inspection.manifest.as_ref().and_then(|manifest| manifest.asks.memory_mib);
     match asked {
         Some(asked) if asked > limits.memory_mib => Err(LoadError::Limits(format!(
-            "it asks for {asked} MiB of memory, memory-mib is {}",
+            "it asks for {asked} MiB of memory, memory_mib is {}",
             limits.memory_mib
         ))),
         Some(_) | None => Ok(()),
