@@ -1,13 +1,13 @@
-//! Builds the default store component (`guest-stores/keyed`) for `wasm32-wasip2`, so that it can be
-//! embedded: a plain `cargo build` is all that a node needs.
+//! Builds the guest stores of `guest-stores/` for `wasm32-wasip2`: `keyed` is embedded, so that a
+//! plain `cargo build` is all that a node needs, `memory` is there for the tests.
 
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::{Command, exit};
 
 const TARGET: &str = "wasm32-wasip2";
-const PACKAGE: &str = "postroom-keyed";
-const COMPONENT: &str = "keyed.wasm";
+const PACKAGES: [&str; 2] = ["postroom-keyed", "postroom-memory"];
+const COMPONENTS: [&str; 2] = ["keyed.wasm", "memory.wasm"];
 
 /// Settings of the outer build that must not reach the guest's: flags, wrappers (clippy's), target,
 /// profile. Where crates come from (`CARGO_HOME`, registries, offline) stays.
@@ -28,7 +28,7 @@ const LEAKING_PREFIXES: [&str; 5] =
 
 fn main() {
     let root = PathBuf::from(variable("CARGO_MANIFEST_DIR")).join("../..");
-    for input in ["Cargo.toml", "Cargo.lock", "sdk", "keyed"] {
+    for input in ["Cargo.toml", "Cargo.lock", "sdk", "keyed", "memory"] {
         println!("cargo::rerun-if-changed={}", root.join("guest-stores").join(input).display());
     }
     println!("cargo::rerun-if-changed={}", root.join("wit").display());
@@ -38,9 +38,12 @@ fn main() {
     }
     let out = PathBuf::from(variable("OUT_DIR"));
     let built = build(&root, &guest_folder(&out));
-    if let Err(error) = std::fs::copy(&built, out.join(COMPONENT)) {
-        fail(&format!("{} was not built: {error}", built.display()));
+    for component in COMPONENTS {
+        if let Err(error) = std::fs::copy(built.join(component), out.join(component)) {
+            fail(&format!("{component} was not built in {}: {error}", built.display()));
+        }
     }
+    println!("cargo::rustc-env=POSTROOM_GUESTS={}", out.display());
 }
 
 /// A target folder of the guests' own: cargo locks a target folder while it builds, and the outer
@@ -56,7 +59,8 @@ fn guest_folder(out: &Path) -> PathBuf {
 fn build(root: &Path, folder: &Path) -> PathBuf {
     let mut cargo = Command::new(variable("CARGO"));
     cargo
-        .args(["build", "--release", "--locked", "--target", TARGET, "--package", PACKAGE])
+        .args(["build", "--release", "--locked", "--target", TARGET])
+        .args(PACKAGES.iter().flat_map(|package| ["--package", package]))
         .arg("--manifest-path")
         .arg(root.join("guest-stores/Cargo.toml"))
         .arg("--target-dir")
@@ -69,12 +73,10 @@ fn build(root: &Path, folder: &Path) -> PathBuf {
         }
     }
     match cargo.output() {
-        Ok(output) if output.status.success() => {
-            folder.join(TARGET).join("release").join(COMPONENT)
-        }
+        Ok(output) if output.status.success() => folder.join(TARGET).join("release"),
         Ok(output) => {
             eprintln!("{}", String::from_utf8_lossy(&output.stderr));
-            fail("the default store component (guest-stores/keyed) does not build; see above")
+            fail("the guest stores do not build; see above")
         }
         Err(error) => fail(&format!("cargo cannot be started: {error}")),
     }

@@ -162,7 +162,7 @@ pub enum Call {
     Deliver {
         /// To whom.
         recipient: Recipient,
-        /// The message as received, without trace headers of this hop.
+        /// The message as it is to be stored: with the trace fields that the session has added.
         body: Bytes,
     },
 }

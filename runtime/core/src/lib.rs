@@ -4,6 +4,7 @@
 //! machine takes an input (and the time, where it matters) and returns what is to be done. The
 //! package `postroom-node` performs it. `clippy.toml` and the tidy check keep that wall.
 
+pub mod archive;
 pub mod calls;
 pub mod error;
 pub mod imap;

@@ -1,2 +1,5 @@
-//! x
-fn main() {}
+//! `postroom`: see `postroom --help`.
+
+fn main() -> std::process::ExitCode {
+    postroom_node::cli::main()
+}

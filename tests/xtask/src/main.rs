@@ -1,2 +1,84 @@
-//! x
-fn main() {}
+//! The project's own commands: `cargo xtask …`. Needs nothing but cargo; what a task needs beside
+//! it, the task fetches from package registries by itself.
+
+mod sh;
+mod test;
+mod tidy;
+mod tools;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Postroom's own build, test and bench commands")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Set up what the tests need, then run all of them (README's second command)
+    Test {
+        /// Only tests whose names contain this
+        filter: Option<String>,
+    },
+    /// Formatting, clippy and the tidy checks, then `test`: what CI runs
+    Ci,
+    /// Check the repository's own source text: layers, limits, forbidden words
+    Tidy,
+    /// Run the benchmarks; arguments go to the benchmark (try `cargo xtask bench --help`)
+    #[command(disable_help_flag = true)]
+    Bench {
+        /// Passed on
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Fetch the programs that tests and benchmarks use beside Rust
+    Tools {
+        /// Also what only the benchmarks need (Dovecot)
+        #[arg(long)]
+        bench: bool,
+    },
+}
+
+fn main() -> std::process::ExitCode {
+    match perform(Cli::parse().task) {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            // Debug would print a backtrace; what to do next is said in one line.
+            eprintln!("error: {error:#}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
+
+fn perform(task: Task) -> anyhow::Result<()> {
+    std::env::set_current_dir(sh::root())?;
+    match task {
+        Task::Test { filter } => test::run(filter.as_deref()),
+        Task::Ci => ci(),
+        Task::Tidy => tidy::run(),
+        Task::Bench { args } => {
+            tools::fetch(tools::BENCH)?;
+            sh::run(&mut sh::cargo(&["build", "--release", "--bin", "postroom"]))?;
+            let mut command = sh::cargo(&["run", "--release", "--package", "postroom-bench", "--"]);
+            sh::run(command.args(args))
+        }
+        Task::Tools { bench } => tools::fetch(if bench { tools::BENCH } else { tools::TEST }),
+    }
+}
+
+fn ci() -> anyhow::Result<()> {
+    let guests = "guest-stores/Cargo.toml";
+    sh::run(&mut sh::cargo(&["fmt", "--all", "--check"]))?;
+    sh::run(&mut sh::cargo(&["fmt", "--all", "--check", "--manifest-path", guests]))?;
+    tidy::run()?;
+    let deny = ["--", "-D", "warnings"];
+    sh::run(sh::cargo(&["clippy", "--workspace", "--all-targets", "--locked"]).args(deny))?;
+    sh::run(
+        sh::cargo(&["clippy", "--workspace", "--locked", "--target", "wasm32-wasip2"])
+            .args(["--manifest-path", guests, "--release"])
+            .args(deny),
+    )?;
+    test::run(None)
+}

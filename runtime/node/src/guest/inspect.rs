@@ -33,7 +33,7 @@ const MAX_SHOWN: usize = 100;
 pub struct Inspection {
     /// Octets of the file.
     pub size: u64,
-    /// SHA-256 would need another crate: this is BLAKE3, in hexadecimal, as everywhere here.
+    /// BLAKE3 of the file, in hexadecimal.
     pub digest: String,
     /// What it says about itself.
     pub manifest: Option<Manifest>,

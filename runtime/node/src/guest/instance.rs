@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 use wasmtime::component::{Accessor, AccessorTask, InstancePre, Resource, ResourceTable};
-use wasmtime::{Store, StoreLimits, StoreLimitsBuilder};
+use wasmtime::{ResourceLimiter, Store, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
@@ -25,7 +25,7 @@ use super::bindings::exports::postroom::store as exports;
 use super::bindings::postroom::host::settings;
 use super::bindings::postroom::store::types as wit;
 use super::convert;
-use super::engine::root;
+use super::engine::{TABLE_ELEMENTS, root};
 use super::host::{BodyHandle, OpenCall, TxnHandle, ViewHandle};
 use super::limits::Limits;
 use super::wasi::{Granted, HttpGrants, Log};
@@ -44,7 +44,7 @@ pub(super) struct InstanceState {
     http: WasiHttpCtx,
     http_grants: HttpGrants,
     settings: Arc<BTreeMap<String, String>>,
-    limits: StoreLimits,
+    memory: Memory,
 }
 
 impl InstanceState {
@@ -76,6 +76,45 @@ impl WasiHttpView for InstanceState {
             table: &mut self.wasi_resources,
             ctx: &mut self.http,
         }
+    }
+}
+
+/// The linear memory of an instance: all its memories together.
+struct Memory {
+    used: usize,
+    most: usize,
+    /// What the growth under way adds, in case it fails.
+    growing: usize,
+}
+
+impl ResourceLimiter for Memory {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let growing = desired.saturating_sub(current);
+        if growing > self.most.saturating_sub(self.used) {
+            return Ok(false);
+        }
+        self.used += growing;
+        self.growing = growing;
+        Ok(true)
+    }
+
+    fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.used = self.used.saturating_sub(std::mem::take(&mut self.growing));
+        Ok(())
+    }
+
+    fn table_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        Ok(desired <= TABLE_ELEMENTS)
     }
 }
 
@@ -143,18 +182,20 @@ pub(super) struct Template {
 impl Template {
     /// Makes an instance: some 90 µs. Start-up code of the guest runs here, within the wall time of
     /// a call.
-    pub(super) async fn make(&self) -> wasmtime::Result<(Arc<Instance>, JoinHandle<()>)> {
+    pub(super) async fn make(&self) -> Result<Made, NotMade> {
         static NUMBER: AtomicU64 = AtomicU64::new(1);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let Ok(room) = self.room.clone().try_acquire_owned() else {
-            wasmtime::bail!("all max-instances of this node are in use");
+            return Err(NotMade::NoRoom);
         };
-        let mut store = self.store(number)?;
+        let failed = |error: wasmtime::Error| NotMade::Failed(trap(&error));
+        let mut store = self.store(number).map_err(failed)?;
         let start = self.pre.instantiate_async(&mut store);
-        let Ok(instance) = tokio::time::timeout(self.limits.call_time(), start).await else {
-            wasmtime::bail!("it did not start within {} ms", self.limits.call_ms);
+        let Ok(started) = tokio::time::timeout(self.limits.call_time(), start).await else {
+            return Err(NotMade::Slow(self.limits.call_ms));
         };
-        let exports = Arc::new(self.indices.load(&mut store, &instance?)?);
+        let exports = self.indices.load(&mut store, &started.map_err(failed)?);
+        let exports = Arc::new(exports.map_err(|error| NotMade::Differs(root(&error)))?);
         let (calls, queue) = mpsc::channel(self.concurrency as usize);
         let instance = Arc::new(Instance {
             number,
@@ -169,7 +210,8 @@ impl Template {
             ended: Arc::default(),
         });
         let span = tracing::info_span!(parent: None, "guest", component = &*self.name, number);
-        let driver = drive(instance.clone(), store, exports, queue, self.concurrency, room);
+        let (name, places) = (self.name.clone(), self.concurrency);
+        let driver = drive(name, instance.clone(), store, exports, queue, places, room);
         Ok((instance, tokio::spawn(driver.instrument(span))))
     }
 
@@ -187,17 +229,41 @@ impl Template {
             http: WasiHttpCtx::new(),
             http_grants: self.granted.http(),
             settings: self.granted.settings(),
-            limits: StoreLimitsBuilder::new().memory_size(self.limits.memory()).build(),
+            memory: Memory { used: 0, most: self.limits.memory(), growing: 0 },
         };
         let mut store = Store::new(self.pre.engine(), state);
-        store.limiter(|state| &mut state.limits);
+        store.limiter(|state| &mut state.memory);
         store.set_hostcall_fuel(self.limits.transfer());
         store.set_max_component_handles(self.limits.handles as usize);
         // Each epoch it lets other tasks run. What stops a guest for good is the caller's deadline.
         store.set_epoch_deadline(1);
-        store.epoch_deadline_async_yield_and_update(1);
+        // tokio's yield, not wasmtime's: that one wakes itself at once, and the runtime would look
+        // at sockets and timers only every 61st time.
+        store.epoch_deadline_callback(|_| {
+            Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
+        });
         Ok(store)
     }
+}
+
+/// A fresh instance and the task that drives it.
+pub(super) type Made = (Arc<Instance>, JoinHandle<()>);
+
+/// Why there is no fresh instance.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(super) enum NotMade {
+    /// The node has as many as it may.
+    #[error("all of this node's instances (max_instances) are in use")]
+    NoRoom,
+    /// Its start-up code takes too long.
+    #[error("it did not start within {0} ms")]
+    Slow(u64),
+    /// Its exports have other types than this node's.
+    #[error("its exports differ: {0}")]
+    Differs(String),
+    /// Its start-up code failed, or there is nothing to make it of.
+    #[error("{0}")]
+    Failed(String),
 }
 
 /// A running instance, as the pool sees it.
@@ -429,8 +495,27 @@ impl AccessorTask<InstanceState> for Task {
     }
 }
 
+/// Counts a live instance.
+struct Live(Arc<str>);
+
+impl Live {
+    fn new(component: Arc<str>) -> Self {
+        metrics::gauge!("postroom_guest_instances", "component" => component.to_string())
+            .increment(1.0);
+        Self(component)
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        metrics::gauge!("postroom_guest_instances", "component" => self.0.to_string())
+            .decrement(1.0);
+    }
+}
+
 /// Owns the `wasmtime::Store` until the instance has ended.
 async fn drive(
+    component: Arc<str>,
     instance: Arc<Instance>,
     mut store: Store<InstanceState>,
     exports: Arc<Exports>,
@@ -438,6 +523,7 @@ async fn drive(
     places: u32,
     _room: OwnedSemaphorePermit,
 ) {
+    let _live = Live::new(component);
     let end = {
         let run = store.run_concurrent(async |accessor| -> wasmtime::Result<()> {
             loop {

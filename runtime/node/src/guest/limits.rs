@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 /// How a node hosts store components; one for the process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(default, deny_unknown_fields)]
 pub struct HostConfig {
     /// Live instances of all components together. Bounds what the pooling allocator reserves:
     /// address space only, some 60 KiB of memory for each that lives.
@@ -44,7 +44,7 @@ impl Default for HostConfig {
 /// What one component may use. Each of its instances has the limits for itself, except where said
 /// otherwise.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Instances that share the accounts. A trap costs one instance's calls, so there are several;
     /// more than cores only help components that take one call at a time.
@@ -137,23 +137,23 @@ impl Limits {
         let zero = [
             ("instances", self.instances),
             ("calls", self.calls),
-            ("memory-mib", self.memory_mib),
-            ("transfer-mib", self.transfer_mib),
+            ("memory_mib", self.memory_mib),
+            ("transfer_mib", self.transfer_mib),
             ("handles", self.handles),
         ];
         if let Some((name, _)) = zero.into_iter().find(|(_, value)| *value == 0) {
             return Some(format!("{name} must be at least 1"));
         }
         if self.call_ms == 0 || self.import_ms == 0 {
-            return Some("call-ms and import-ms must be at least 1".to_owned());
+            return Some("call_ms and import_ms must be at least 1".to_owned());
         }
         if self.memory_mib > host.max_memory_mib {
             let (asked, most) = (self.memory_mib, host.max_memory_mib);
-            return Some(format!("memory-mib is {asked}, this node's max-memory-mib is {most}"));
+            return Some(format!("memory_mib is {asked}, this node's max_memory_mib is {most}"));
         }
         if self.instances > host.max_instances {
             let (asked, most) = (self.instances, host.max_instances);
-            return Some(format!("instances is {asked}, this node's max-instances is {most}"));
+            return Some(format!("instances is {asked}, this node's max_instances is {most}"));
         }
         None
     }
@@ -162,7 +162,7 @@ impl Limits {
 /// What an operator lets a component have. A component gets what it asks for *and* is granted;
 /// nothing by default.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(default, deny_unknown_fields)]
 pub struct Grants {
     /// Directories of this machine.
     pub directories: Vec<DirectoryGrant>,
@@ -174,7 +174,7 @@ pub struct Grants {
 
 /// A directory that a component may use.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(deny_unknown_fields)]
 pub struct DirectoryGrant {
     /// The name under which the component's manifest asks for it; it finds it as `/name`.
     pub name: String,

@@ -17,7 +17,7 @@ use super::component::StoreComponent;
 use super::engine::{new_engine, root};
 use super::error::LoadError;
 use super::inspect::{HOST_PACKAGE, Inspection, Lift, SERVED_VERSION, STORE_PACKAGE, inspect};
-use super::instance::{Indices, InstanceState, Template};
+use super::instance::{Indices, InstanceState, NotMade, Template};
 use super::limits::{Grants, HostConfig, Limits, mib};
 use super::manifest::Kind;
 use super::pool::Pool;
@@ -113,7 +113,7 @@ impl Host {
             room: self.room.clone(),
         };
         let name = template.name.clone();
-        let pool = Pool::start(template).await.map_err(|e| LoadError::Start(root(&e)))?;
+        let pool = Pool::start(template).await.map_err(not_made)?;
         let (digest, lift) = (&inspection.digest, inspection.lift);
         tracing::info!(component = &*name, digest, ?lift, "store component is loaded");
         Ok(Arc::new(StoreComponent::new(name, inspection, pool)))
@@ -195,7 +195,7 @@ fn memory_suffices(inspection: &Inspection, limits: &Limits) -> Result<(), LoadE
     let asked = inspection.manifest.as_ref().and_then(|manifest| manifest.asks.memory_mib);
     match asked {
         Some(asked) if asked > limits.memory_mib => Err(LoadError::Limits(format!(
-            "it asks for {asked} MiB of memory, memory-mib is {}",
+            "it asks for {asked} MiB of memory, memory_mib is {}",
             limits.memory_mib
         ))),
         Some(_) | None => Ok(()),
@@ -225,6 +225,19 @@ fn indices(
         mailboxes: find!(Kind::Mailboxes, mailboxes),
         messages: find!(Kind::Messages, messages),
     })
+}
+
+fn not_made(error: NotMade) -> LoadError {
+    match error {
+        NotMade::Differs(reason) => LoadError::Interface {
+            interface: STORE_PACKAGE.to_owned(),
+            served: SERVED_VERSION.to_owned(),
+            reason,
+        },
+        NotMade::NoRoom | NotMade::Slow(_) | NotMade::Failed(_) => {
+            LoadError::Start(error.to_string())
+        }
+    }
 }
 
 /// The version is ours, the types are not.

@@ -19,6 +19,8 @@ mod instance;
 mod limits;
 mod load;
 mod manifest;
+#[cfg(test)]
+pub mod native_plain;
 mod pool;
 mod wasi;
 
@@ -31,3 +33,5 @@ pub use limits::{DirectoryGrant, Grants, HostConfig, Limits};
 pub use load::{ComponentFrom, ComponentSource, Host};
 pub use manifest::{AskedDirectory, Asks, Kind, MANIFEST_SECTION, Manifest, Medium, Schema};
 
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use metrics::Label;
 use postroom_core::error::StoreError;
 use postroom_core::types::AccountId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
@@ -19,7 +20,7 @@ use tracing::Instrument;
 
 use super::convert;
 use super::host::OpenCall;
-use super::instance::{Ended, Enter, Instance, Outcome, Template};
+use super::instance::{Ended, Enter, Instance, Made, NotMade, Outcome, Template};
 use super::manifest::Kind;
 
 /// How often a place looks after its instance: for calls whose callers have gone, and for age.
@@ -71,7 +72,7 @@ enum Attempt<R> {
 
 impl Pool {
     /// Makes all instances; fails when one cannot be made.
-    pub(super) async fn start(template: Template) -> wasmtime::Result<Self> {
+    pub(super) async fn start(template: Template) -> Result<Self, NotMade> {
         let template = Arc::new(template);
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let mut pool = Self {
@@ -190,8 +191,9 @@ impl Pool {
         let (instance, driver) = match self.template.make().await {
             Ok(made) => made,
             Err(error) => {
-                let why = format!("no store instance: {}", super::engine::root(&error));
-                return Attempt::Refused(StoreError::Unavailable(why));
+                return Attempt::Refused(StoreError::Unavailable(format!(
+                    "no store instance: {error}"
+                )));
             }
         };
         let permit = instance.places.clone().try_acquire_owned();
@@ -287,24 +289,23 @@ impl Pool {
             Some(StoreError::Unavailable(_)) => "unavailable",
             Some(_) => "refused",
         };
-        let labels = [
-            ("component", self.template.name.to_string()),
-            ("kind", verb.kind.name().to_owned()),
-            ("verb", verb.name.to_owned()),
-        ];
-        metrics::histogram!("postroom_guest_call_seconds", &labels).record(began.elapsed());
-        let [component, kind, verb] = labels;
-        let labels = [component, kind, verb, ("outcome", outcome.to_owned())];
-        metrics::counter!("postroom_guest_calls_total", &labels).increment(1);
+        let mut labels = self.labels(verb);
+        metrics::histogram!("postroom_guest_call_seconds", labels.clone()).record(began.elapsed());
+        labels.push(Label::from_static_parts("outcome", outcome));
+        metrics::counter!("postroom_guest_calls_total", labels).increment(1);
     }
 
     fn count(&self, name: &'static str, verb: Verb) {
-        let labels = [
-            ("component", self.template.name.to_string()),
-            ("kind", verb.kind.name().to_owned()),
-            ("verb", verb.name.to_owned()),
-        ];
-        metrics::counter!(name, &labels).increment(1);
+        metrics::counter!(name, self.labels(verb)).increment(1);
+    }
+
+    /// Without copying a text: this is on the way of every call.
+    fn labels(&self, verb: Verb) -> Vec<Label> {
+        vec![
+            Label::new("component", self.template.name.clone()),
+            Label::from_static_parts("kind", verb.kind.name()),
+            Label::from_static_parts("verb", verb.name),
+        ]
     }
 }
 
@@ -363,8 +364,6 @@ struct Keeper {
     stop: CancellationToken,
     tasks: TaskTracker,
 }
-
-type Made = (Arc<Instance>, JoinHandle<()>);
 
 /// Why an instance leaves its place.
 enum Leaves {
@@ -437,8 +436,8 @@ impl Keeper {
             match self.template.make().await {
                 Ok(made) => return Some(made),
                 Err(error) => {
-                    let (component, why) = (&*self.template.name, super::engine::root(&error));
-                    tracing::error!(component, why, "no new store instance; trying again");
+                    let component = &*self.template.name;
+                    tracing::error!(component, %error, "no new store instance; trying again");
                 }
             }
             tokio::select! {

@@ -294,3 +294,37 @@ impl AsyncWrite for LogStream {
         Poll::Ready(Ok(()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_goes_to_granted_hosts_and_ports_only() {
+        let hosts = ["directory.example", "other.example:8443", "[::1]:80"];
+        let grants = HttpGrants { hosts: hosts.map(str::to_owned).to_vec().into() };
+        let check = |uri: &str, allowed| {
+            assert_eq!(grants.allows(&uri.parse().unwrap()), allowed, "{uri}");
+        };
+        check("https://directory.example/users", true);
+        check("http://Directory.Example:8080/users", true);
+        check("https://other.example:8443/", true);
+        check("https://other.example/", false);
+        check("http://[::1]/", true);
+        check("http://[::1]:81/", false);
+        check("https://evil.example/", false);
+        check("https://directory.example.evil/", false);
+        check("https://directory.example@evil.example/", false);
+        check("/directory.example", false);
+    }
+
+    #[test]
+    fn lines_beyond_the_allowance_are_counted() {
+        let start = Instant::now();
+        let mut lines = Allowance { per_second: 2, left: 2, since: start, dropped: 0 };
+        let at = |ms| start + Duration::from_millis(ms);
+        let taken = [0, 1, 2, 999, 1_000, 1_001, 1_002].map(|ms| lines.take(at(ms)));
+        assert_eq!(taken, [true, true, false, false, true, true, false]);
+        assert_eq!(lines.dropped, 3);
+    }
+}

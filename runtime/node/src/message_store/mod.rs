@@ -1,1 +1,148 @@
-//! message_store
+//! The message store: the only door through which a front end reaches mail (E1).
+//!
+//! A front end registers a [`SessionHandle`] for each connection and makes [`Call`]s for it; the
+//! mail rules that every back end shares (addresses, passwords, delivery, derived data, search) are
+//! applied here, everything that concerns one account goes on through the router. Commands and the
+//! admin API use the functions of `admin`.
+
+mod session;
+
+mod calls;
+
+mod fetch;
+
+mod search;
+
+mod derived;
+
+mod directory;
+
+mod admin;
+
+mod check;
+
+mod limits;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use postroom_core::calls::{Call, Reply, Secret};
+use postroom_core::error::StoreError;
+use postroom_core::types::{SessionId, TransactionId};
+use tokio::sync::Semaphore;
+use tracing::Instrument;
+
+use crate::guest::Stores;
+use crate::mailbox::{Accounts, Claims, Env, Mint};
+use crate::router::Router;
+use crate::storage::Engine;
+
+pub use admin::{Export, ExportedMessage, NewUser};
+pub use check::{CheckEvent, CheckFinding};
+pub use session::SessionHandle;
+
+use derived::DerivedCache;
+use directory::Directory;
+
+/// Who may log in, and for whom mail is accepted.
+#[derive(Clone, Debug)]
+pub enum DirectoryMode {
+    /// Any user name logs in with this one password, and any recipient is accepted; accounts appear
+    /// on first use. The domain of a name counts only where a user was made with it: `alice`,
+    /// `alice@a.example` and `alice@b.example` are otherwise the same. Only for trying things on a
+    /// loopback address.
+    Dev {
+        /// The password.
+        password: Secret,
+    },
+    /// Users and domains must exist.
+    Strict,
+}
+
+/// What a message store is made with.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// This node's id, durable across restarts.
+    pub node: String,
+    /// Strictly rising with each start of this node.
+    pub generation: u64,
+    /// Who may log in.
+    pub directory: DirectoryMode,
+}
+
+/// The message store of this node. Cheap to clone.
+#[derive(Clone)]
+pub struct MessageStore {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    engine: Arc<dyn Engine>,
+    stores: Stores,
+    mint: Arc<Mint>,
+    router: Router,
+    directory: Directory,
+    derived: DerivedCache,
+    /// Turns to read bodies for FETCH and SEARCH.
+    heavy: Semaphore,
+    sessions: AtomicU64,
+}
+
+impl MessageStore {
+    /// A message store over these components and this engine.
+    pub fn new(config: Config, stores: Stores, engine: Arc<dyn Engine>) -> Self {
+        let mint = Arc::new(Mint::default());
+        let claims = Claims::new(engine.clone(), config.node, config.generation);
+        let env =
+            Env { engine: engine.clone(), stores: stores.clone(), claims, mint: mint.clone() };
+        let directory =
+            Directory::new(config.directory, engine.clone(), stores.clone(), mint.clone());
+        let inner = Inner {
+            engine,
+            stores,
+            mint,
+            router: Router::local(Accounts::new(env)),
+            directory,
+            derived: DerivedCache::new(limits::DERIVED_CACHE_OCTETS),
+            heavy: Semaphore::new(limits::MAX_HEAVY_READS),
+            sessions: AtomicU64::new(1),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Registers a session.
+    pub fn session(&self) -> SessionHandle {
+        let id = SessionId(self.inner.sessions.fetch_add(1, Ordering::Relaxed));
+        SessionHandle::new(id, self.inner.router.clone())
+    }
+
+    /// Carries out a call for a session. Cancel-safe: a write that has begun goes on to its end
+    /// when the future is dropped. The same write under the same `transaction` has its effect once.
+    ///
+    /// # Errors
+    /// Those of the call.
+    pub async fn call(
+        &self,
+        session: &SessionHandle,
+        transaction: TransactionId,
+        call: Call,
+    ) -> Result<Reply, StoreError> {
+        let name = calls::name(&call);
+        let span = tracing::debug_span!("call", %transaction, session = session.id().0, name);
+        self.perform(session, transaction, call).instrument(span).await
+    }
+
+    /// A fresh transaction id.
+    pub fn transaction(&self) -> TransactionId {
+        TransactionId(crate::mailbox::random())
+    }
+
+    /// Accepts no more calls, finishes those under way, leaves every mailbox. The engine is the
+    /// caller's to close.
+    pub async fn close(&self) {
+        self.inner.router.accounts().close().await;
+    }
+}

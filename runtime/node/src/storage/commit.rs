@@ -4,6 +4,7 @@
 //! [`plan`] only reads. Either the commit is refused, with nothing done, or the plan is carried out
 //! whole, in the same atomic step in which it was made.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashSet};
 use std::ops::ControlFlow;
 
@@ -42,8 +43,8 @@ pub struct Plan {
     pub head: u64,
     /// Bodies that have links from now on: they need not be remembered as new any longer.
     pub linked: Vec<[u8; 16]>,
-    /// Segments in which nothing has a link any more.
-    pub emptied: Vec<u64>,
+    /// Segments of which less than half, or nothing, is in use from now on.
+    pub thinned: Vec<u64>,
 }
 
 /// A body that `new_body` has stored and that nothing has linked yet.
@@ -311,7 +312,7 @@ impl<R: Rows, P: PendingBodies> Bodies<'_, R, P> {
                 None => Change::Delete(at),
             });
         }
-        let mut segments = BTreeMap::new();
+        let mut segments = Accounts::default();
         for (id, held) in self.held {
             let (was, is) = (held.before.is_some(), held.now.links > 0);
             if held.before.as_ref() == Some(&held.now) || !(was || is) {
@@ -320,18 +321,11 @@ impl<R: Rows, P: PendingBodies> Bodies<'_, R, P> {
             if let Place::Segment(place) = held.now.place
                 && was != is
             {
-                account(self.rows, &mut segments, place, is)?;
+                segments.book(self.rows, place, is)?;
             }
             body_changes(self.space, &id, held, plan);
         }
-        for (segment, row) in segments {
-            if row.live_bodies == 0 {
-                plan.emptied.push(segment);
-            }
-            let at = key::segment(segment);
-            let stored = row::encode(&at, &row);
-            plan.changes.push(Change::Put(at, stored));
-        }
+        segments.finish(plan);
         Ok(())
     }
 }
@@ -354,27 +348,99 @@ fn body_changes(space: Space, id: &[u8; 16], held: Held, plan: &mut Plan) {
     }
 }
 
-/// Adds or takes away a body of a segment.
-fn account(
-    rows: &impl Rows,
-    segments: &mut BTreeMap<u64, SegmentRow>,
-    place: SegmentPlace,
-    alive: bool,
-) -> Result<(), StorageError> {
-    if !segments.contains_key(&place.segment) {
-        let row = rows.record(&key::segment(place.segment))?.unwrap_or_default();
-        segments.insert(place.segment, row);
+/// The accounts of segments, before and after.
+#[derive(Default)]
+struct Accounts(BTreeMap<u64, (SegmentRow, SegmentRow)>);
+
+impl Accounts {
+    /// Adds a body to its segment, or takes it away.
+    fn book(
+        &mut self,
+        rows: &impl Rows,
+        place: SegmentPlace,
+        alive: bool,
+    ) -> Result<(), StorageError> {
+        let (_, row) = match self.0.entry(place.segment) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place_for_it) => {
+                let row = rows.record(&key::segment(place.segment))?.unwrap_or_default();
+                place_for_it.insert((row, row))
+            }
+        };
+        let counts = match alive {
+            true => {
+                row.end = row.end.max(place.offset + place.length);
+                row.live_bodies.checked_add(1).zip(row.live_octets.checked_add(place.length))
+            }
+            false => row.live_bodies.checked_sub(1).zip(row.live_octets.checked_sub(place.length)),
+        };
+        (row.live_bodies, row.live_octets) = counts.ok_or_else(|| {
+            StorageError::Damaged(format!("the account of body segment {} is wrong", place.segment))
+        })?;
+        Ok(())
     }
-    let row = segments.get_mut(&place.segment).expect("it has just been put there");
-    let counts = match alive {
-        true => {
-            row.end = row.end.max(place.offset + place.length);
-            row.live_bodies.checked_add(1).zip(row.live_octets.checked_add(place.length))
+
+    fn finish(self, plan: &mut Plan) {
+        for (segment, (before, after)) in self.0 {
+            let emptied = before.live_bodies > 0 && after.live_bodies == 0;
+            if emptied || (!before.is_thin() && after.is_thin()) {
+                plan.thinned.push(segment);
+            }
+            let at = key::segment(segment);
+            let stored = row::encode(&at, &after);
+            plan.changes.push(Change::Put(at, stored));
         }
-        false => row.live_bodies.checked_sub(1).zip(row.live_octets.checked_sub(place.length)),
-    };
-    (row.live_bodies, row.live_octets) = counts.ok_or_else(|| {
-        StorageError::Damaged(format!("the account of body segment {} is wrong", place.segment))
-    })?;
-    Ok(())
+    }
+}
+
+/// Changes to rows about segments, which are nobody's commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SegmentWork {
+    /// Forgets segments that are gone.
+    Forget(Vec<u64>),
+    /// Bodies have been written again elsewhere.
+    Move(Vec<Moved>),
+}
+
+/// A body that has been written again elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moved {
+    /// Whose.
+    pub space: Space,
+    /// Which.
+    pub body: [u8; 16],
+    /// Where it was.
+    pub from: SegmentPlace,
+    /// Where it is too.
+    pub to: SegmentPlace,
+}
+
+/// Says what work on segments changes. Bodies that have gone or moved meanwhile stay as they are.
+pub fn plan_segments(rows: &impl Rows, work: &SegmentWork) -> Result<Plan, StorageError> {
+    let (mut plan, mut segments) = (Plan::default(), Accounts::default());
+    match work {
+        SegmentWork::Forget(gone) => {
+            for segment in gone {
+                let at = key::segment(*segment);
+                if rows.record::<SegmentRow>(&at)?.is_some_and(|row| row.live_bodies == 0) {
+                    plan.changes.push(Change::Delete(at));
+                }
+            }
+        }
+        SegmentWork::Move(bodies) => {
+            for Moved { space, body, from, to } in bodies {
+                let Some(row) = reads::body_row(rows, *space, body)? else { continue };
+                if row.place != Place::Segment(*from) {
+                    continue;
+                }
+                segments.book(rows, *from, false)?;
+                segments.book(rows, *to, true)?;
+                let at = key::body(*space, body);
+                let stored = row::encode(&at, &BodyRow { place: Place::Segment(*to), ..row });
+                plan.changes.push(Change::Put(at, stored));
+            }
+        }
+    }
+    segments.finish(&mut plan);
+    Ok(plan)
 }

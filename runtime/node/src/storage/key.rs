@@ -22,9 +22,8 @@ const ROW: u8 = 5;
 
 /// The octet after `NODE`: which of the node's own rows.
 const IDENTITY: u8 = 0;
-const RECOVERY: u8 = 1;
-const CLAIM: u8 = 2;
-const SEGMENT: u8 = 3;
+const CLAIM: u8 = 1;
+const SEGMENT: u8 = 2;
 
 /// The first key that could belong to a space.
 pub const FIRST_SPACE: [u8; 1] = [DIRECTORY];
@@ -144,11 +143,6 @@ pub fn identity() -> Vec<u8> {
     vec![NODE, IDENTITY]
 }
 
-/// Written after a failure, to be sure that what is read afterwards is durable.
-pub fn recovery() -> Vec<u8> {
-    vec![NODE, RECOVERY]
-}
-
 /// The space that a raw key belongs to; `None` for the node's own and for rubbish.
 pub fn space_of(raw: &[u8]) -> Option<Space> {
     match raw.split_first()? {
@@ -194,7 +188,7 @@ mod tests {
 
     #[test]
     fn the_node_own_rows_belong_to_no_space() {
-        for key in [claim(Slot(4095)), segment(u64::MAX), identity(), recovery()] {
+        for key in [claim(Slot(4095)), segment(u64::MAX), identity()] {
             assert_eq!(space_of(&key), None);
             assert!(&key[..] < &FIRST_SPACE[..]);
         }

@@ -16,6 +16,7 @@ mod overlay;
 mod body;
 
 mod commit;
+mod counters;
 mod reads;
 
 mod key;

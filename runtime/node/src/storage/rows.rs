@@ -118,3 +118,10 @@ pub struct SegmentRow {
     /// Where the last record that ever had a link ends: everything after it is an orphan.
     pub end: u64,
 }
+
+impl SegmentRow {
+    /// Whether so little of it is in use that rewriting it gains more than it costs.
+    pub fn is_thin(&self) -> bool {
+        self.live_octets < self.end / 2
+    }
+}

@@ -1,6 +1,11 @@
 //! Bodies: the octets of messages. Small ones travel inline in the commit that links them; large
 //! ones are written to a segment first, and wait here until a commit links them.
 
+mod rewrite;
+pub mod segment;
+pub mod segments;
+pub mod writer;
+
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -60,9 +65,12 @@ fn new_key() -> Result<[u8; 16], StorageError> {
     Ok(key)
 }
 
+/// By space and body key: since when, and where.
+type Waiting = HashMap<(Space, [u8; 16]), (Instant, Pending)>;
+
 /// Bodies that are stored and that nothing has linked yet.
 #[derive(Default)]
-pub struct Unlinked(Mutex<HashMap<(Space, [u8; 16]), (Instant, Pending)>>);
+pub struct Unlinked(Mutex<Waiting>);
 
 impl Unlinked {
     /// Remembers a new body. `Unavailable` when too many wait.
@@ -89,7 +97,16 @@ impl Unlinked {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<(Space, [u8; 16]), (Instant, Pending)>> {
+    /// Whether a body in this segment waits for its first link. Gives up those that have waited
+    /// for too long.
+    pub fn any_in_segment(&self, segment: u64) -> bool {
+        let mut waiting = self.lock();
+        waiting.retain(|_, (since, _)| since.elapsed() < UNLINKED_AGE);
+        let there = |body: &Pending| matches!(body, Pending::Segment(at) if at.segment == segment);
+        waiting.values().any(|(_, body)| there(body))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

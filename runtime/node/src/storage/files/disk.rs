@@ -63,6 +63,11 @@ impl Files for DiskFiles {
         Ok(Arc::new(DiskFile(file)))
     }
 
+    fn open_existing(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        let file = OpenOptions::new().read(true).write(true).open(self.root.join(name))?;
+        Ok(Arc::new(DiskFile(file)))
+    }
+
     fn remove(&self, name: &str) -> io::Result<()> {
         fs::remove_file(self.root.join(name))
     }

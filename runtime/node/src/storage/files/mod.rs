@@ -2,6 +2,7 @@
 //! *live* apart from what is *durable*.
 
 mod disk;
+pub mod image;
 
 use std::fmt::Debug;
 use std::io;
@@ -20,6 +21,9 @@ pub trait Files: Debug + Send + Sync + 'static {
 
     /// Opens a file for reading and writing; makes an empty one where there is none.
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>>;
+
+    /// Opens a file that is there; `NotFound` when it is not.
+    fn open_existing(&self, name: &str) -> io::Result<Arc<dyn File>>;
 
     /// Removes a name. Whoever has the file open can still read it.
     fn remove(&self, name: &str) -> io::Result<()>;

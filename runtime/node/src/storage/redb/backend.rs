@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use redb::StorageBackend;
 
-use super::counters::Counters;
+use crate::storage::counters::Counters;
 use crate::storage::files::File;
 
 /// Cuts a database off from its file. A database that has failed is dropped, and must not write

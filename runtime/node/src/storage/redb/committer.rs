@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::group::{self, Done, Failure, Job, Members, Work};
 use super::shared::{Rows, Shared, closed};
 use crate::storage::StorageError;
+use crate::storage::body::writer;
 
 /// Most jobs that wait; more than sessions that a node serves at a time can have in flight, since
 /// each account has one.
@@ -25,8 +26,8 @@ const MAX_GROUP_OCTETS: usize = 8 << 20;
 pub enum Request {
     /// To write.
     Job(Job),
-    /// To try whether a failed medium is back.
-    Revive,
+    /// To try whether a failed medium is back, and to say when it has tried.
+    Revive(oneshot::Sender<()>),
     /// To finish, and to say when it has.
     Close(oneshot::Sender<()>),
 }
@@ -72,10 +73,19 @@ impl Queue {
         })
     }
 
-    /// Asks for the rows to be opened again, if they have failed.
-    pub fn revive(&self) {
+    /// As [`perform`](Self::perform), for the writer of bodies, which must not keep the committer
+    /// alive: `None` when this has ended.
+    pub fn downgrade(&self) -> WeakQueue {
+        WeakQueue { requests: self.requests.downgrade() }
+    }
+
+    /// Comes back after the rows have been tried to be opened again, if they have failed.
+    pub async fn revive(&self) {
+        let (done, tried) = oneshot::channel();
         // A full queue means that commits wait, each of which tries the same.
-        let _ = self.requests.try_send(Request::Revive);
+        if self.requests.try_send(Request::Revive(done)).is_ok() {
+            let _ = tried.await;
+        }
     }
 
     /// Finishes what waits, closes the rows and comes back. Later work is refused.
@@ -88,24 +98,46 @@ impl Queue {
     }
 }
 
+/// The way to a committer that may have ended.
+pub struct WeakQueue {
+    requests: mpsc::WeakSender<Request>,
+}
+
+impl WeakQueue {
+    /// Hands work over and waits for its outcome, outside any task.
+    pub fn perform_blocking(&self, work: Work) -> Result<Done, StorageError> {
+        let (reply, outcome) = oneshot::channel();
+        let Some(requests) = self.requests.upgrade() else { return Err(closed()) };
+        let job = Request::Job(Job { work, octets: 0, reply });
+        requests.blocking_send(job).map_err(|_| closed())?;
+        // Not while waiting: the committer ends when nobody is left who could ask.
+        drop(requests);
+        outcome.blocking_recv().unwrap_or_else(|_| Err(closed()))
+    }
+}
+
 fn busy(what: &str) -> StorageError {
     StorageError::Unavailable(format!("too many {what} wait for the disk"))
 }
 
 /// Runs until it is told to close, or until nobody is left who could ask.
-pub fn run(shared: &Shared, mut requests: mpsc::Receiver<Request>, waiting_octets: &AtomicUsize) {
+pub fn run(
+    shared: &Shared,
+    bodies: &writer::Queue,
+    mut requests: mpsc::Receiver<Request>,
+    waiting_octets: &AtomicUsize,
+) {
     let mut closing = Vec::new();
     while closing.is_empty() {
         let Some(first) = requests.blocking_recv() else { break };
-        let (jobs, octets) = gather(first, &mut requests, &mut closing);
-        perform(shared, jobs);
-        waiting_octets.fetch_sub(octets, Ordering::Relaxed);
+        let group = gather(first, &mut requests);
+        closing = serve(shared, bodies, group, waiting_octets);
     }
     requests.close();
     // What had been handed over before the close is still performed.
     while let Some(first) = requests.blocking_recv() {
-        let (jobs, _) = gather(first, &mut requests, &mut closing);
-        perform(shared, jobs);
+        let group = gather(first, &mut requests);
+        closing.extend(serve(shared, bodies, group, waiting_octets));
     }
     shared.close();
     for closed in closing {
@@ -113,37 +145,58 @@ pub fn run(shared: &Shared, mut requests: mpsc::Receiver<Request>, waiting_octet
     }
 }
 
+/// What is done at once.
+#[derive(Default)]
+struct Group {
+    jobs: Vec<Job>,
+    octets: usize,
+    /// Whom to tell that the rows have been tried.
+    reviving: Vec<oneshot::Sender<()>>,
+    /// Whom to tell that all is closed.
+    closing: Vec<oneshot::Sender<()>>,
+}
+
 /// Takes what waits, within the limits of a group.
-fn gather(
-    first: Request,
-    requests: &mut mpsc::Receiver<Request>,
-    closing: &mut Vec<oneshot::Sender<()>>,
-) -> (Vec<Job>, usize) {
-    let (mut jobs, mut octets) = (Vec::new(), 0);
+fn gather(first: Request, requests: &mut mpsc::Receiver<Request>) -> Group {
+    let mut group = Group::default();
     let mut next = Some(first);
     while let Some(request) = next {
         match request {
             Request::Job(job) => {
-                octets += job.octets;
-                jobs.push(job);
+                group.octets += job.octets;
+                group.jobs.push(job);
             }
-            Request::Revive => {}
-            Request::Close(closed) => closing.push(closed),
+            Request::Revive(tried) => group.reviving.push(tried),
+            Request::Close(closed) => group.closing.push(closed),
         }
-        let full = jobs.len() >= MAX_GROUP_JOBS || octets >= MAX_GROUP_OCTETS;
+        let full = group.jobs.len() >= MAX_GROUP_JOBS || group.octets >= MAX_GROUP_OCTETS;
         next = if full { None } else { requests.try_recv().ok() };
     }
-    (jobs, octets)
+    group
 }
 
-/// Makes a group durable and answers it.
-fn perform(shared: &Shared, jobs: Vec<Job>) {
+/// Does a group, whatever it is made of; returns who waits for the end.
+fn serve(
+    shared: &Shared,
+    bodies: &writer::Queue,
+    group: Group,
+    waiting_octets: &AtomicUsize,
+) -> Vec<oneshot::Sender<()>> {
     if shared.has_failed() {
         let _ = revive(shared);
     }
-    if jobs.is_empty() {
-        return;
+    for tried in group.reviving {
+        let _ = tried.send(());
     }
+    if !group.jobs.is_empty() {
+        perform(shared, bodies, group.jobs);
+    }
+    waiting_octets.fetch_sub(group.octets, Ordering::Relaxed);
+    group.closing
+}
+
+/// Makes a group durable and answers it.
+fn perform(shared: &Shared, bodies: &writer::Queue, jobs: Vec<Job>) {
     let outcome = match &*shared.rows() {
         Rows::Open(index) => group::write(index, shared, &jobs),
         Rows::Failed(why) => Ok(all(&jobs, &StorageError::Unavailable(why.clone()))),
@@ -153,7 +206,7 @@ fn perform(shared: &Shared, jobs: Vec<Job>) {
         Ok(members) => members,
         Err(failure) => after_failure(shared, &jobs, failure),
     };
-    answer(shared, jobs, members);
+    answer(shared, bodies, jobs, members);
 }
 
 /// Opens the rows again and finds out what became of the group.
@@ -187,18 +240,25 @@ fn all(jobs: &[Job], error: &StorageError) -> Members {
     jobs.iter().map(|_| Err(error.clone())).collect()
 }
 
-fn answer(shared: &Shared, jobs: Vec<Job>, members: Members) {
+fn answer(shared: &Shared, bodies: &writer::Queue, jobs: Vec<Job>, members: Members) {
     let commits = members.iter().filter(|member| member.is_ok()).count() as u64;
     let refused = members.len() as u64 - commits;
     match commits {
         0 => shared.counters.refused(refused),
         _ => shared.counters.group(commits, refused),
     }
-    for (job, member) in jobs.into_iter().zip(members) {
-        if let (Ok(done), Some(space)) = (&member, job.work.space()) {
-            shared.unlinked.linked(space, &done.linked);
+    let mut thinned = Vec::new();
+    for (job, mut member) in jobs.into_iter().zip(members) {
+        if let Ok(done) = &mut member {
+            thinned.append(&mut done.thinned);
+            if let Some(space) = job.work.space() {
+                shared.unlinked.linked(space, &done.linked);
+            }
         }
         // Whoever has gone away need not be told.
         let _ = job.reply.send(member);
+    }
+    if !thinned.is_empty() {
+        bodies.thinned(thinned);
     }
 }

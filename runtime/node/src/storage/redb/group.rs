@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use super::index::{Index, begin};
 use super::rows::{ROWS, TableRows, apply, said};
 use super::shared::Shared;
-use crate::storage::commit::{Change, plan, plan_claim};
+use crate::storage::commit::{Change, SegmentWork, plan, plan_claim, plan_segments};
 use crate::storage::{Claimant, Commit, Committed, Fence, Space, StorageError, reads};
 
 /// What a caller wants written.
@@ -26,6 +26,8 @@ pub enum Work {
         /// The epoch of the claim that the caller has seen.
         previous: Option<Epoch>,
     },
+    /// A change to the rows about body segments.
+    Segments(SegmentWork),
 }
 
 /// Work with whom to answer. A caller that has gone away does not hinder it.
@@ -47,8 +49,8 @@ pub struct Done {
     pub fence: Option<Fence>,
     /// Bodies that have links from now on.
     pub linked: Vec<[u8; 16]>,
-    /// Body segments in which nothing has a link any more.
-    pub emptied: Vec<u64>,
+    /// Body segments of which less than half is in use from now on.
+    pub thinned: Vec<u64>,
 }
 
 /// What became of each member.
@@ -122,18 +124,23 @@ fn plan_one(
             }
             let plan = plan(rows, &shared.unlinked, commit)?;
             let committed = Some(Committed { head: plan.head });
-            let done = Done { committed, fence: None, linked: plan.linked, emptied: plan.emptied };
+            let done = Done { committed, fence: None, linked: plan.linked, thinned: plan.thinned };
             Ok((plan.changes, done))
         }
         Work::Claim { slot, claimant, previous } => {
             let (change, fence) = plan_claim(rows, *slot, claimant, *previous)?;
             Ok((vec![change], Done { fence: Some(fence), ..Done::default() }))
         }
+        Work::Segments(work) => {
+            let plan = plan_segments(rows, work)?;
+            Ok((plan.changes, Done { thinned: plan.thinned, ..Done::default() }))
+        }
     }
 }
 
 /// Whether a group whose commit failed is there all the same. All of it is or none: one member
-/// that would have been told of success is enough to look for.
+/// that would have been told of success is enough to look for. Work on segments is repeatable and
+/// need not be looked for.
 pub fn took_effect(
     rows: &impl crate::storage::rows::Rows,
     jobs: &[Job],
@@ -150,7 +157,7 @@ pub fn took_effect(
         (Work::Claim { slot, .. }, Done { fence: Some(fence), .. }) => {
             Ok(reads::claimed(rows, *slot)?.is_some_and(|(epoch, _)| epoch >= fence.epoch))
         }
-        (Work::Commit(_) | Work::Claim { .. }, _) => Ok(false),
+        (Work::Commit(_) | Work::Claim { .. } | Work::Segments(_), _) => Ok(false),
     }
 }
 
@@ -159,7 +166,7 @@ impl Work {
     pub fn space(&self) -> Option<Space> {
         match self {
             Self::Commit(commit) => Some(commit.space),
-            Self::Claim { .. } => None,
+            Self::Claim { .. } | Self::Segments(_) => None,
         }
     }
 }

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use redb::{Database, Durability, ReadableDatabase};
 
 use super::backend::{Backend, Switch};
-use super::counters::Counters;
 use super::directory::{OpenError, ROWS_FILE};
 use super::rows::{ROWS, ReadRows, TableRows, apply, failed, guarded, said};
 use crate::storage::commit::Change;
+use crate::storage::counters::Counters;
 use crate::storage::files::Files;
 use crate::storage::rows::Rows;
 use crate::storage::{StorageError, key, row};
@@ -109,9 +109,23 @@ impl Index {
     pub fn identify(&self, id: [u8; 16]) -> Result<(), OpenError> {
         let at = key::identity();
         let stored = row::encode(&at, &id);
+        self.change(&[Change::Put(at, stored)])
+    }
+
+    /// Removes the rows about segments that are gone.
+    pub fn forget_segments(&self, gone: &[u64]) -> Result<(), OpenError> {
+        let changes: Vec<_> = gone.iter().map(|id| Change::Delete(key::segment(*id))).collect();
+        self.change(&changes)
+    }
+
+    /// Changes rows while nobody else can.
+    fn change(&self, changes: &[Change]) -> Result<(), OpenError> {
         let write = || -> Result<(), redb::Error> {
             let write = begin(&self.database)?;
-            apply(&mut write.open_table(ROWS)?, &Change::Put(at, stored))?;
+            {
+                let mut table = write.open_table(ROWS)?;
+                changes.iter().try_for_each(|change| apply(&mut table, change))?;
+            }
             Ok(write.commit()?)
         };
         write().map_err(|error| OpenError::Io(std::io::Error::other(error.to_string())))

@@ -6,7 +6,6 @@
 
 mod backend;
 mod committer;
-mod counters;
 mod directory;
 mod group;
 mod index;
@@ -15,6 +14,7 @@ mod shared;
 #[cfg(test)]
 pub(super) mod tests;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -23,15 +23,17 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use postroom_core::types::{Epoch, Slot, TransactionId};
 
-use self::committer::Queue;
-use self::counters::Counters;
 use self::directory::State;
 use self::group::Work;
 use self::index::Index;
 use self::rows::ReadRows;
 use self::shared::Shared;
-use super::body::NewBody;
+use super::body::segments::{SEGMENT_OCTETS, Segments, segment_rows};
+use super::body::{INLINE_OCTETS, NewBody, Unlinked, writer};
+use super::commit::{Pending, PendingBodies, SegmentWork};
+use super::counters::Counters;
 use super::files::{DiskFiles, Files};
+use super::rows::{BodyRow, Place, SegmentRow};
 use super::{
     Area, Body, BodyRef, Claimant, Commit, Committed, Engine, EngineStats, Fence, Key, ScanLimit,
     ScanPage, Space, StorageError, reads,
@@ -39,25 +41,42 @@ use super::{
 
 pub use self::directory::OpenError;
 
+/// Octets above which work on a body leaves the task that asked: some 100 µs of hashing.
+const LONG_WORK_OCTETS: u64 = 256 << 10;
+
 /// How an engine is opened.
 #[derive(Clone, Copy, Debug)]
 pub struct RedbOptions {
     /// redb's cache of pages, in octets.
     pub cache_octets: usize,
+    /// Bodies up to this many octets are kept in rows, larger ones in segments.
+    pub inline_octets: usize,
+    /// A segment of this many octets is not appended to any more.
+    pub segment_octets: u64,
 }
 
 impl Default for RedbOptions {
     fn default() -> Self {
-        Self { cache_octets: 128 << 20 }
+        Self {
+            cache_octets: 128 << 20,
+            inline_octets: INLINE_OCTETS,
+            segment_octets: SEGMENT_OCTETS,
+        }
     }
 }
 
 /// The embedded engine.
 pub struct RedbEngine {
     shared: Arc<Shared>,
-    /// Dropped before the thread is waited for, which ends it.
-    queue: Option<Queue>,
-    committer: Mutex<Option<JoinHandle<()>>>,
+    inline_octets: usize,
+    /// The ways to the threads; gone only while the engine is dropped, which ends these.
+    queues: Option<Queues>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+struct Queues {
+    commits: committer::Queue,
+    bodies: writer::Queue,
 }
 
 impl RedbEngine {
@@ -70,56 +89,163 @@ impl RedbEngine {
     /// As [`open`](Self::open), over any files.
     pub fn open_files(files: Arc<dyn Files>, options: RedbOptions) -> Result<Self, OpenError> {
         let counters = Arc::new(Counters::default());
-        let index = match directory::enter(&*files)? {
-            State::New => {
-                let id = directory::begin(&*files)?;
-                let index = Index::open(&*files, options.cache_octets, &counters)?;
-                index.identify(id)?;
-                directory::finish(&*files)?;
-                index
-            }
-            State::Made(id) => {
-                directory::must_have_rows(&*files)?;
-                let index = Index::open(&*files, options.cache_octets, &counters)?;
-                index.check_identity(id)?;
-                index
-            }
+        let (index, directory) = open_index(&*files, options.cache_octets, &counters)?;
+        let segments =
+            take_up_segments(&files, directory, options.segment_octets, &counters, &index)?;
+        let shared = Arc::new(Shared::new(files, options.cache_octets, counters, index, segments));
+        let (bodies, inbox) = writer::queue();
+        let (commits, requests, octets) = committer::Queue::new();
+        let committing = {
+            let (shared, bodies) = (shared.clone(), bodies.clone());
+            move || committer::run(&shared, &bodies, requests, &octets)
         };
-        let shared = Arc::new(Shared::new(files, options.cache_octets, counters, index));
-        let (queue, requests, octets) = Queue::new();
-        let committer = {
-            let shared = shared.clone();
-            thread::Builder::new()
-                .name("storage-commit".to_owned())
-                .spawn(move || committer::run(&shared, requests, &octets))?
+        let writing = {
+            let owner = Housekeeper { shared: shared.clone(), commits: commits.downgrade() };
+            move || writer::run(&owner, inbox)
         };
-        Ok(Self { shared, queue: Some(queue), committer: Mutex::new(Some(committer)) })
+        let threads = vec![
+            thread::Builder::new().name("storage-commit".to_owned()).spawn(committing)?,
+            thread::Builder::new().name("storage-bodies".to_owned()).spawn(writing)?,
+        ];
+        let queues = Some(Queues { commits, bodies });
+        let (inline_octets, threads) = (options.inline_octets, Mutex::new(threads));
+        Ok(Self { shared, inline_octets, queues, threads })
     }
 
-    fn queue(&self) -> &Queue {
-        self.queue.as_ref().expect("only dropping takes it away")
+    fn queues(&self) -> &Queues {
+        self.queues.as_ref().expect("only dropping takes them away")
     }
 
-    fn read<T>(
+    /// Reads one state of the rows, once more if the medium had failed and is back.
+    async fn read<T>(
         &self,
-        read: impl FnOnce(&ReadRows<'_>) -> Result<T, StorageError>,
+        read: impl Fn(&ReadRows<'_>) -> Result<T, StorageError>,
     ) -> Result<T, StorageError> {
-        let found = self.shared.read(read);
-        if matches!(found, Err(StorageError::Unavailable(_))) && self.shared.has_failed() {
-            self.queue().revive();
+        self.ready().await;
+        self.shared.read(read)
+    }
+
+    /// Sees to it that a failed medium has been tried again.
+    async fn ready(&self) {
+        if self.shared.has_failed() {
+            self.queues().commits.revive().await;
         }
-        found
+    }
+}
+
+/// The rows of a directory, made where there are none, and the directory's id.
+fn open_index(
+    files: &dyn Files,
+    cache_octets: usize,
+    counters: &Arc<Counters>,
+) -> Result<(Index, [u8; 16]), OpenError> {
+    match directory::enter(files)? {
+        State::New => {
+            let id = directory::begin(files)?;
+            let index = Index::open(files, cache_octets, counters)?;
+            index.identify(id)?;
+            directory::finish(files)?;
+            Ok((index, id))
+        }
+        State::Made(id) => {
+            directory::must_have_rows(files)?;
+            let index = Index::open(files, cache_octets, counters)?;
+            index.check_identity(id)?;
+            Ok((index, id))
+        }
+    }
+}
+
+fn take_up_segments(
+    files: &Arc<dyn Files>,
+    directory: [u8; 16],
+    segment_octets: u64,
+    counters: &Arc<Counters>,
+    index: &Index,
+) -> Result<Segments, OpenError> {
+    let damaged = |error: StorageError| OpenError::Damaged(error.to_string());
+    let rows = index.read(|rows| segment_rows(rows)).map_err(damaged)?;
+    let taken =
+        Segments::take_up(files.clone(), directory, segment_octets, counters.clone(), &rows)?;
+    if !taken.forgotten.is_empty() {
+        index.forget_segments(&taken.forgotten)?;
+    }
+    Ok(taken.segments)
+}
+
+/// What the writer of bodies sees of the engine.
+struct Housekeeper {
+    shared: Arc<Shared>,
+    commits: committer::WeakQueue,
+}
+
+impl writer::Owner for Housekeeper {
+    fn segments(&self) -> &Segments {
+        &self.shared.segments
+    }
+
+    fn unlinked(&self) -> &Unlinked {
+        &self.shared.unlinked
+    }
+
+    fn segment_rows(&self) -> Result<BTreeMap<u64, SegmentRow>, StorageError> {
+        self.shared.read(|rows| segment_rows(rows))
+    }
+
+    fn body_row(&self, space: Space, body: &[u8; 16]) -> Result<Option<BodyRow>, StorageError> {
+        self.shared.read(|rows| reads::body_row(rows, space, body))
+    }
+
+    fn keep_house(&self, work: SegmentWork) -> Result<(), StorageError> {
+        self.commits.perform_blocking(Work::Segments(work)).map(|_| ())
     }
 }
 
 impl Drop for RedbEngine {
     fn drop(&mut self) {
-        self.queue = None;
-        let committer = self.committer.get_mut().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(committer) = committer
-            && committer.join().is_err()
-        {
-            tracing::error!("the committer has panicked");
+        self.queues = None;
+        let threads = self.threads.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for thread in threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the storage engine has panicked");
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// Octets of a body, wherever they are.
+    fn read_body(
+        &self,
+        space: Space,
+        body: &BodyRef,
+        at: u64,
+        max: u64,
+    ) -> Result<Bytes, StorageError> {
+        let mut missed = None;
+        loop {
+            // Who waits is asked first: a body stops waiting only after its row is there.
+            let waiting = self.unlinked.pending(space, &body.key);
+            let row = self.read(|rows| reads::body_row(rows, space, &body.key))?;
+            let place = match (row, waiting) {
+                (Some(row), _) => row.place,
+                (None, Some(Pending::Segment(place))) => Place::Segment(place),
+                (None, Some(Pending::Octets(_)) | None) => return Err(StorageError::Conflict),
+            };
+            let Place::Segment(place) = place else {
+                let octets = self.read(|rows| reads::body_octets(rows, space, &body.key))?;
+                return reads::part(body, octets, at, max);
+            };
+            match self.segments.read(place, (&body.key, body.size), at, max) {
+                Ok(octets) if at == 0 && max >= body.size => {
+                    reads::verify(body, &octets)?;
+                    return Ok(octets);
+                }
+                // The segment may have been rewritten and removed after the row was read. Then the
+                // row says another place now.
+                Err(StorageError::Damaged(_)) if missed != Some(place) => missed = Some(place),
+                outcome => return outcome,
+            }
         }
     }
 }
@@ -135,7 +261,7 @@ impl Engine for RedbEngine {
         space: Space,
         keys: Vec<Key>,
     ) -> Result<Vec<Option<Bytes>>, StorageError> {
-        self.read(|rows| reads::get_many(rows, space, &keys))
+        self.read(|rows| reads::get_many(rows, space, &keys)).await
     }
 
     async fn scan(
@@ -146,7 +272,7 @@ impl Engine for RedbEngine {
         end: Bytes,
         limit: ScanLimit,
     ) -> Result<ScanPage, StorageError> {
-        self.read(|rows| reads::scan(rows, space, (area, &start, &end), limit))
+        self.read(|rows| reads::scan(rows, space, (area, &start, &end), limit)).await
     }
 
     async fn claim(
@@ -156,22 +282,23 @@ impl Engine for RedbEngine {
         previous: Option<Epoch>,
     ) -> Result<Fence, StorageError> {
         let octets = claimant.node.len();
-        let done = self.queue().perform(Work::Claim { slot, claimant, previous }, octets).await?;
+        let done =
+            self.queues().commits.perform(Work::Claim { slot, claimant, previous }, octets).await?;
         Ok(done.fence.expect("a claim that took effect has its fence"))
     }
 
     async fn claimed(&self, slot: Slot) -> Result<Option<(Epoch, Claimant)>, StorageError> {
-        self.read(|rows| reads::claimed(rows, slot))
+        self.read(|rows| reads::claimed(rows, slot)).await
     }
 
     async fn commit(&self, commit: Commit) -> Result<Committed, StorageError> {
         let octets = commit.checked_octets()?;
-        let done = self.queue().perform(Work::Commit(commit), octets).await?;
+        let done = self.queues().commits.perform(Work::Commit(commit), octets).await?;
         Ok(done.committed.expect("a commit that took effect has its head"))
     }
 
     async fn head(&self, space: Space) -> Result<u64, StorageError> {
-        let head = self.read(|rows| reads::head(rows, space))?;
+        let head = self.read(|rows| reads::head(rows, space)).await?;
         self.shared.resolved(space);
         Ok(head)
     }
@@ -181,18 +308,24 @@ impl Engine for RedbEngine {
         space: Space,
         id: TransactionId,
     ) -> Result<Option<Bytes>, StorageError> {
-        self.read(|rows| reads::transaction(rows, space, id))
+        self.read(|rows| reads::transaction(rows, space, id)).await
     }
 
-    async fn new_body(&self, _space: Space, octets: Bytes) -> Result<Body, StorageError> {
-        let made = NewBody::new(octets)?;
-        self.read(|_| Ok(()))?;
+    async fn new_body(&self, space: Space, octets: Bytes) -> Result<Body, StorageError> {
+        self.read(|_| Ok(())).await?;
+        let made = match octets.len() as u64 > LONG_WORK_OCTETS {
+            true => blocking(move || NewBody::new(octets)).await?,
+            false => NewBody::new(octets)?,
+        };
         self.shared.counters.body();
-        Ok(made.inline())
+        match made.octets.len() <= self.inline_octets {
+            true => Ok(made.inline()),
+            false => Ok(Body::Stored(self.queues().bodies.append(space, made).await?)),
+        }
     }
 
     async fn body(&self, space: Space, name: &str) -> Result<Option<BodyRef>, StorageError> {
-        self.read(|rows| reads::body(rows, space, name))
+        self.read(|rows| reads::body(rows, space, name)).await
     }
 
     async fn read_body(
@@ -202,23 +335,33 @@ impl Engine for RedbEngine {
         at: u64,
         max: u64,
     ) -> Result<Bytes, StorageError> {
-        let octets = self.read(|rows| match reads::body_row(rows, space, &body.key)? {
-            Some(_) => reads::body_octets(rows, space, &body.key),
-            None => Err(StorageError::Conflict),
-        })?;
-        reads::part(body, octets, at, max)
+        self.ready().await;
+        let (shared, body) = (self.shared.clone(), *body);
+        match max.min(body.size.saturating_sub(at)) > LONG_WORK_OCTETS {
+            true => blocking(move || shared.read_body(space, &body, at, max)).await,
+            false => shared.read_body(space, &body, at, max),
+        }
     }
 
     async fn spaces(&self, after: Option<Space>, limit: usize) -> Result<Vec<Space>, StorageError> {
-        self.read(|rows| reads::spaces(rows, after, limit))
+        self.read(|rows| reads::spaces(rows, after, limit)).await
     }
 
     async fn close(&self) -> Result<(), StorageError> {
-        self.queue().close().await;
+        self.queues().commits.close().await;
         Ok(())
     }
 
     fn stats(&self) -> EngineStats {
         self.shared.counters.stats()
     }
+}
+
+/// Work that would hold up its task for too long.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StorageError> + Send + 'static,
+) -> Result<T, StorageError> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
+        Err(StorageError::Unavailable(format!("a blocking thread has stopped: {error}")))
+    })
 }

@@ -3,11 +3,12 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
-use super::counters::Counters;
 use super::directory::OpenError;
 use super::index::Index;
 use super::rows::ReadRows;
 use crate::storage::body::Unlinked;
+use crate::storage::body::segments::Segments;
+use crate::storage::counters::Counters;
 use crate::storage::files::Files;
 use crate::storage::{Space, StorageError};
 
@@ -30,6 +31,8 @@ pub struct Shared {
     pub cache_octets: usize,
     /// Counts.
     pub counters: Arc<Counters>,
+    /// Large bodies.
+    pub segments: Segments,
     /// New bodies that nothing has linked yet.
     pub unlinked: Unlinked,
     rows: RwLock<Rows>,
@@ -45,10 +48,11 @@ impl Shared {
         cache_octets: usize,
         counters: Arc<Counters>,
         index: Index,
+        segments: Segments,
     ) -> Self {
         let rows = RwLock::new(Rows::Open(index));
         let (unlinked, unresolved) = (Unlinked::default(), Mutex::default());
-        Self { files, cache_octets, counters, unlinked, rows, unresolved }
+        Self { files, cache_octets, counters, segments, unlinked, rows, unresolved }
     }
 
     /// The index for as long as the guard lives, which must not be across an `.await`.

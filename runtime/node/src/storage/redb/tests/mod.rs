@@ -1,4 +1,7 @@
-//! The embedded engine over real files.
+//! The embedded engine: what its own promises add to the contract that all engines keep.
+
+mod crash;
+mod history;
 
 use std::sync::Arc;
 

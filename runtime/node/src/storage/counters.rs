@@ -1,4 +1,4 @@
-//! What the engine has done, for `stats` and for the metrics.
+//! What an engine on a disk has done, for `stats` and for the metrics.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -49,8 +49,8 @@ impl Counters {
     }
 
     /// Octets went to a body segment.
-    pub fn wrote_segment(&self, octets: usize) {
-        count!(self.segment_octets, "postroom_storage_segment_octets_total", octets as u64);
+    pub fn wrote_segment(&self, octets: u64) {
+        count!(self.segment_octets, "postroom_storage_segment_octets_total", octets);
     }
 
     /// A body was made.

@@ -1,0 +1,114 @@
+//! APPEND.
+
+use super::*;
+use crate::error::StoreError;
+
+#[test]
+fn a_message_is_appended_with_flags_and_date() {
+    check(
+        "C: a APPEND INBOX (\\Seen work) \"02-Jan-2024 03:04:05 +0100\" {5}
+         S: + send the message
+         C: hello
+         S: a OK [APPENDUID 1 4] APPEND completed
+         C: b SELECT INBOX
+         S: * FLAGS (... work)
+         S: * 4 EXISTS
+         S: * 4 RECENT
+         S: * OK [UNSEEN 1] ...
+         S: * OK [PERMANENTFLAGS (... work \\*)] ...
+         S: * OK [UIDVALIDITY 1] ...
+         S: * OK [UIDNEXT 5] ...
+         S: * OK [HIGHESTMODSEQ 2] ...
+         S: * OK [MAILBOXID (F...)] ...
+         S: b OK [READ-WRITE] selected
+         C: c FETCH 4 (FLAGS INTERNALDATE RFC822.SIZE BODY[])
+         S: * 4 FETCH (FLAGS (\\Seen \\Recent work) INTERNALDATE \" 2-Jan-2024 03:04:05 +0100\" RFC822.SIZE 5 BODY[] {5}
+         S: hello)
+         S: c OK FETCH completed",
+    );
+}
+
+#[test]
+fn a_missing_mailbox_is_told_before_the_message_is_sent() {
+    check(
+        "C: a APPEND Sent {5}
+         S: a NO [TRYCREATE] Sent does not exist
+         C: b NOOP
+         S: b OK ...
+         C: c APPEND Sent {5+}<CRLF>hello
+         S: c NO [TRYCREATE] Sent does not exist
+         C: d APPEND {4}
+         S: + go on
+         C: Sent {5}
+         S: d NO [TRYCREATE] Sent does not exist",
+    );
+}
+
+#[test]
+fn a_selected_mailbox_shows_what_was_appended() {
+    check_selected(
+        "C: a APPEND INBOX {5+}<CRLF>hello
+         S: * 4 EXISTS
+         S: * 4 RECENT
+         S: a OK [APPENDUID 1 4] APPEND completed",
+    );
+}
+
+#[test]
+fn too_large_a_message_is_not_read() {
+    let config = Config { plaintext_login: true, max_message_octets: 10, ..Config::default() };
+    let mut server = Server::greeting(config);
+    server.script(
+        "S: * OK ...
+         C: l LOGIN alice secret
+         S: l OK ...
+         C: a APPEND INBOX {11}
+         S: a NO [TOOBIG] a message has at most 10 octets
+         C: b APPEND INBOX {11+}<CRLF>hello again
+         S: b NO [TOOBIG] a message has at most 10 octets
+         C: c APPEND INBOX {10+}<CRLF>hello agai
+         S: c OK ...
+         C: d APPEND INBOX {99999999999999999999}
+         S: d NO [TOOBIG] ...
+         C: e APPEND INBOX {0}
+         S: e NO [CANNOT] there is no empty message
+         C: f APPEND INBOX {99999999999+}
+         S: * BYE the command is too long
+         S: <closed>",
+    );
+}
+
+#[test]
+fn only_one_message_at_a_time_and_the_rest_is_passed_over() {
+    check(
+        "C: a APPEND INBOX {5+}<CRLF>hello {5+}<CRLF>again
+         S: a BAD expected the end of the command at column 1
+         C: b APPEND INBOX {5+}<CRLF>hello rubbish
+         S: b BAD expected ...
+         C: c STATUS INBOX (MESSAGES)
+         S: * STATUS INBOX (MESSAGES 3)
+         S: c OK ...",
+    );
+}
+
+#[test]
+fn what_is_wrong_before_the_message_is_told_before_it_is_sent() {
+    check(
+        "C: a APPEND INBOX (\\Bogus {5}
+         S: a BAD expected ...
+         C: b APPEND INBOX (\\Seen) rubbish {5+}<CRLF>hello
+         S: b BAD expected ...
+         C: c NOOP
+         S: c OK ...",
+    );
+}
+
+#[test]
+fn a_store_that_is_full_or_away_says_so() {
+    let mut server = Server::new();
+    server.store.fails = Some(("Append", StoreError::OverQuota));
+    server.script("C: a APPEND INBOX {5+}<CRLF>hello\nS: a NO [OVERQUOTA] ...");
+    server.store.fails = Some(("Status", StoreError::Unavailable("x".into())));
+    server.script("C: b APPEND INBOX {5}\nS: b NO [UNAVAILABLE] not available...");
+    server.script("C: c NOOP\nS: c OK ...");
+}

@@ -1,0 +1,271 @@
+//! The command line as clap sees it; its help texts are meant to teach.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// A mail store whose back ends are WebAssembly components.
+#[derive(Debug, Parser)]
+#[command(
+    name = "postroom",
+    version,
+    after_help = "Start here:\n  postroom dev            a node to try things on, with lines to paste\n  postroom config         the configuration of a real node, every key explained\n\nExit codes: 0 done; 1 it failed, and standard error says why in one line; 2 wrong usage;\n3 a check found damage."
+)]
+pub struct Cli {
+    /// Print results as JSON, one object a line
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What is done
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a node to try things on: any user logs in with one password, any recipient is accepted
+    Dev(Dev),
+    /// Run a node for real use
+    Serve {
+        /// Its configuration file; `postroom config` prints one to start from
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Print the default configuration, every key explained
+    Config,
+    /// Bring mail in from an mbox file or a Maildir
+    Import {
+        /// An mbox file, or a folder with `cur` and `new` in it
+        source: PathBuf,
+        #[command(flatten)]
+        mail: MailPlace,
+        #[command(flatten)]
+        door: Door,
+    },
+    /// Write a mailbox to an mbox file or a Maildir
+    Export {
+        /// What is written; it must not exist yet
+        out: PathBuf,
+        /// Form of what is written
+        #[arg(long, value_enum, default_value_t = ArchiveForm::Mbox)]
+        format: ArchiveForm,
+        #[command(flatten)]
+        mail: MailPlace,
+        #[command(flatten)]
+        door: Door,
+    },
+    /// Add, list and remove users and their aliases
+    User {
+        #[command(subcommand)]
+        command: UserCommand,
+    },
+    /// Add, list and remove domains
+    Domain {
+        #[command(subcommand)]
+        command: DomainCommand,
+    },
+    /// Look at mailboxes
+    Mailbox {
+        #[command(subcommand)]
+        command: MailboxCommand,
+    },
+    /// Check every record of every account; exit code 3 when something is damaged
+    Check {
+        /// Mend what can be mended
+        #[arg(long)]
+        repair: bool,
+        #[command(flatten)]
+        door: Door,
+    },
+    /// Look at store components
+    Store {
+        #[command(subcommand)]
+        command: StoreCommand,
+    },
+}
+
+/// `postroom dev`
+#[derive(Clone, Debug, Args)]
+pub struct Dev {
+    /// Folder that holds everything; made when missing
+    #[arg(long, value_name = "DIR", default_value = "./postroom-data")]
+    pub data: PathBuf,
+    /// Address for mail clients; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:1143")]
+    pub imap: SocketAddr,
+    /// Address for MTAs
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:1024")]
+    pub lmtp: SocketAddr,
+    /// Address of the admin API and /metrics
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:1080")]
+    pub admin: SocketAddr,
+    /// With which any user logs in; a random one when not given
+    #[arg(long, value_name = "PW")]
+    pub password: Option<String>,
+    /// A store component to use instead of the built-in one
+    #[arg(long, value_name = "FILE")]
+    pub store: Option<PathBuf>,
+    /// What is logged: error, warn, info, debug, trace, or directives by module
+    #[arg(long, default_value = "warn")]
+    pub log: String,
+}
+
+/// How a command reaches the mail: through a running node, or straight from its folder.
+#[derive(Clone, Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct DoorChoice {
+    /// Admin address of a running node
+    #[arg(long, value_name = "ADDR")]
+    pub admin: Option<SocketAddr>,
+    /// Data folder of a node that is not running
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+}
+
+/// How a command reaches the mail, with the token where one is needed.
+#[derive(Clone, Debug, Args)]
+pub struct Door {
+    #[command(flatten)]
+    pub choice: DoorChoice,
+    /// File with the admin token, where the node wants one
+    #[arg(long, value_name = "FILE", conflicts_with = "data")]
+    pub token_file: Option<PathBuf>,
+}
+
+/// Whose mail.
+#[derive(Clone, Debug, Args)]
+pub struct MailPlace {
+    /// User name, such as anna@example.org
+    #[arg(long, value_name = "NAME")]
+    pub user: String,
+    /// Mailbox, such as INBOX or Archive/2026
+    #[arg(long, value_name = "BOX", default_value = "INBOX")]
+    pub mailbox: String,
+}
+
+/// Form of an archive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ArchiveForm {
+    /// One file
+    Mbox,
+    /// A folder with one file a message
+    Maildir,
+}
+
+/// `postroom user …`
+#[derive(Clone, Debug, Subcommand)]
+pub enum UserCommand {
+    /// Add a user; the password is read from standard input
+    Add {
+        /// Such as anna@example.org
+        name: String,
+        /// Most octets of mail; without: no limit
+        #[arg(long, value_name = "OCTETS")]
+        quota: Option<u64>,
+        /// Make the name an alias of this user instead
+        #[arg(long, value_name = "NAME", conflicts_with = "quota")]
+        alias_of: Option<String>,
+        #[command(flatten)]
+        door: Door,
+    },
+    /// Set a user's password, read from standard input
+    Password {
+        /// The user
+        name: String,
+        #[command(flatten)]
+        door: Door,
+    },
+    /// List users
+    List {
+        #[command(flatten)]
+        door: Door,
+    },
+    /// Remove a user's name; the mail stays in storage
+    Remove {
+        /// The user
+        name: String,
+        #[command(flatten)]
+        door: Door,
+    },
+}
+
+/// `postroom domain …`
+#[derive(Clone, Debug, Subcommand)]
+pub enum DomainCommand {
+    /// Add a domain
+    Add {
+        /// Such as example.org
+        name: String,
+        /// Another domain whose users this one's addresses mean
+        #[arg(long, value_name = "NAME")]
+        alias_of: Option<String>,
+        #[command(flatten)]
+        door: Door,
+    },
+    /// List domains
+    List {
+        #[command(flatten)]
+        door: Door,
+    },
+    /// Remove a domain
+    Remove {
+        /// The domain
+        name: String,
+        #[command(flatten)]
+        door: Door,
+    },
+}
+
+/// `postroom mailbox …`
+#[derive(Clone, Debug, Subcommand)]
+pub enum MailboxCommand {
+    /// List a user's mailboxes with their counts
+    List {
+        /// The user
+        #[arg(long, value_name = "NAME")]
+        user: String,
+        #[command(flatten)]
+        door: Door,
+    },
+    /// Show one mailbox
+    Show {
+        /// The mailbox
+        mailbox: String,
+        /// The user
+        #[arg(long, value_name = "NAME")]
+        user: String,
+        #[command(flatten)]
+        door: Door,
+    },
+}
+
+/// `postroom store …`
+#[derive(Clone, Debug, Subcommand)]
+pub enum StoreCommand {
+    /// Say what a component file is, keeps and asks for, without running it
+    Inspect {
+        /// The `.wasm` file; without: the built-in one
+        file: Option<PathBuf>,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_command_reaches_mail_through_exactly_one_door() {
+        let parse = |args: &[&str]| Cli::try_parse_from([&["postroom"], args].concat()).is_ok();
+        assert!(parse(&["import", "x.mbox", "--user", "a", "--data", "d"]));
+        assert!(parse(&["user", "list", "--admin", "127.0.0.1:1080"]));
+        assert!(!parse(&["user", "list"]));
+        assert!(!parse(&["user", "list", "--admin", "127.0.0.1:1080", "--data", "d"]));
+    }
+}

@@ -1,0 +1,197 @@
+//! The composition root: opens a data folder, loads the store components, puts the layers together.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use postroom_core::calls::Secret;
+use serde::{Deserialize, Serialize};
+
+use super::config::{BUILT_IN, Component, Config, StoreChoice};
+use super::identity::{Identity, write_durably};
+use crate::guest::{
+    self, ComponentFrom, ComponentSource, Host, HostConfig, Kind, StoreComponent, Stores,
+};
+use crate::message_store::{self, DirectoryMode, MessageStore};
+use crate::storage::Engine;
+use crate::storage::redb::{RedbEngine, RedbOptions};
+
+/// Folder of the storage engine, in the data folder.
+const STORAGE: &str = "storage";
+/// Folder of compiled store components, in the data folder; may be removed at any time.
+const COMPILED: &str = "compiled";
+/// File that says how the node was last composed, so that a command on the folder composes it alike.
+const COMPOSITION: &str = "composition.json";
+
+/// How a node is put together, as its data folder remembers it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Composition {
+    /// Made by `postroom dev`: accounts appear on first use.
+    dev: bool,
+    stores: StoreChoice,
+    components: BTreeMap<String, Component>,
+}
+
+/// All layers below the front, put together.
+pub struct Composed {
+    /// The message store, for front ends and commands.
+    pub message_store: MessageStore,
+    engine: Arc<dyn Engine>,
+    components: Vec<Arc<StoreComponent>>,
+}
+
+impl Composed {
+    /// For `postroom dev`.
+    pub async fn for_dev(data: &Path, password: Secret, store: Option<&Path>) -> Result<Self> {
+        let mut composition =
+            Composition { dev: true, stores: StoreChoice::default(), components: BTreeMap::new() };
+        if let Some(file) = store {
+            let file = absolute(file)?;
+            let name = "dev".to_owned();
+            composition.stores = StoreChoice::all(&name);
+            let grants = guest::Grants::default();
+            let limits = guest::Limits::default();
+            composition.components.insert(name, Component { file, grants, limits });
+        }
+        Self::compose(data, &composition, DirectoryMode::Dev { password }).await
+    }
+
+    /// For `postroom serve`.
+    pub async fn for_service(config: &Config) -> Result<Self> {
+        let mut components = config.components.clone();
+        for component in components.values_mut() {
+            component.file = absolute(&component.file)?;
+        }
+        let composition = Composition { dev: false, stores: config.stores.clone(), components };
+        Self::compose(&config.data, &composition, DirectoryMode::Strict).await
+    }
+
+    /// For a command on the folder of a node that is not running.
+    pub async fn for_command(data: &Path) -> Result<Self> {
+        let path = data.join(COMPOSITION);
+        let text = std::fs::read_to_string(&path).with_context(|| {
+            format!(
+                "{} is no data folder of a node (no {COMPOSITION} in it); start `postroom dev --data {}` or `postroom serve` once to make one",
+                data.display(),
+                data.display()
+            )
+        })?;
+        let composition: Composition = serde_json::from_str(&text).with_context(|| {
+            format!("{} is damaged; starting the node writes it anew", path.display())
+        })?;
+        let directory = match composition.dev {
+            // Nobody logs in during a command, but accounts appear as they do in the node.
+            true => DirectoryMode::Dev { password: Secret(random_hex()?) },
+            false => DirectoryMode::Strict,
+        };
+        Self::compose(data, &composition, directory).await
+    }
+
+    async fn compose(
+        data: &Path,
+        composition: &Composition,
+        directory: DirectoryMode,
+    ) -> Result<Self> {
+        let context = || format!("the data folder {}", data.display());
+        std::fs::create_dir_all(data).with_context(context)?;
+        // Locks the folder: from here on it is ours.
+        let engine =
+            RedbEngine::open(&data.join(STORAGE), RedbOptions::default()).with_context(context)?;
+        let engine: Arc<dyn Engine> = Arc::new(engine);
+        let identity = Identity::next(data)?;
+        let (stores, components) = load_stores(data, composition).await?;
+        write_durably(data, COMPOSITION, &serde_json::to_vec_pretty(composition)?)
+            .with_context(context)?;
+        let config =
+            message_store::Config { node: identity.id, generation: identity.generation, directory };
+        let message_store = MessageStore::new(config, stores, engine.clone());
+        Ok(Self { message_store, engine, components })
+    }
+
+    /// What this node says of itself.
+    pub fn info(&self) -> serde_json::Value {
+        let stores: Vec<_> = self
+            .components
+            .iter()
+            .map(|component| {
+                let said = component.inspection();
+                serde_json::json!({ "name": component.name(), "component": said })
+            })
+            .collect();
+        serde_json::json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "engine": self.engine.name(),
+            "stores": stores,
+        })
+    }
+
+    /// Finishes calls under way, then closes from the top down.
+    pub async fn close(self) -> Result<()> {
+        self.message_store.close().await;
+        for component in &self.components {
+            component.close().await;
+        }
+        self.engine.close().await.context("cannot close the storage")
+    }
+}
+
+fn absolute(file: &Path) -> Result<PathBuf> {
+    std::path::absolute(file).with_context(|| format!("the path {}", file.display()))
+}
+
+fn random_hex() -> Result<String> {
+    let mut octets = [0; 16];
+    getrandom::fill(&mut octets).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
+    Ok(hex::encode(octets))
+}
+
+/// What [`StoreChoice::by_kind`] names, in its order.
+const KINDS: [Kind; 4] = [Kind::Domains, Kind::Users, Kind::Mailboxes, Kind::Messages];
+
+/// Loads each component that keeps something once, and gives each kind its keeper (E16).
+async fn load_stores(
+    data: &Path,
+    composition: &Composition,
+) -> Result<(Stores, Vec<Arc<StoreComponent>>)> {
+    let host = HostConfig { cache: Some(data.join(COMPILED)), ..HostConfig::default() };
+    let host = Host::new(host).context("cannot start the WebAssembly engine")?;
+    let mut loaded: HashMap<&str, Arc<StoreComponent>> = HashMap::new();
+    for ((kind, name), kept) in composition.stores.by_kind().into_iter().zip(KINDS) {
+        if !loaded.contains_key(name) {
+            let component = load(&host, name, composition).await?;
+            loaded.insert(name, component);
+        }
+        if !loaded[name].keeps(kept) {
+            bail!(
+                "the store component {name} keeps no {kind} records; choose another for stores.{kind}"
+            );
+        }
+    }
+    let choice = &composition.stores;
+    let stores = Stores {
+        domains: loaded[choice.domain.as_str()].clone(),
+        users: loaded[choice.user.as_str()].clone(),
+        mailboxes: loaded[choice.mailbox.as_str()].clone(),
+        messages: loaded[choice.message.as_str()].clone(),
+    };
+    Ok((stores, loaded.into_values().collect()))
+}
+
+async fn load(host: &Host, name: &str, composition: &Composition) -> Result<Arc<StoreComponent>> {
+    if name == BUILT_IN {
+        let limits = guest::Limits::default();
+        let loaded = host.load(guest::default_store(), &guest::Grants::default(), limits).await;
+        return loaded.context("the built-in store component");
+    }
+    let Some(component) = composition.components.get(name) else {
+        bail!("the store component {name} is not configured");
+    };
+    let source = ComponentSource {
+        name: name.to_owned(),
+        from: ComponentFrom::File(component.file.clone()),
+    };
+    let loaded = host.load(source, &component.grants, component.limits.clone()).await;
+    loaded.with_context(|| format!("the store component {name} in {}", component.file.display()))
+}

@@ -1,0 +1,319 @@
+//! The configuration file of `postroom serve`: TOML, a default for every key, unknown keys refused
+//! by name. `DEFAULT_FILE` is the documented default; a test holds it against the types.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use serde::{Deserialize, Serialize};
+
+use crate::guest::{self, Grants};
+
+/// What `postroom config` prints: every key with its default and its meaning.
+pub const DEFAULT_FILE: &str = include_str!("default.toml");
+
+/// The name of the store component that is built in.
+pub const BUILT_IN: &str = "keyed";
+
+/// The whole file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where everything is kept.
+    pub data: PathBuf,
+    /// Name in greetings and trace headers.
+    pub name: String,
+    /// IMAP doors.
+    pub imap: Imap,
+    /// LMTP doors.
+    pub lmtp: Lmtp,
+    /// The door for operators.
+    pub admin: Admin,
+    /// Certificate for STARTTLS and implicit TLS.
+    pub tls: Tls,
+    /// Limits.
+    pub limits: Limits,
+    /// Which component keeps which kind of record.
+    pub stores: StoreChoice,
+    /// Components beside the built-in one, by name.
+    pub components: BTreeMap<String, Component>,
+    /// Logging.
+    pub log: Log,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data: "postroom-data".into(),
+            name: "localhost".into(),
+            imap: Imap::default(),
+            lmtp: Lmtp::default(),
+            admin: Admin::default(),
+            tls: Tls::default(),
+            limits: Limits::default(),
+            stores: StoreChoice::default(),
+            components: BTreeMap::new(),
+            log: Log::default(),
+        }
+    }
+}
+
+/// IMAP doors.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Imap {
+    /// Addresses that begin in plain text (STARTTLS where there is a certificate).
+    pub listen: Vec<SocketAddr>,
+    /// Addresses that begin with TLS.
+    pub listen_tls: Vec<SocketAddr>,
+    /// Whether passwords are taken without TLS.
+    pub plaintext_login: bool,
+}
+
+impl Default for Imap {
+    fn default() -> Self {
+        let listen = vec![SocketAddr::from(([127, 0, 0, 1], 143))];
+        Self { listen, listen_tls: Vec::new(), plaintext_login: false }
+    }
+}
+
+/// LMTP doors.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Lmtp {
+    /// Addresses; LMTP knows no passwords, so let only your MTA reach them.
+    pub listen: Vec<SocketAddr>,
+}
+
+impl Default for Lmtp {
+    fn default() -> Self {
+        Self { listen: vec![SocketAddr::from(([127, 0, 0, 1], 24))] }
+    }
+}
+
+/// The door for operators.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Admin {
+    /// Its address.
+    pub listen: SocketAddr,
+    /// File with the token that requests must bear; made at the first start when it is missing.
+    /// Empty: `admin-token` in the data folder.
+    pub token_file: PathBuf,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 1080)), token_file: PathBuf::new() }
+    }
+}
+
+/// Certificate for STARTTLS and implicit TLS, re-read when it changes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tls {
+    /// PEM file with the certificate chain; empty: no TLS.
+    pub certificate: PathBuf,
+    /// PEM file with the private key.
+    pub key: PathBuf,
+}
+
+/// Limits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Largest message, in octets.
+    pub message_octets: u64,
+    /// Most connections at once, of each protocol.
+    pub connections: usize,
+    /// Most connections at once from one address, of each protocol.
+    pub connections_per_address: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { message_octets: 50 << 20, connections: 10_000, connections_per_address: 1_000 }
+    }
+}
+
+/// Which component keeps which kind of record (E16).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StoreChoice {
+    /// Domains.
+    pub domain: String,
+    /// Users.
+    pub user: String,
+    /// Mailboxes.
+    pub mailbox: String,
+    /// Messages.
+    pub message: String,
+}
+
+impl Default for StoreChoice {
+    fn default() -> Self {
+        let built_in = || BUILT_IN.to_owned();
+        Self { domain: built_in(), user: built_in(), mailbox: built_in(), message: built_in() }
+    }
+}
+
+/// A store component in a file, what it is granted and how far it may go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Component {
+    /// The `.wasm` file.
+    pub file: PathBuf,
+    /// What it may use of what it asks for; nothing by default.
+    #[serde(default)]
+    pub grants: Grants,
+    /// Its limits.
+    #[serde(default)]
+    pub limits: guest::Limits,
+}
+
+/// Logging.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// What is logged: `error`, `warn`, `info`, `debug`, `trace`, or directives by module.
+    pub filter: String,
+    /// `text` or `json`.
+    pub format: LogFormat,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { filter: "info".into(), format: LogFormat::Text }
+    }
+}
+
+/// Form of a log line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
+}
+
+impl Config {
+    /// Reads and checks a file.
+    pub fn read(path: &Path) -> anyhow::Result<Self> {
+        let text = std::fs::read_to_string(path).with_context(|| {
+            format!(
+                "cannot read the configuration {}; `postroom config` prints one to start from",
+                path.display()
+            )
+        })?;
+        Self::parse(&text).with_context(|| format!("the configuration {}", path.display()))
+    }
+
+    /// Parses and checks.
+    pub fn parse(text: &str) -> anyhow::Result<Self> {
+        let config: Self = toml::from_str(text).map_err(|error| {
+            // The library's text has a picture of the line in several lines; one is enough.
+            let line = error.span().map_or(0, |span| text[..span.start].matches('\n').count() + 1);
+            anyhow::anyhow!("line {line}: {}", error.message().replace('\n', ", "))
+        })?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        let has_tls = !self.tls.certificate.as_os_str().is_empty();
+        if has_tls == self.tls.key.as_os_str().is_empty() {
+            bail!("tls.certificate and tls.key go together: set both or neither");
+        }
+        if !self.imap.listen_tls.is_empty() && !has_tls {
+            bail!("imap.listen_tls needs tls.certificate and tls.key");
+        }
+        if !has_tls && !self.imap.listen.is_empty() && !self.imap.plaintext_login {
+            bail!(
+                "nobody could log in: set tls.certificate and tls.key, or imap.plaintext_login = true where the network is trusted"
+            );
+        }
+        for (kind, name) in self.stores.by_kind() {
+            if name != BUILT_IN && !self.components.contains_key(name) {
+                bail!(
+                    "stores.{kind} names {name:?}, which is neither {BUILT_IN:?} nor under [components]"
+                );
+            }
+        }
+        if self.components.contains_key(BUILT_IN) {
+            bail!("components.{BUILT_IN}: this name is the built-in component's; choose another");
+        }
+        if self.limits.message_octets == 0 || self.limits.connections == 0 {
+            bail!("limits.message_octets and limits.connections must be more than zero");
+        }
+        Ok(())
+    }
+
+    /// The file with the admin token.
+    pub fn token_file(&self) -> PathBuf {
+        match self.admin.token_file.as_os_str().is_empty() {
+            true => self.data.join("admin-token"),
+            false => self.admin.token_file.clone(),
+        }
+    }
+}
+
+impl StoreChoice {
+    /// One component for every kind.
+    pub fn all(name: &str) -> Self {
+        let name = || name.to_owned();
+        Self { domain: name(), user: name(), mailbox: name(), message: name() }
+    }
+
+    /// Kind and component name.
+    pub fn by_kind(&self) -> [(&'static str, &str); 4] {
+        [
+            ("domain", &self.domain),
+            ("user", &self.user),
+            ("mailbox", &self.mailbox),
+            ("message", &self.message),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(text: &str, expected: &str) {
+        let error = format!("{:#}", Config::parse(text).expect_err(text));
+        assert!(error.contains(expected), "{error:?} lacks {expected:?}");
+        assert!(!error.contains('\n'), "more than one line: {error:?}");
+    }
+
+    #[test]
+    fn the_documented_default_is_the_default() {
+        let file: Config = toml::from_str(DEFAULT_FILE).unwrap();
+        assert_eq!(file, Config::default());
+    }
+
+    #[test]
+    fn every_key_is_documented() {
+        let keys = toml::to_string(&Config::default()).unwrap();
+        for key in keys.lines().filter_map(|line| line.split_once(" = ")).map(|(key, _)| key) {
+            assert!(DEFAULT_FILE.contains(&format!("{key} = ")), "{key} is not in default.toml");
+        }
+    }
+
+    #[test]
+    fn unknown_keys_are_refused_by_name_and_line() {
+        refused("data = \"x\"\nfrobnicate = 1\n", "line 2: unknown field `frobnicate`");
+        refused("[imap]\nlisten_tsl = []\n", "unknown field `listen_tsl`");
+    }
+
+    #[test]
+    fn contradictions_are_refused() {
+        refused("", "nobody could log in");
+        refused("[tls]\nkey = \"k\"\n", "go together");
+        refused("[imap]\nplaintext_login = true\nlisten_tls = [\"127.0.0.1:993\"]\n", "needs tls");
+        refused("[imap]\nplaintext_login = true\n[stores]\nuser = \"ldap\"\n", "stores.user names");
+        refused("[imap]\nplaintext_login = true\nlisten = [\"nowhere\"]\n", "line 3");
+    }
+}

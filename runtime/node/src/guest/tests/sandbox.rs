@@ -1,0 +1,134 @@
+//! What a guest cannot do.
+
+use std::io::Write;
+use std::sync::Mutex;
+
+use super::*;
+
+/// What the guest says that it has seen.
+async fn said(bench: &Bench, what: &str) -> String {
+    match bench.ask(1, &[what]).await {
+        Err(StoreError::Broken(said)) => said,
+        other => panic!("{what}: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn nothing_of_this_machine_is_seen_without_a_grant() {
+    let bench = Bench::new(guest("unruly"), one_instance()).await;
+    assert_eq!(said(&bench, "environment").await, format!("{:?}", [false; 6]));
+}
+
+#[tokio::test]
+async fn limits_of_storage_are_told_and_harm_nothing() {
+    let bench = Bench::new(guest("unruly"), one_instance()).await;
+    assert_eq!(said(&bench, "keys").await, format!("{:?}", [true; 8]));
+    let txn = bench.txn(1);
+    for (what, part) in [("large", "4194304"), ("flood", "67108864")] {
+        let answer = bench.add(1, &txn, &[what]).await;
+        let told = matches!(&answer, Err(StoreError::Limit(why)) if why.contains(part));
+        assert!(told, "{what}: {answer:?}");
+    }
+    let answer = bench.add(1, &bench.txn(1), &["backwards"]).await;
+    assert!(matches!(answer, Err(StoreError::Invalid(_))), "{answer:?}");
+}
+
+#[tokio::test]
+async fn memory_ends_at_its_limit() {
+    let limits = Limits { memory_mib: 32, ..one_instance() };
+    let bench = Bench::new(guest("unruly"), limits).await;
+    let Err(StoreError::Limit(held)) = bench.ask(1, &["memory"]).await else { panic!() };
+    let held: u32 = held.trim_end_matches(" MiB").parse().unwrap();
+    assert!((20..32).contains(&held), "{held} MiB");
+}
+
+#[tokio::test]
+async fn handles_end_at_their_limit() {
+    let limits = Limits { handles: 100, ..one_instance() };
+    let bench = Bench::new(guest("unruly"), limits).await;
+    let domains: &dyn Records<DomainRow, String> = &*bench.component;
+    let dropped = domains.drop_all(call(1), &bench.txn(1)).await;
+    assert!(matches!(dropped, Err(StoreError::Broken(_))), "{dropped:?}");
+    assert_eq!(bench.ask(1, &["example.org"]).await, Ok(vec![None]));
+}
+
+#[tokio::test]
+async fn a_handle_kept_after_its_call_reaches_nothing() {
+    let bench = Bench::new(guest("unruly"), one_instance()).await;
+    bench.ask(1, &["keep"]).await.unwrap();
+    let read = bench.ask(2, &["use-kept"]).await;
+    let closed = matches!(&read, Err(StoreError::Denied(why)) if why.contains("over"));
+    assert!(closed, "{read:?}");
+
+    let domains: &dyn Records<DomainRow, String> = &*bench.component;
+    let txn = bench.txn(1);
+    domains.create(call(1), &txn).await.unwrap();
+    let wrote = bench.ask(2, &["use-kept-txn"]).await;
+    assert!(matches!(&wrote, Err(StoreError::Denied(_))), "{wrote:?}");
+    assert_eq!(txn.take(), []);
+}
+
+/// Log lines of a test.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Lines {
+    fn write(&mut self, octets: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(octets);
+        Ok(octets.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn what_a_guest_prints_is_logged_within_limits() {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let log = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .with_max_level(tracing::Level::INFO)
+        .finish();
+    let _log = tracing::subscriber::set_default(log);
+    let limits = Limits { log_lines: 5, ..one_instance() };
+    let bench = Bench::new(guest("unruly"), limits).await;
+    bench.ask(1, &["print"]).await.unwrap();
+    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    let printed: Vec<_> = text.lines().filter(|line| line.contains("store component: l")).collect();
+    assert!(printed[0].contains("line 0") && printed[0].contains("unruly"), "{text}");
+    // Ten thousand lines take less than a few seconds.
+    assert!((5..=30).contains(&printed.len()), "{} lines", printed.len());
+    assert!(!text.contains('\u{1b}'), "{text}");
+    assert!(text.lines().all(|line| line.len() < 2_000));
+}
+
+#[tokio::test]
+async fn a_directory_is_there_only_when_asked_for_and_granted() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = Host::new(HostConfig::default()).unwrap();
+    let grant = |name: &str, path: &Path, write| Grants {
+        directories: vec![DirectoryGrant { name: name.to_owned(), path: path.to_owned(), write }],
+        http: Vec::new(),
+    };
+    let engine: Arc<dyn Engine> = Arc::new(MemoryEngine::new());
+    let insert = async |grants: Grants| {
+        let component = host.load(guest("maildir"), &grants, one_instance()).await.unwrap();
+        let txn = Txn::new(engine.clone(), space(1));
+        let body = engine.new_body(space(1), "x".into()).await.unwrap();
+        let messages: &dyn Messages = &*component;
+        messages.insert(call(1), &txn, vec![message(4, 1, 1)], vec![body]).await
+    };
+    let files = || std::fs::read_dir(folder.path()).unwrap().count();
+    assert!(insert(Grants::default()).await.is_err());
+    assert!(insert(grant("other", folder.path(), true)).await.is_err());
+    assert!(insert(grant("mail", folder.path(), false)).await.is_err());
+    assert_eq!(files(), 0);
+    insert(grant("mail", folder.path(), true)).await.unwrap();
+    assert_eq!(files(), 1);
+    let absent = grant("mail", Path::new("/absent"), true);
+    let refused = host.load(guest("maildir"), &absent, one_instance()).await.err();
+    assert!(matches!(refused, Some(LoadError::Directory { .. })), "{refused:?}");
+}

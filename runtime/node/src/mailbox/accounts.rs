@@ -1,0 +1,148 @@
+//! The accounts that are in memory.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use postroom_core::error::StoreError;
+use postroom_core::types::{AccountId, SessionId};
+use tokio_util::task::TaskTracker;
+
+use crate::guest::Stores;
+use crate::storage::Engine;
+
+use super::account::Account;
+use super::actor::{self, Job};
+use super::limits::MAX_OPEN_ACCOUNTS;
+use super::{Answer, Claims, Mint, Request};
+
+/// What every account of a node is made from.
+pub struct Env {
+    /// Where everything is committed.
+    pub engine: Arc<dyn Engine>,
+    /// Who lays records out.
+    pub stores: Stores,
+    /// The slots of this node.
+    pub claims: Claims,
+    /// Names and ids.
+    pub mint: Arc<Mint>,
+}
+
+/// The open accounts of this node. Cheap to clone.
+#[derive(Clone)]
+pub struct Accounts {
+    registry: Arc<Registry>,
+}
+
+pub(super) struct Registry {
+    pub(super) env: Arc<Env>,
+    open: Mutex<Open>,
+    tasks: TaskTracker,
+}
+
+#[derive(Default)]
+struct Open {
+    accounts: HashMap<AccountId, Arc<Account>>,
+    closing: bool,
+}
+
+impl Registry {
+    fn open(&self) -> MutexGuard<'_, Open> {
+        // Nothing that holds it leaves it half changed.
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes an account out when nobody uses it: callers get theirs under the same lock.
+    pub(super) fn retire(&self, account: &Arc<Account>) -> bool {
+        let mut open = self.open();
+        // One reference is the registry's, one the writer's.
+        let unused = Arc::strong_count(account) == 2 && account.with(|s| s.sessions.is_empty());
+        if unused {
+            open.accounts.remove(&account.id());
+        }
+        unused
+    }
+
+    /// Takes an account out whatever it was doing: its writer has ended.
+    pub(super) fn remove(&self, account: &Arc<Account>) {
+        let mut open = self.open();
+        if open.accounts.get(&account.id()).is_some_and(|there| Arc::ptr_eq(there, account)) {
+            open.accounts.remove(&account.id());
+        }
+    }
+}
+
+impl Accounts {
+    /// None open.
+    pub fn new(env: Env) -> Self {
+        let registry =
+            Registry { env: Arc::new(env), open: Mutex::default(), tasks: TaskTracker::new() };
+        Self { registry: Arc::new(registry) }
+    }
+
+    /// What accounts are made from.
+    pub fn env(&self) -> &Arc<Env> {
+        &self.registry.env
+    }
+
+    /// Carries out a call on this node.
+    ///
+    /// # Errors
+    /// Those of the call; `Busy` when too many accounts or calls are in memory; `Unavailable` once
+    /// the node shuts down.
+    pub async fn ask(&self, request: Request) -> Result<Answer, StoreError> {
+        let account = self.account(request.account)?;
+        account.ask(request).await
+    }
+
+    /// Leaves the session's active mailbox.
+    pub fn leave(&self, account: AccountId, session: SessionId) {
+        let account = self.registry.open().accounts.get(&account).cloned();
+        if let Some(account) = account {
+            account.leave(session);
+        }
+    }
+
+    /// How many accounts are open.
+    pub fn len(&self) -> usize {
+        self.registry.open().accounts.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn account(&self, id: AccountId) -> Result<Arc<Account>, StoreError> {
+        let mut open = self.registry.open();
+        if open.closing {
+            return Err(StoreError::Unavailable("this node is shutting down".into()));
+        }
+        if let Some(account) = open.accounts.get(&id) {
+            return Ok(account.clone());
+        }
+        if open.accounts.len() >= MAX_OPEN_ACCOUNTS {
+            let idle = open.accounts.values().filter(|account| Arc::strong_count(account) == 2);
+            idle.take(64).for_each(|account| account.nudge(Job::Retire));
+            return Err(StoreError::Busy("too many accounts are open".into()));
+        }
+        let (account, queue) = Account::new(id, self.registry.env.clone());
+        open.accounts.insert(id, account.clone());
+        let actor = actor::run(account.clone(), queue, Arc::downgrade(&self.registry));
+        self.registry.tasks.spawn(actor);
+        Ok(account)
+    }
+
+    /// Accepts no more calls, carries out those that wait, writes what is in memory only.
+    pub async fn close(&self) {
+        let accounts: Vec<Arc<Account>> = {
+            let mut open = self.registry.open();
+            open.closing = true;
+            open.accounts.values().cloned().collect()
+        };
+        for account in accounts {
+            account.close().await;
+        }
+        self.registry.tasks.close();
+        self.registry.tasks.wait().await;
+    }
+}

@@ -1,0 +1,67 @@
+//! The slots that this node has claimed. A slot is claimed when the first of its accounts is opened;
+//! every commit to it carries the claim's fence.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use postroom_core::error::StoreError;
+use postroom_core::types::Slot;
+use tokio::sync::OnceCell;
+
+use crate::storage::{Claimant, Engine, Fence, StorageError};
+
+use super::{error, mint};
+
+/// How often a claim is tried again when somebody else claimed in between.
+const MAX_ATTEMPTS: usize = 3;
+
+/// The claims of this node, at most one for each of the 4,096 slots.
+pub struct Claims {
+    engine: Arc<dyn Engine>,
+    node: String,
+    generation: u64,
+    held: Mutex<HashMap<Slot, Arc<OnceCell<Fence>>>>,
+}
+
+impl Claims {
+    /// No claims yet, for a node in its so-many-eth life.
+    pub fn new(engine: Arc<dyn Engine>, node: String, generation: u64) -> Self {
+        Self { engine, node, generation, held: Mutex::default() }
+    }
+
+    /// The fence of a slot, claiming it if need be. Callers that arrive meanwhile share one claim.
+    pub async fn fence(&self, slot: Slot) -> Result<Fence, StoreError> {
+        let cell = {
+            let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+            held.entry(slot).or_default().clone()
+        };
+        cell.get_or_try_init(|| self.claim(slot)).await.copied()
+    }
+
+    async fn claim(&self, slot: Slot) -> Result<Fence, StoreError> {
+        for _ in 0..MAX_ATTEMPTS {
+            let previous = error::read(self.engine.claimed(slot)).await?.map(|claim| claim.0);
+            let claimant = Claimant {
+                node: self.node.clone(),
+                generation: self.generation,
+                nonce: mint::random(),
+            };
+            let claim = self.engine.claim(slot, claimant, previous);
+            match tokio::time::timeout(super::limits::STEP_DEADLINE, claim).await {
+                Ok(Ok(fence)) => return Ok(fence),
+                Ok(Err(StorageError::Conflict)) => continue,
+                Ok(Err(error)) => return Err(error::storage_error(error)),
+                Err(_) => return Err(StoreError::Unavailable("storage took too long".into())),
+            }
+        }
+        Err(StoreError::Unavailable("another node claims the same slot".into()))
+    }
+
+    /// Forgets a claim that storage refused; one made since stays.
+    pub fn lost(&self, fence: Fence) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.get(&fence.slot).and_then(|cell| cell.get()) == Some(&fence) {
+            held.remove(&fence.slot);
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! What an account's writer and its readers share, under one short lock.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use postroom_core::mailbox::{Account, Active, Mailbox, Sessions};
+use postroom_core::types::{MailboxId, ModSeq, SessionId, UidSet};
+use tokio::sync::watch;
+
+use super::ask::DELETED;
+
+/// The committed state and who looks at it.
+#[derive(Default)]
+pub struct Shared {
+    /// What is committed; `None` before it was read, and while an outcome is unknown.
+    pub state: Option<Account>,
+    /// What was committed before the state was dropped: removed messages are found in it.
+    pub previous: Option<Account>,
+    /// Who has what active.
+    pub sessions: Sessions,
+    /// Subscriptions, one sender for each mailbox that anybody has had active.
+    watches: HashMap<MailboxId, watch::Sender<ModSeq>>,
+    /// Mailboxes whose claims of what is recent are in memory only.
+    pub claimed: BTreeSet<MailboxId>,
+    /// Mailboxes with removed messages that are not settled.
+    unsettled: BTreeSet<MailboxId>,
+    /// Open mailboxes, by when they were last made active or used.
+    opened: BTreeMap<MailboxId, u64>,
+    clock: u64,
+}
+
+/// A snapshot of a session's active mailbox.
+pub struct ActiveMailbox {
+    /// How the session has it.
+    pub active: Active,
+    /// As it is committed.
+    pub mailbox: Arc<Mailbox>,
+}
+
+impl Shared {
+    /// Makes an open mailbox active; `None` when it is not open (or not there).
+    pub fn select(
+        &mut self,
+        session: SessionId,
+        id: MailboxId,
+        read_write: bool,
+    ) -> Option<(Arc<Mailbox>, UidSet, watch::Receiver<ModSeq>)> {
+        self.state.as_ref()?.mailbox(id)?.open.as_ref()?;
+        let recent = self.recent(id, read_write);
+        let mailbox = self.state.as_ref()?.mailbox(id)?.clone();
+        let highest = mailbox.counters.highest_modseq;
+        self.sessions.select(session, id, read_write, highest);
+        self.used(id);
+        let watch = self.watches.entry(id).or_insert_with(|| watch::channel(highest).0);
+        Some((mailbox, recent, watch.subscribe()))
+    }
+
+    /// What is recent, claimed when the session may write.
+    pub fn recent(&mut self, id: MailboxId, claim: bool) -> UidSet {
+        let Some(account) = &mut self.state else { return UidSet::default() };
+        match account.mailbox(id) {
+            Some(mailbox) if mailbox.counters.recent > 0 => match claim {
+                true => {
+                    self.claimed.insert(id);
+                    account.mailbox_mut(id).map_or_else(UidSet::default, Mailbox::claim_recent)
+                }
+                false => mailbox.recent(),
+            },
+            _ => UidSet::default(),
+        }
+    }
+
+    /// The session's active mailbox; `None` when it has none or it has been deleted.
+    pub fn active(&self, session: SessionId) -> Option<ActiveMailbox> {
+        let active = self.sessions.active(session)?;
+        let mailbox = self.state.as_ref()?.mailbox(active.mailbox)?.clone();
+        Some(ActiveMailbox { active, mailbox })
+    }
+
+    /// Notes that a mailbox is in use.
+    pub fn used(&mut self, id: MailboxId) {
+        self.clock += 1;
+        self.opened.insert(id, self.clock);
+    }
+
+    /// Puts a committed state in place of the one before and tells the watchers of what changed.
+    pub fn install(&mut self, mut account: Account, touched: &BTreeSet<MailboxId>) {
+        if let Some(before) = self.state.as_ref().or(self.previous.as_ref()) {
+            account.adopt(before, self.claimed.iter().copied());
+        }
+        self.previous = None;
+        self.state = Some(account);
+        // The draft may bring back what sessions were told of while it was on its way.
+        let ghosts: Vec<MailboxId> = self.unsettled.union(touched).copied().collect();
+        ghosts.into_iter().for_each(|id| self.forget_told(id));
+        for id in touched {
+            self.note_unsettled(*id);
+            let mailbox = self.state.as_ref().and_then(|account| account.mailbox(*id));
+            let highest = mailbox.map_or(DELETED, |mailbox| mailbox.counters.highest_modseq);
+            if mailbox.is_some_and(|mailbox| mailbox.open.is_some()) {
+                self.used(*id);
+            } else {
+                self.opened.remove(id);
+            }
+            self.announce(*id, highest);
+        }
+    }
+
+    /// Puts a state that was read in its place, and tells every watcher: what they missed is not
+    /// known.
+    pub fn install_read(&mut self, account: Account) {
+        let all: Vec<MailboxId> = account.by_name().map(|mailbox| mailbox.row.id).collect();
+        self.unsettled.clear();
+        all.iter().for_each(|id| {
+            let counters = account.mailbox(*id).map(|mailbox| mailbox.counters);
+            if counters.is_some_and(|counters| counters.settled < counters.removed) {
+                self.unsettled.insert(*id);
+            }
+        });
+        let watched: BTreeSet<MailboxId> = self.watches.keys().copied().collect();
+        self.opened.clear();
+        self.install(account, &watched);
+    }
+
+    fn note_unsettled(&mut self, id: MailboxId) {
+        let mailbox = self.state.as_ref().and_then(|account| account.mailbox(id));
+        match mailbox.is_some_and(|mailbox| mailbox.counters.settled < mailbox.counters.removed) {
+            true => self.unsettled.insert(id),
+            false => self.unsettled.remove(&id),
+        };
+    }
+
+    /// The next mailbox with removals that can be settled now.
+    pub fn next_settleable(&self) -> Option<(MailboxId, ModSeq, ModSeq)> {
+        let due = |id: &MailboxId| self.settleable(*id).map(|(after, upto)| (*id, after, upto));
+        self.unsettled.iter().find_map(due)
+    }
+
+    fn announce(&mut self, id: MailboxId, highest: ModSeq) {
+        let Some(watch) = self.watches.get(&id) else { return };
+        watch.send_replace(highest);
+        if highest == DELETED || watch.is_closed() {
+            self.watches.remove(&id);
+        }
+    }
+
+    /// Drops the state: it is not known what is committed.
+    pub fn drop_state(&mut self) {
+        if let Some(state) = self.state.take() {
+            self.previous = Some(state);
+        }
+    }
+
+    /// Forgets removed messages of a mailbox that every session has been told of.
+    pub fn forget_told(&mut self, id: MailboxId) {
+        let told = self.sessions.told(id);
+        let Some(account) = &mut self.state else { return };
+        let ghosts = account.mailbox(id).and_then(|mailbox| mailbox.open.as_ref());
+        let first = ghosts.and_then(|open| open.ghosts.first_key_value()).map(|(key, _)| key.0);
+        if first.is_some_and(|first| told.is_none_or(|told| first <= told))
+            && let Some(open) = account.mailbox_mut(id).and_then(|mailbox| mailbox.open.as_mut())
+        {
+            open.forget(told);
+        }
+    }
+
+    /// Removals of a mailbox that can be settled now: after which mod-sequence, up to which.
+    pub fn settleable(&self, id: MailboxId) -> Option<(ModSeq, ModSeq)> {
+        let counters = self.state.as_ref()?.mailbox(id)?.counters;
+        let told = self.sessions.told(id).unwrap_or(counters.removed);
+        let upto = told.min(counters.removed);
+        (upto > counters.settled).then_some((counters.settled, upto))
+    }
+
+    /// Closes mailboxes that no session has active, all but the last used `keep`. Only the writer
+    /// does, between batches: a draft would bring them back.
+    pub fn close_idle(&mut self, keep: usize) {
+        let sessions = &self.sessions;
+        let idle = self.opened.iter().filter(|(id, _)| sessions.count(**id) == 0);
+        let mut idle: Vec<(u64, MailboxId)> = idle.map(|(id, used)| (*used, *id)).collect();
+        idle.sort_unstable();
+        let close = idle.len().saturating_sub(keep);
+        for (_, id) in &idle[..close] {
+            self.opened.remove(id);
+            self.watches.remove(id);
+            let Some(account) = &mut self.state else { continue };
+            if let Some(mailbox) = account.mailbox_mut(*id) {
+                mailbox.open = None;
+            }
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! The driver over the memory engine and the plainest store.
+
+use super::*;

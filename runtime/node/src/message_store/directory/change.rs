@@ -1,0 +1,247 @@
+//! Changes of the directory. It has no owner: each change is planned on what was read and committed
+//! only if nothing else was committed since, otherwise planned anew.
+
+use postroom_core::calls::Secret;
+use postroom_core::error::StoreError;
+use postroom_core::records::{DomainRow, UserRow};
+use postroom_core::types::AccountId;
+
+use crate::mailbox::error::{guest, read, storage_error};
+use crate::mailbox::now;
+use crate::storage::{Commit, Space, StorageError, Txn};
+
+use super::super::NewUser;
+use super::super::limits::{LIST_PAGE, MAX_DIRECTORY_ATTEMPTS};
+use super::address::{Address, domain_name};
+use super::{Directory, NOBODY};
+
+/// A change of the directory, as what is to be true afterwards. Data and not a closure, so that it
+/// can be planned again on what somebody else has committed meanwhile.
+enum Change {
+    InsertDomain(DomainRow),
+    RemoveDomain(String),
+    InsertUser(Address, UserRow),
+    SetPassword { user: String, password: String },
+    RemoveUser(String),
+}
+
+impl Change {
+    /// The record that it is about.
+    fn name(&self) -> &str {
+        match self {
+            Self::InsertDomain(row) => &row.name,
+            Self::InsertUser(_, row) => &row.name,
+            Self::RemoveDomain(name) | Self::RemoveUser(name) => name,
+            Self::SetPassword { user, .. } => user,
+        }
+    }
+}
+
+impl Directory {
+    /// Makes a domain, or an alias of another one.
+    ///
+    /// # Errors
+    /// `AlreadyExists`, `NotFound` (what it is an alias of), `Invalid`.
+    pub async fn create_domain(
+        &self,
+        name: &str,
+        alias_of: Option<&str>,
+    ) -> Result<DomainRow, StoreError> {
+        let name = domain_name(name)?;
+        let alias_of = alias_of.map(domain_name).transpose()?;
+        if alias_of.as_ref() == Some(&name) {
+            return Err(StoreError::Invalid("a domain cannot be an alias of itself".into()));
+        }
+        let row = DomainRow { name, alias_of, extra: Vec::new() };
+        self.change(&Change::InsertDomain(row.clone())).await?;
+        Ok(row)
+    }
+
+    /// Removes a domain without users.
+    ///
+    /// # Errors
+    /// `NotFound`, `Invalid` (while it has users).
+    pub async fn remove_domain(&self, name: &str) -> Result<(), StoreError> {
+        self.change(&Change::RemoveDomain(domain_name(name)?)).await
+    }
+
+    /// Fails when a domain has users. Their names start with the local part, so all are looked at:
+    /// removing a domain is rare, and a directory small beside its mail.
+    async fn in_use(&self, domain: &str) -> Result<(), StoreError> {
+        let mut after = None;
+        loop {
+            let page = self.users(after, LIST_PAGE).await?;
+            let of = |row: &&UserRow| row.name.rsplit_once('@').is_some_and(|(_, d)| d == domain);
+            if let Some(user) = page.rows.iter().find(of) {
+                return Err(StoreError::Invalid(format!("the domain has users: {}", user.name)));
+            }
+            match page.rows.last() {
+                Some(last) if page.more => after = Some(last.name.clone()),
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    /// Makes a user with an account of its own, or an alias.
+    ///
+    /// # Errors
+    /// `AlreadyExists`, `NotFound` (its domain, or what it is an alias of), `Invalid`.
+    pub async fn create_user(&self, user: NewUser) -> Result<UserRow, StoreError> {
+        let address = Address::parse(&user.name)?;
+        let name = Address::user(&address.local, address.domain.as_deref());
+        let alias_of = user.alias_of.as_deref().map(Address::parse).transpose()?;
+        let alias_of = alias_of.map(|to| Address::user(&to.local, to.domain.as_deref()));
+        if alias_of.as_ref() == Some(&name) {
+            return Err(StoreError::Invalid("a user cannot be an alias of itself".into()));
+        }
+        let password = match user.password {
+            Some(password) => Some(self.passwords.hash(password).await?),
+            None => None,
+        };
+        let account = match alias_of {
+            Some(_) => NOBODY,
+            None => AccountId(self.mint.next()),
+        };
+        let quota_octets = user.quota_octets;
+        let extra = Vec::new();
+        let row = UserRow { name, account, alias_of, password, quota_octets, extra };
+        self.change(&Change::InsertUser(address, row.clone())).await?;
+        Ok(row)
+    }
+
+    /// Sets a user's password.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn set_password(&self, user: &str, password: Secret) -> Result<(), StoreError> {
+        let user = self.name(user)?;
+        let password = self.passwords.hash(password).await?;
+        self.change(&Change::SetPassword { user, password }).await
+    }
+
+    /// Removes a user from the directory.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn remove_user(&self, user: &str) -> Result<(), StoreError> {
+        self.change(&Change::RemoveUser(self.name(user)?)).await
+    }
+
+    fn name(&self, user: &str) -> Result<String, StoreError> {
+        let address = Address::parse(user)?;
+        Ok(Address::user(&address.local, address.domain.as_deref()))
+    }
+
+    async fn row(&self, txn: &Txn, name: &str) -> Result<UserRow, StoreError> {
+        let names = vec![name.to_owned()];
+        let rows = guest(self.stores.users.select(self.call(), &txn.view(), names)).await?;
+        let row = rows.into_iter().next().flatten();
+        row.ok_or_else(|| StoreError::NotFound(format!("user {name}")))
+    }
+
+    /// Plans a change on what is committed at the moment, into a transaction.
+    async fn plan(&self, change: &Change, txn: &Txn) -> Result<(), StoreError> {
+        match change {
+            Change::InsertDomain(row) => self.plan_domain(row, txn).await,
+            Change::RemoveDomain(name) => self.plan_domain_removal(name, txn).await,
+            Change::InsertUser(address, row) => self.plan_user(address, row, txn).await,
+            Change::SetPassword { user, password } => {
+                let row = self.row(txn, user).await?;
+                let row = UserRow { password: Some(password.clone()), ..row };
+                guest(self.stores.users.update(self.call(), txn, vec![row])).await
+            }
+            Change::RemoveUser(name) => {
+                self.row(txn, name).await?;
+                guest(self.stores.users.delete(self.call(), txn, vec![name.clone()])).await
+            }
+        }
+    }
+
+    async fn plan_domain(&self, row: &DomainRow, txn: &Txn) -> Result<(), StoreError> {
+        let names = row.alias_of.clone().into_iter().collect();
+        let view = txn.view();
+        let targets = self.stores.domains.select(self.call(), &view, names);
+        if guest(targets).await?.iter().any(Option::is_none) {
+            return Err(StoreError::NotFound("the domain that it is an alias of".into()));
+        }
+        guest(self.stores.domains.insert(self.call(), txn, vec![row.clone()])).await
+    }
+
+    async fn plan_domain_removal(&self, name: &str, txn: &Txn) -> Result<(), StoreError> {
+        self.in_use(name).await?;
+        let domains = &self.stores.domains;
+        let names = vec![name.to_owned()];
+        let there = guest(domains.select(self.call(), &txn.view(), names.clone())).await?;
+        match there.iter().any(Option::is_some) {
+            true => guest(domains.delete(self.call(), txn, names)).await,
+            false => Err(StoreError::NotFound(format!("domain {name}"))),
+        }
+    }
+
+    async fn plan_user(
+        &self,
+        address: &Address,
+        row: &UserRow,
+        txn: &Txn,
+    ) -> Result<(), StoreError> {
+        if let Some(domain) = &address.domain {
+            let names = vec![domain.clone()];
+            let view = txn.view();
+            let domains = self.stores.domains.select(self.call(), &view, names);
+            match guest(domains).await?.into_iter().next().flatten() {
+                None => return Err(StoreError::NotFound(format!("domain {domain}"))),
+                Some(DomainRow { alias_of: Some(real), .. }) => {
+                    return Err(StoreError::Invalid(format!("{domain} is an alias of {real}")));
+                }
+                Some(_) => {}
+            }
+        }
+        let users = &self.stores.users;
+        let names = [Some(row.name.clone()), row.alias_of.clone()];
+        let names: Vec<String> = names.into_iter().flatten().collect();
+        let found = guest(users.select(self.call(), &txn.view(), names)).await?;
+        match found.as_slice() {
+            [Some(_), ..] => Err(StoreError::AlreadyExists(format!("user {}", row.name))),
+            [None, None] => Err(StoreError::NotFound("the user that it is an alias of".into())),
+            _ => guest(users.insert(self.call(), txn, vec![row.clone()])).await,
+        }
+    }
+
+    /// Carries out a change on what is committed at that moment.
+    async fn change(&self, change: &Change) -> Result<(), StoreError> {
+        let closed = |_| StoreError::Unavailable("this node is shutting down".into());
+        let _one = self.changing.acquire().await.map_err(closed)?;
+        for _ in 0..MAX_DIRECTORY_ATTEMPTS {
+            let head = read(self.engine.head(Space::Directory)).await?;
+            let txn = Txn::new(self.engine.clone(), Space::Directory);
+            if head == 0 {
+                guest(self.stores.domains.create(self.call(), &txn)).await?;
+                guest(self.stores.users.create(self.call(), &txn)).await?;
+            }
+            self.plan(change, &txn).await?;
+            let writes = txn.take();
+            if writes.is_empty() {
+                return Ok(());
+            }
+            let commit = Commit {
+                space: Space::Directory,
+                fence: None,
+                expected_head: Some(head),
+                preconditions: Vec::new(),
+                transactions: Vec::new(),
+                writes,
+                now: now(),
+            };
+            match self.engine.commit(commit).await {
+                Ok(_) => {
+                    self.users.remove(change.name());
+                    self.domains.remove(change.name());
+                    return Ok(());
+                }
+                Err(StorageError::HeadMoved { .. } | StorageError::Conflict) => continue,
+                Err(error) => return Err(storage_error(error)),
+            }
+        }
+        Err(StoreError::Busy("the directory changes all the time".into()))
+    }
+}

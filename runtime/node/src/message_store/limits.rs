@@ -1,0 +1,42 @@
+//! The named maxima of the message store. Each bounds memory, work or waiting.
+
+use std::time::Duration;
+
+/// Most messages in one answer to FETCH; the caller asks again.
+pub const MAX_FETCH_ROWS: usize = 8_192;
+/// Octets of bodies and derived data in one answer to FETCH; one message is answered even if larger.
+pub const MAX_FETCH_OCTETS: u64 = 4 << 20;
+/// Messages whose bodies one call reads at a time.
+pub const PARALLEL_BODIES: usize = 8;
+/// Messages looked at in one page of SEARCH.
+pub const SEARCH_PAGE: usize = 4_096;
+/// Calls that read bodies for FETCH or SEARCH at a time, in the whole node: with
+/// [`PARALLEL_BODIES`] it bounds the octets in flight. Others wait for [`HEAVY_PATIENCE`].
+pub const MAX_HEAVY_READS: usize = 32;
+/// How long a call waits for its turn to read bodies.
+pub const HEAVY_PATIENCE: Duration = Duration::from_secs(30);
+/// Octets of messages from which they are parsed off the async threads.
+pub const LARGE_MESSAGE: usize = 64 << 10;
+/// Octets of derived data that are kept, by default.
+pub const DERIVED_CACHE_OCTETS: u64 = 64 << 20;
+/// How often a write whose outcome is unknown is asked for again under its transaction id.
+pub const MAX_REPEATS: usize = 2;
+/// Passwords that are checked or hashed at a time beyond the number of processors: others are
+/// refused as busy. Argon2 takes 19 MiB for each that runs.
+pub const MAX_WAITING_PASSWORDS: usize = 256;
+/// Passwords that were found right, remembered under a keyed hash.
+pub const VERIFIED_PASSWORDS: usize = 10_000;
+/// How long they are remembered.
+pub const VERIFIED_FOR: Duration = Duration::from_secs(600);
+/// Users and domains that are remembered.
+pub const DIRECTORY_CACHE: usize = 20_000;
+/// How long a user or domain that was read is used without reading it again.
+pub const DIRECTORY_FRESH: Duration = Duration::from_secs(5);
+/// Longest chain of aliases: a longer one is a mistake or a circle.
+pub const MAX_ALIAS_DEPTH: usize = 8;
+/// Longest user name or address in octets (RFC 5321 §4.5.3.1: 64 + 1 + 255).
+pub const MAX_ADDRESS_OCTETS: usize = 320;
+/// How often a change of the directory is tried again because another came before it.
+pub const MAX_DIRECTORY_ATTEMPTS: usize = 16;
+/// Records in one page of a list or an export.
+pub const LIST_PAGE: u32 = 500;

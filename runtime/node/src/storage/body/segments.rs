@@ -1,0 +1,289 @@
+//! All body segments of a data directory: which are there, which one is appended to, how they are
+//! read and when they go.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+
+use super::NewBody;
+use super::segment::{
+    HEADER_OCTETS, RecordHeader, Segment, damaged, file_name, record_length, segment_of, unreadable,
+};
+use crate::storage::counters::Counters;
+use crate::storage::files::Files;
+use crate::storage::rows::{Rows, SegmentPlace, SegmentRow};
+use crate::storage::{Space, StorageError, key, row};
+
+/// A segment that has reached this length is not appended to any more, in octets, unless the engine
+/// is opened with another: large enough
+/// that there are few files, small enough that rewriting one is short work.
+pub const SEGMENT_OCTETS: u64 = 128 << 20;
+/// Most segments that are kept open: file descriptors are a resource of the whole process.
+const MAX_OPEN_SEGMENTS: usize = 256;
+
+/// The segments of one data directory.
+pub struct Segments {
+    files: Arc<dyn Files>,
+    directory: [u8; 16],
+    /// A segment of this length is full.
+    full: u64,
+    counters: Arc<Counters>,
+    open: Mutex<HashMap<u64, Arc<Segment>>>,
+    active: Mutex<Active>,
+}
+
+/// Where the next body goes. Only the one thread that appends touches it while it works.
+struct Active {
+    /// The segment that is appended to; `None`: the next body begins a new one.
+    segment: Option<Arc<Segment>>,
+    /// Where its next record starts: everything before is written.
+    end: u64,
+    /// The number of the next segment: higher than any that is there or has a row.
+    next: u64,
+}
+
+/// What failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Writing: what was written before is as it was.
+    Write,
+    /// Making durable: it is not known what the medium holds.
+    Sync,
+}
+
+impl Active {
+    /// After a failure: goes back to where the segment ended before.
+    fn take_back(&mut self, before: (Option<u64>, u64), stage: Stage) {
+        let Some(segment) = &self.segment else { return };
+        let end = if before.0 == Some(segment.id) { before.1 } else { HEADER_OCTETS };
+        let cut = segment.file.set_len(end);
+        if stage == Stage::Write && cut.is_ok() {
+            self.end = end;
+            return;
+        }
+        // What lies before the end was made durable by earlier syncs and can still be read.
+        tracing::error!(segment = segment.id, ?stage, "a body segment is not appended to any more");
+        self.segment = None;
+    }
+}
+
+/// What was found when the segments were taken up.
+pub struct TakenUp {
+    /// The segments.
+    pub segments: Segments,
+    /// Rows about segments that are gone and that nothing needs.
+    pub forgotten: Vec<u64>,
+}
+
+impl Segments {
+    /// Takes up the segments of a directory: removes those in which nothing has a link, cuts what
+    /// lies behind the last body that ever had one. What is missing or cut short is logged, and is
+    /// damage to those who read it.
+    pub fn take_up(
+        files: Arc<dyn Files>,
+        directory: [u8; 16],
+        full: u64,
+        counters: Arc<Counters>,
+        rows: &BTreeMap<u64, SegmentRow>,
+    ) -> io::Result<TakenUp> {
+        let mut there: Vec<u64> =
+            files.names()?.iter().filter_map(|name| segment_of(name)).collect();
+        there.sort_unstable();
+        let mut forgotten = Vec::new();
+        for (segment, row) in rows {
+            match (there.binary_search(segment), row.live_bodies) {
+                (_, 0) => forgotten.push(*segment),
+                (Ok(_), _) => {}
+                (Err(_), bodies) => {
+                    tracing::error!(segment, bodies, "a body segment is missing");
+                }
+            }
+        }
+        let next = there.last().into_iter().chain(rows.keys().next_back()).max();
+        let next = next.map_or(1, |last| last + 1);
+        let active = Active { segment: None, end: 0, next };
+        let open = Mutex::default();
+        let segments = Self { files, directory, full, counters, open, active: Mutex::new(active) };
+        for segment in there {
+            let row = rows.get(&segment).copied().unwrap_or_default();
+            segments.sweep_orphans(segment, row)?;
+        }
+        Ok(TakenUp { segments, forgotten })
+    }
+
+    /// Removes what nothing refers to from a segment, and appends to it again if it has room.
+    fn sweep_orphans(&self, id: u64, row: SegmentRow) -> io::Result<()> {
+        if row.live_bodies == 0 {
+            return self.files.remove(&file_name(id));
+        }
+        let file = self.files.open_existing(&file_name(id))?;
+        let length = file.len()?;
+        if length < row.end {
+            tracing::error!(
+                segment = id,
+                length,
+                expected = row.end,
+                "a body segment is cut short"
+            );
+            return Ok(());
+        }
+        if length > row.end {
+            tracing::info!(segment = id, octets = length - row.end, "orphaned octets are cut off");
+            file.set_len(row.end)?;
+        }
+        match Segment::open(file, self.directory, id) {
+            Ok(segment) if row.end < self.full => {
+                let mut active = self.active();
+                (active.segment, active.end) = (Some(Arc::new(segment)), row.end);
+            }
+            Ok(_) => {}
+            Err(error) => tracing::error!(segment = id, %error, "a body segment is unreadable"),
+        }
+        Ok(())
+    }
+
+    /// Writes bodies and makes them durable together. Either all of them are, and here are their
+    /// places, or none is.
+    pub fn append<'a>(
+        &self,
+        bodies: impl Iterator<Item = (Space, &'a NewBody)>,
+    ) -> io::Result<Vec<SegmentPlace>> {
+        let mut active = self.active();
+        let before = (active.segment.as_ref().map(|segment| segment.id), active.end);
+        match self.append_all(&mut active, bodies) {
+            Ok(places) => Ok(places),
+            Err((stage, error)) => {
+                active.take_back(before, stage);
+                Err(error)
+            }
+        }
+    }
+
+    fn append_all<'a>(
+        &self,
+        active: &mut Active,
+        bodies: impl Iterator<Item = (Space, &'a NewBody)>,
+    ) -> Result<Vec<SegmentPlace>, (Stage, io::Error)> {
+        let mut places = Vec::new();
+        for (space, body) in bodies {
+            let stored = &body.stored;
+            let segment = self.room(active)?;
+            let header = RecordHeader { space, body: stored.key, size: stored.size };
+            let length = record_length(stored.size);
+            let written = segment.append(active.end, &header, &body.octets);
+            self.counters.wrote_segment(length);
+            written.map_err(|error| (Stage::Write, error))?;
+            places.push(SegmentPlace { segment: segment.id, offset: active.end, length });
+            active.end += length;
+        }
+        if let Some(segment) = &active.segment {
+            self.sync(segment)?;
+        }
+        Ok(places)
+    }
+
+    fn sync(&self, segment: &Segment) -> Result<(), (Stage, io::Error)> {
+        self.counters.synced();
+        segment.file.sync().map_err(|error| (Stage::Sync, error))
+    }
+
+    /// The segment that is appended to; a full one is made durable and followed by a new one.
+    fn room(&self, active: &mut Active) -> Result<Arc<Segment>, (Stage, io::Error)> {
+        if active.end >= self.full
+            && let Some(full) = active.segment.take()
+        {
+            self.sync(&full)?;
+        }
+        if let Some(segment) = &active.segment {
+            return Ok(segment.clone());
+        }
+        let id = active.next;
+        let name = file_name(id);
+        let created = self.files.open(&name).and_then(|file| {
+            let segment = Segment::create(file, self.directory, id)?;
+            segment.file.sync()?;
+            self.files.sync_names()?;
+            Ok(Arc::new(segment))
+        });
+        let segment = created.map_err(|error| {
+            // On a full disk this is tried again and again: nothing may be left behind.
+            let _ = self.files.remove(&name);
+            (Stage::Write, error)
+        })?;
+        active.next += 1;
+        (active.segment, active.end) = (Some(segment.clone()), HEADER_OCTETS);
+        self.keep_open(&segment);
+        Ok(segment)
+    }
+
+    /// Octets of a body, every one verified.
+    pub fn read(
+        &self,
+        place: SegmentPlace,
+        body: (&[u8; 16], u64),
+        at: u64,
+        max: u64,
+    ) -> Result<Bytes, StorageError> {
+        self.segment(place.segment)?.read(place, body, at, max)
+    }
+
+    /// The record that starts at `offset` of a segment, if there is one.
+    pub fn record_at(&self, id: u64, offset: u64) -> Result<Option<RecordHeader>, StorageError> {
+        self.segment(id)?.record_at(offset)
+    }
+
+    fn segment(&self, id: u64) -> Result<Arc<Segment>, StorageError> {
+        if let Some(segment) = self.open().get(&id) {
+            return Ok(segment.clone());
+        }
+        let file =
+            self.files.open_existing(&file_name(id)).map_err(|error| unreadable(id, &error))?;
+        let segment = Arc::new(Segment::open(file, self.directory, id)?);
+        self.keep_open(&segment);
+        Ok(segment)
+    }
+
+    fn keep_open(&self, segment: &Arc<Segment>) {
+        let mut open = self.open();
+        if open.len() >= MAX_OPEN_SEGMENTS {
+            // Whichever: it is opened again when it is asked for.
+            let victim = open.keys().next().copied();
+            victim.map(|victim| open.remove(&victim));
+        }
+        open.insert(segment.id, segment.clone());
+    }
+
+    /// The segment that is appended to.
+    pub fn active_id(&self) -> Option<u64> {
+        self.active().segment.as_ref().map(|segment| segment.id)
+    }
+
+    /// Removes a segment that nothing refers to and nothing appends to. Whoever reads it still may.
+    pub fn remove(&self, id: u64) -> Result<(), StorageError> {
+        self.open().remove(&id);
+        self.files.remove(&file_name(id)).map_err(|error| unreadable(id, &error))
+    }
+
+    fn open(&self) -> MutexGuard<'_, HashMap<u64, Arc<Segment>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn active(&self) -> MutexGuard<'_, Active> {
+        self.active.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The rows about all segments.
+pub fn segment_rows(rows: &impl Rows) -> Result<BTreeMap<u64, SegmentRow>, StorageError> {
+    let mut found = BTreeMap::new();
+    let (start, end) = key::segments();
+    rows.visit(&start, &end, &mut |raw, stored| {
+        let id = key::segment_of(raw).ok_or_else(|| damaged(0, "has a row under a wrong key"))?;
+        found.insert(id, row::decode(raw, row::payload(raw, stored)?)?);
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(found)
+}

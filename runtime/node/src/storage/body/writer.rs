@@ -1,0 +1,218 @@
+//! The one thread that writes body segments. Bodies that wait for it share one sync. It also gives
+//! room back: segments in which nothing has a link any more go, those of which little is in use are
+//! rewritten.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::mpsc::error::TryRecvError;
+use tokio::sync::{mpsc, oneshot};
+
+use super::rewrite::Rewriting;
+use super::segments::Segments;
+use super::{NewBody, Unlinked};
+use crate::storage::commit::{Pending, SegmentWork};
+use crate::storage::rows::{BodyRow, SegmentRow};
+use crate::storage::{BodyRef, Space, StorageError};
+
+/// Most requests that wait; as many as commits may, since each links at least one body.
+const MAX_WAITING: usize = 4096;
+/// Most octets of bodies that wait: bounds memory when the disk is slower than those who deliver.
+/// Two bodies of the largest size.
+const MAX_WAITING_OCTETS: usize = 512 << 20;
+/// Most octets that share one sync, unless one body alone has more: some 100 ms of a plain disk.
+const MAX_GROUP_OCTETS: usize = 16 << 20;
+/// Most bodies that share one sync.
+const MAX_GROUP_BODIES: usize = 512;
+
+/// What the writer is asked.
+enum Request {
+    Append { space: Space, body: NewBody, reply: oneshot::Sender<Result<BodyRef, StorageError>> },
+    Thinned(Vec<u64>),
+}
+
+/// What the writer needs of the engine that it belongs to.
+pub trait Owner: Send + Sync {
+    /// The segments.
+    fn segments(&self) -> &Segments;
+    /// New bodies that nothing has linked yet.
+    fn unlinked(&self) -> &Unlinked;
+    /// How much of each segment is in use, as committed.
+    fn segment_rows(&self) -> Result<BTreeMap<u64, SegmentRow>, StorageError>;
+    /// Where a body is, as committed.
+    fn body_row(&self, space: Space, body: &[u8; 16]) -> Result<Option<BodyRow>, StorageError>;
+    /// Changes rows about segments, durably.
+    fn keep_house(&self, work: SegmentWork) -> Result<(), StorageError>;
+}
+
+/// The way to the writer.
+#[derive(Clone)]
+pub struct Queue {
+    requests: mpsc::Sender<Request>,
+    octets: Arc<AtomicUsize>,
+}
+
+/// The writer's end of a [`Queue`].
+pub struct Inbox {
+    requests: mpsc::Receiver<Request>,
+    octets: Arc<AtomicUsize>,
+}
+
+/// A queue and its end.
+pub fn queue() -> (Queue, Inbox) {
+    let (sender, requests) = mpsc::channel(MAX_WAITING);
+    let octets = Arc::new(AtomicUsize::new(0));
+    (Queue { requests: sender, octets: octets.clone() }, Inbox { requests, octets })
+}
+
+impl Queue {
+    /// Stores a body; it is durable when this returns. Dropping the future leaves at most an
+    /// orphan, which is swept.
+    pub async fn append(&self, space: Space, body: NewBody) -> Result<BodyRef, StorageError> {
+        let octets = body.octets.len();
+        let waiting = self.octets.fetch_add(octets, Ordering::Relaxed);
+        let (reply, stored) = oneshot::channel();
+        let full = waiting > 0 && waiting + octets > MAX_WAITING_OCTETS;
+        let sent = !full && self.requests.try_send(Request::Append { space, body, reply }).is_ok();
+        if !sent {
+            self.octets.fetch_sub(octets, Ordering::Relaxed);
+            return Err(StorageError::Unavailable("too many bodies wait for the disk".to_owned()));
+        }
+        stored.await.unwrap_or_else(|_| {
+            Err(StorageError::Unavailable("the writer of bodies has stopped".to_owned()))
+        })
+    }
+
+    /// Says that less than half of these segments is in use.
+    pub fn thinned(&self, segments: Vec<u64>) {
+        // When the queue is full, the sweep at the next new segment finds them.
+        let _ = self.requests.try_send(Request::Thinned(segments));
+    }
+}
+
+/// Runs until nobody is left who could ask.
+pub fn run(owner: &impl Owner, mut inbox: Inbox) {
+    let mut rewriting = Rewriting::default();
+    loop {
+        // While there is something to rewrite, what waits is served between two steps of it.
+        let next = match rewriting.is_idle() {
+            true => inbox.requests.blocking_recv().ok_or(TryRecvError::Disconnected),
+            false => inbox.requests.try_recv(),
+        };
+        match next {
+            Ok(first) => serve(owner, first, &mut inbox, &mut rewriting),
+            Err(TryRecvError::Empty) => {}
+            Err(TryRecvError::Disconnected) => break,
+        }
+        rewriting.step(owner);
+    }
+}
+
+fn serve(owner: &impl Owner, first: Request, inbox: &mut Inbox, rewriting: &mut Rewriting) {
+    let (bodies, mut thinned, octets) = gather(first, &mut inbox.requests);
+    let active = owner.segments().active_id();
+    append(owner, bodies);
+    inbox.octets.fetch_sub(octets, Ordering::Relaxed);
+    // What has been appended to until now is looked at for the first time.
+    thinned.extend(active.filter(|active| owner.segments().active_id() != Some(*active)));
+    if !thinned.is_empty() {
+        sweep(owner, rewriting);
+    }
+}
+
+type Waiting = (Space, NewBody, oneshot::Sender<Result<BodyRef, StorageError>>);
+
+fn gather(
+    first: Request,
+    requests: &mut mpsc::Receiver<Request>,
+) -> (Vec<Waiting>, Vec<u64>, usize) {
+    let (mut bodies, mut thinned, mut octets) = (Vec::new(), Vec::new(), 0);
+    let mut next = Some(first);
+    while let Some(request) = next {
+        match request {
+            Request::Append { space, body, reply } => {
+                octets += body.octets.len();
+                bodies.push((space, body, reply));
+            }
+            Request::Thinned(segments) => thinned.extend(segments),
+        }
+        let full = bodies.len() >= MAX_GROUP_BODIES || octets >= MAX_GROUP_OCTETS;
+        next = if full { None } else { requests.try_recv().ok() };
+    }
+    (bodies, thinned, octets)
+}
+
+fn append(owner: &impl Owner, bodies: Vec<Waiting>) {
+    if bodies.is_empty() {
+        return;
+    }
+    let places = owner.segments().append(bodies.iter().map(|(space, body, _)| (*space, body)));
+    let places = match places {
+        Ok(places) => places,
+        Err(error) => {
+            tracing::error!(%error, bodies = bodies.len(), "writing bodies failed");
+            let error = StorageError::Unavailable(error.to_string());
+            for (_, _, reply) in bodies {
+                let _ = reply.send(Err(error.clone()));
+            }
+            return;
+        }
+    };
+    for ((space, body, reply), place) in bodies.into_iter().zip(places) {
+        let stored = body.stored;
+        let added = owner.unlinked().add(space, stored.key, Pending::Segment(place));
+        // Whoever has gone away leaves a body that nobody links: it is given up in time.
+        let _ = reply.send(added.map(|()| stored));
+    }
+}
+
+/// Removes all segments in which nothing has a link and nothing waits for one, and finds those that
+/// are worth rewriting.
+fn sweep(owner: &impl Owner, rewriting: &mut Rewriting) {
+    let active = owner.segments().active_id();
+    let rows = match owner.segment_rows() {
+        Ok(rows) => rows,
+        Err(error) => return tracing::warn!(%error, "segments are not swept"),
+    };
+    let mut removed = Vec::new();
+    for (segment, row) in rows.into_iter().filter(|(segment, _)| Some(*segment) != active) {
+        match row.live_bodies {
+            0 if remove(owner, segment) => removed.push(segment),
+            0 => {}
+            _ if row.is_thin() => rewriting.add(segment),
+            _ => {}
+        }
+    }
+    if !removed.is_empty()
+        && let Err(error) = owner.keep_house(SegmentWork::Forget(removed))
+    {
+        tracing::warn!(%error, "removed segments are not forgotten yet");
+    }
+}
+
+/// Removes a segment if nothing has or can get a link in it. False: it stays.
+fn remove(owner: &impl Owner, segment: u64) -> bool {
+    // In this order: a body stops waiting only after the commit that links it, so one that waits
+    // no longer is in the rows that are read now.
+    if owner.unlinked().any_in_segment(segment) {
+        return false;
+    }
+    let row = match owner.segment_rows() {
+        Ok(rows) => rows.get(&segment).copied().unwrap_or_default(),
+        Err(_) => return false,
+    };
+    if row.live_bodies > 0 {
+        return false;
+    }
+    match owner.segments().remove(segment) {
+        Ok(()) => tracing::debug!(segment, "an empty body segment is removed"),
+        // It has been removed before.
+        Err(StorageError::Damaged(_)) => {}
+        Err(error) => {
+            tracing::warn!(segment, %error, "an empty body segment cannot be removed");
+            return false;
+        }
+    }
+    true
+}

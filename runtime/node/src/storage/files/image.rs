@@ -1,0 +1,410 @@
+//! A disk in memory for tests and simulation. It keeps the *live* contents, which the process sees,
+//! apart from the *durable* ones, which survive a loss of power; it counts operations, fails when
+//! told to, and makes the image that a crash would leave behind.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, ErrorKind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::{File, Files};
+
+/// The unit in which a write reaches the medium whole or not at all, in octets.
+const SECTOR: usize = 512;
+/// The unit in which room is taken, in octets.
+const BLOCK: u64 = 4096;
+
+/// The disk. Clones are the same disk.
+#[derive(Clone, Debug, Default)]
+pub struct ImageDisk(Arc<Mutex<Disk>>);
+
+/// An operation that can be made to fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Writing to a file or changing its length.
+    Write,
+    /// Making a file durable. What it should have made durable is then lost, though the live
+    /// contents still show it: as Linux does it.
+    Sync,
+}
+
+#[derive(Debug, Default)]
+struct Disk {
+    names: BTreeMap<String, u64>,
+    durable_names: BTreeMap<String, u64>,
+    /// Changes of names since they were made durable, in order.
+    renamings: Vec<Naming>,
+    files: BTreeMap<u64, Contents>,
+    locked: Option<Arc<AtomicBool>>,
+    /// Writes and syncs so far.
+    operations: u64,
+    /// Nothing works any more from this operation on.
+    power_off_at: Option<u64>,
+    /// Operations that fail: how many of the kind go well before, then how many fail.
+    failing: Option<(Operation, u64, u64)>,
+    /// Room in octets; `None`: no end.
+    room: Option<u64>,
+}
+
+#[derive(Clone, Debug)]
+enum Naming {
+    Set(String, u64),
+    Removed(String),
+    Renamed(String, String),
+}
+
+#[derive(Clone, Debug, Default)]
+struct Contents {
+    live: Vec<u8>,
+    durable: Vec<u8>,
+    /// Since the last sync, in order.
+    pending: Vec<Change>,
+    /// Blocks that take room.
+    blocks: BTreeSet<u64>,
+}
+
+#[derive(Clone, Debug)]
+enum Change {
+    Write(u64, Vec<u8>),
+    SetLen(u64),
+}
+
+impl Change {
+    fn apply(&self, octets: &mut Vec<u8>) {
+        match self {
+            Self::Write(offset, written) => {
+                let (start, end) = (*offset as usize, *offset as usize + written.len());
+                octets.resize(octets.len().max(end), 0);
+                octets[start..end].copy_from_slice(written);
+            }
+            Self::SetLen(length) => octets.resize(*length as usize, 0),
+        }
+    }
+}
+
+impl ImageDisk {
+    /// An empty disk.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Its directory, to be opened.
+    pub fn files(&self) -> Arc<dyn Files> {
+        Arc::new(ImageFiles { disk: self.clone(), lock: Mutex::default() })
+    }
+
+    /// Writes and syncs so far.
+    pub fn operations(&self) -> u64 {
+        self.lock().operations
+    }
+
+    /// From the operation of this number on (they are counted from 0) nothing works any more.
+    pub fn power_off_at(&self, operation: u64) {
+        self.lock().power_off_at = Some(operation);
+    }
+
+    /// Lets `after` operations of a kind go well, then `failures` fail, then all go well again.
+    pub fn fail(&self, operation: Operation, after: u64, failures: u64) {
+        self.lock().failing = Some((operation, after, failures));
+    }
+
+    /// Leaves this much room beyond what is taken now; `None`: no end.
+    pub fn set_free_room(&self, octets: Option<u64>) {
+        let mut disk = self.lock();
+        disk.room = octets.map(|octets| disk.taken() + octets);
+    }
+
+    /// Flips the lowest bit of an octet of a file, live and durable. False: there is none.
+    pub fn flip(&self, name: &str, offset: u64) -> bool {
+        let mut disk = self.lock();
+        let Some(file) = disk.names.get(name).copied() else { return false };
+        let contents = disk.files.get_mut(&file).expect("every name has a file");
+        let Some(octet) = contents.live.get_mut(offset as usize) else { return false };
+        *octet ^= 1;
+        if let Some(octet) = contents.durable.get_mut(offset as usize) {
+            *octet ^= 1;
+        }
+        true
+    }
+
+    /// The live length of a file.
+    pub fn length(&self, name: &str) -> Option<u64> {
+        let disk = self.lock();
+        Some(disk.files[disk.names.get(name)?].live.len() as u64)
+    }
+
+    /// What the medium holds after a loss of power now: all that was made durable, and of the rest
+    /// whatever the seed says: some writes, some in part, in any order; some changes of names, in
+    /// their order.
+    pub fn crash_image(&self, seed: u64) -> Self {
+        let mut chance = Chance(seed);
+        let disk = self.lock();
+        let mut names = disk.durable_names.clone();
+        let kept = chance.below(disk.renamings.len() as u64 + 1) as usize;
+        disk.renamings[..kept].iter().for_each(|naming| naming.apply(&mut names));
+        // Most crashes lose all or nothing of what is not synced; the rest lose a part of it.
+        let mood = chance.below(4);
+        let mut files = BTreeMap::new();
+        for file in names.values() {
+            let contents = disk.files[file].crashed(&mut chance, mood);
+            files.insert(*file, contents);
+        }
+        let durable_names = names.clone();
+        Self(Arc::new(Mutex::new(Disk { names, durable_names, files, ..Disk::default() })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Disk> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Naming {
+    fn apply(&self, names: &mut BTreeMap<String, u64>) {
+        match self {
+            Self::Set(name, file) => drop(names.insert(name.clone(), *file)),
+            Self::Removed(name) => drop(names.remove(name)),
+            Self::Renamed(from, to) => {
+                if let Some(file) = names.remove(from) {
+                    names.insert(to.clone(), file);
+                }
+            }
+        }
+    }
+}
+
+impl Contents {
+    fn crashed(&self, chance: &mut Chance, mood: u64) -> Self {
+        let mut octets = self.durable.clone();
+        for change in &self.pending {
+            match (mood, change) {
+                (0, _) => {}
+                (1, _) => change.apply(&mut octets),
+                (_, Change::SetLen(_)) if chance.below(2) == 0 => change.apply(&mut octets),
+                (_, Change::Write(offset, written)) if chance.below(2) == 0 => {
+                    torn(*offset, written, chance).iter().for_each(|part| part.apply(&mut octets));
+                }
+                _ => {}
+            }
+        }
+        let blocks = (0..octets.len() as u64 / BLOCK + 1).collect();
+        Self { live: octets.clone(), durable: octets, pending: Vec::new(), blocks }
+    }
+}
+
+/// Some of a write's sectors.
+fn torn(offset: u64, written: &[u8], chance: &mut Chance) -> Vec<Change> {
+    let whole = chance.below(2) == 0;
+    let mut parts = Vec::new();
+    let mut at = 0;
+    while at < written.len() {
+        // Sectors lie where they lie on the medium, not where the write starts.
+        let next = at + SECTOR - (offset as usize + at) % SECTOR;
+        let end = next.min(written.len());
+        if whole || chance.below(2) == 0 {
+            parts.push(Change::Write(offset + at as u64, written[at..end].to_vec()));
+        }
+        at = end;
+    }
+    parts
+}
+
+impl Disk {
+    fn taken(&self) -> u64 {
+        self.names.values().map(|file| self.files[file].blocks.len() as u64 * BLOCK).sum()
+    }
+
+    /// Counts an operation. `Err`: it does not happen.
+    fn operate(&mut self, operation: Operation) -> io::Result<()> {
+        let number = self.operations;
+        self.operations += 1;
+        if self.power_off_at.is_some_and(|at| number >= at) {
+            return Err(power_is_off());
+        }
+        match &mut self.failing {
+            Some((kind, after, _)) if *kind == operation && *after > 0 => *after -= 1,
+            Some((kind, _, failures)) if *kind == operation && *failures > 0 => {
+                *failures -= 1;
+                return Err(io::Error::other("a planned failure"));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Whether an operation has met the end of power.
+    fn is_off(&self) -> bool {
+        self.power_off_at.is_some_and(|at| self.operations > at)
+    }
+
+    fn change(&mut self, file: u64, change: Change) -> io::Result<()> {
+        self.operate(Operation::Write)?;
+        let taken = self.taken();
+        let room = self.room;
+        let contents = self.files.get_mut(&file).expect("an open file has contents");
+        match &change {
+            Change::Write(offset, written) if !written.is_empty() => {
+                let last = (offset + written.len() as u64 - 1) / BLOCK;
+                let new: Vec<u64> = (offset / BLOCK..=last)
+                    .filter(|block| !contents.blocks.contains(block))
+                    .collect();
+                if room
+                    .is_some_and(|room| !new.is_empty() && taken + new.len() as u64 * BLOCK > room)
+                {
+                    return Err(io::Error::new(ErrorKind::StorageFull, "no space left on device"));
+                }
+                contents.blocks.extend(new);
+            }
+            Change::Write(..) => {}
+            Change::SetLen(length) => {
+                let end = length.div_ceil(BLOCK);
+                contents.blocks.retain(|block| *block < end);
+            }
+        }
+        change.apply(&mut contents.live);
+        contents.pending.push(change);
+        Ok(())
+    }
+
+    fn sync(&mut self, file: u64) -> io::Result<()> {
+        let operated = self.operate(Operation::Sync);
+        if self.is_off() {
+            // What was on its way when the power went may or may not be there: it stays pending.
+            return operated;
+        }
+        let contents = self.files.get_mut(&file).expect("an open file has contents");
+        let pending = std::mem::take(&mut contents.pending);
+        operated?;
+        pending.iter().for_each(|change| change.apply(&mut contents.durable));
+        Ok(())
+    }
+
+    fn rename(&mut self, naming: Naming) -> io::Result<()> {
+        if self.is_off() {
+            return Err(power_is_off());
+        }
+        naming.apply(&mut self.names);
+        self.renamings.push(naming);
+        Ok(())
+    }
+}
+
+fn power_is_off() -> io::Error {
+    io::Error::other("the power is off")
+}
+
+#[derive(Debug)]
+struct ImageFiles {
+    disk: ImageDisk,
+    /// Held by this opening of the directory.
+    lock: Mutex<Option<Arc<AtomicBool>>>,
+}
+
+impl Drop for ImageFiles {
+    fn drop(&mut self) {
+        if let Some(lock) = &*self.lock.lock().unwrap_or_else(PoisonError::into_inner) {
+            lock.store(false, Ordering::SeqCst);
+        }
+    }
+}
+
+impl Files for ImageFiles {
+    fn lock(&self) -> io::Result<bool> {
+        let mut disk = self.disk.lock();
+        let held = disk.locked.get_or_insert_default().clone();
+        if held.swap(true, Ordering::SeqCst) {
+            return Ok(false);
+        }
+        *self.lock.lock().unwrap_or_else(PoisonError::into_inner) = Some(held);
+        Ok(true)
+    }
+
+    fn names(&self) -> io::Result<Vec<String>> {
+        Ok(self.disk.lock().names.keys().cloned().collect())
+    }
+
+    fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        if let Ok(file) = self.open_existing(name) {
+            return Ok(file);
+        }
+        let mut disk = self.disk.lock();
+        let file = disk.files.keys().next_back().map_or(0, |last| last + 1);
+        disk.rename(Naming::Set(name.to_owned(), file))?;
+        disk.files.insert(file, Contents::default());
+        Ok(Arc::new(ImageFile { disk: self.disk.clone(), file }))
+    }
+
+    fn open_existing(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        let file = self.disk.lock().names.get(name).copied().ok_or(ErrorKind::NotFound)?;
+        Ok(Arc::new(ImageFile { disk: self.disk.clone(), file }))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        let mut disk = self.disk.lock();
+        match disk.names.contains_key(name) {
+            true => disk.rename(Naming::Removed(name.to_owned())),
+            false => Err(ErrorKind::NotFound.into()),
+        }
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut disk = self.disk.lock();
+        match disk.names.contains_key(from) {
+            true => disk.rename(Naming::Renamed(from.to_owned(), to.to_owned())),
+            false => Err(ErrorKind::NotFound.into()),
+        }
+    }
+
+    fn sync_names(&self) -> io::Result<()> {
+        let mut disk = self.disk.lock();
+        disk.operate(Operation::Sync)?;
+        disk.durable_names = disk.names.clone();
+        disk.renamings.clear();
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct ImageFile {
+    disk: ImageDisk,
+    file: u64,
+}
+
+impl File for ImageFile {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.disk.lock().files[&self.file].live.len() as u64)
+    }
+
+    fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let disk = self.disk.lock();
+        let live = &disk.files[&self.file].live;
+        let start = usize::try_from(offset).map_err(|_| ErrorKind::UnexpectedEof)?;
+        let end = start.checked_add(out.len()).ok_or(ErrorKind::UnexpectedEof)?;
+        out.copy_from_slice(live.get(start..end).ok_or(ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+
+    fn write_at(&self, offset: u64, octets: &[u8]) -> io::Result<()> {
+        self.disk.lock().change(self.file, Change::Write(offset, octets.to_vec()))
+    }
+
+    fn set_len(&self, octets: u64) -> io::Result<()> {
+        self.disk.lock().change(self.file, Change::SetLen(octets))
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.disk.lock().sync(self.file)
+    }
+}
+
+/// Numbers that follow from a seed (SplitMix64).
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (mixed ^ (mixed >> 31)) % bound
+    }
+}

@@ -1,0 +1,127 @@
+//! A blunt IMAP client: sends what it is told, returns what came.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+use crate::eventually::PATIENCE;
+
+/// What the server said to one command.
+#[derive(Clone, Debug, Default)]
+pub struct Answer {
+    /// Untagged responses with their literals in place, without the last CRLF.
+    pub untagged: Vec<Vec<u8>>,
+    /// The tagged response without its tag.
+    pub tagged: String,
+}
+
+impl Answer {
+    /// Whether it was tagged OK.
+    pub fn is_ok(&self) -> bool {
+        self.tagged.starts_with("OK")
+    }
+
+    /// Untagged responses as text, what is no UTF-8 replaced.
+    pub fn lines(&self) -> Vec<String> {
+        self.untagged.iter().map(|line| String::from_utf8_lossy(line).into_owned()).collect()
+    }
+
+    /// The numbers of an APPENDUID or COPYUID code: everything after its name.
+    pub fn code(&self, name: &str) -> Option<Vec<String>> {
+        let all = self.lines().join("\n") + "\n" + &self.tagged;
+        let rest = all.split_once(&format!("[{name} "))?.1;
+        let inside = rest.split_once(']')?.0;
+        Some(inside.split(' ').map(str::to_owned).collect())
+    }
+}
+
+/// One IMAP connection.
+pub struct ImapClient {
+    stream: BufReader<TcpStream>,
+    tag: u64,
+}
+
+impl ImapClient {
+    /// Connects and reads the greeting.
+    pub fn connect(address: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_nodelay(true)?;
+        let mut client = Self { stream: BufReader::new(stream), tag: 0 };
+        client.response()?;
+        Ok(client)
+    }
+
+    /// Connects and logs in.
+    pub fn log_in(address: SocketAddr, user: &str, password: &str) -> io::Result<Self> {
+        let mut client = Self::connect(address)?;
+        let answer = client.command(&format!("LOGIN {user} {password}"))?;
+        if !answer.is_ok() {
+            return Err(io::Error::other(answer.tagged));
+        }
+        Ok(client)
+    }
+
+    /// Sends a command without literals and reads until its tagged response.
+    pub fn command(&mut self, command: &str) -> io::Result<Answer> {
+        let tag = self.next_tag();
+        self.send(format!("{tag} {command}\r\n").as_bytes())?;
+        self.until(&tag)
+    }
+
+    /// APPEND with a non-synchronising literal.
+    pub fn append(&mut self, mailbox: &str, arguments: &str, body: &[u8]) -> io::Result<Answer> {
+        let tag = self.next_tag();
+        let head = format!("{tag} APPEND {mailbox} {arguments}{{{}+}}\r\n", body.len());
+        self.send(&[head.as_bytes(), body, b"\r\n"].concat())?;
+        self.until(&tag)
+    }
+
+    /// Sends octets as they are.
+    pub fn send(&mut self, octets: &[u8]) -> io::Result<()> {
+        self.stream.get_mut().write_all(octets)
+    }
+
+    /// Reads one response, literals included, without its last CRLF.
+    pub fn response(&mut self) -> io::Result<Vec<u8>> {
+        let mut response = Vec::new();
+        loop {
+            let before = response.len();
+            if self.stream.read_until(b'\n', &mut response)? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            if !response.ends_with(b"\r\n") {
+                return Err(io::Error::other("a line without CRLF"));
+            }
+            let Some(octets) = literal(&response[before..]) else { break };
+            let start = response.len();
+            response.resize(start + octets, 0);
+            self.stream.read_exact(&mut response[start..])?;
+        }
+        response.truncate(response.len() - 2);
+        Ok(response)
+    }
+
+    /// Reads responses until the tagged one.
+    pub fn until(&mut self, tag: &str) -> io::Result<Answer> {
+        let mut answer = Answer::default();
+        loop {
+            let response = self.response()?;
+            if let Some(rest) = response.strip_prefix(format!("{tag} ").as_bytes()) {
+                answer.tagged = String::from_utf8_lossy(rest).into_owned();
+                return Ok(answer);
+            }
+            answer.untagged.push(response);
+        }
+    }
+
+    fn next_tag(&mut self) -> String {
+        self.tag += 1;
+        format!("t{}", self.tag)
+    }
+}
+
+fn literal(line: &[u8]) -> Option<usize> {
+    let line = line.strip_suffix(b"}\r\n")?;
+    let open = line.iter().rposition(|&octet| octet == b'{')?;
+    std::str::from_utf8(&line[open + 1..]).ok()?.parse().ok()
+}
