@@ -86,10 +86,14 @@ impl Remote {
             return Ok(response.into_body());
         }
         let status = response.status();
+        if status == 401 {
+            bail!(
+                "the node wants its admin token: --token-file FILE (admin-token in its data folder)"
+            );
+        }
         let text = response.into_body().read_to_string().unwrap_or_default();
         match serde_json::from_str::<Failure>(&text) {
             Ok(failure) => bail!("{}", failure.error),
-            Err(_) if status == 401 => bail!("the node wants its admin token: --token-file FILE"),
             Err(_) => bail!("the node answered {status}: {}", text.lines().next().unwrap_or("")),
         }
     }
