@@ -60,7 +60,7 @@ fn count_down(counter: &AtomicUsize) -> bool {
 }
 
 /// A record under a key.
-trait Row: Serialize + DeserializeOwned + Send + Sync + 'static {
+pub trait Row: Serialize + DeserializeOwned + Send + Sync + 'static {
     const AREA: Area;
     type Name: Send + Sync + 'static;
     fn key(name: &Self::Name) -> Bytes;
