@@ -265,14 +265,13 @@ impl Index {
     /// Messages from one UID to another, both included, ascending.
     pub fn range(&self, first: Uid, last: Uid) -> impl Iterator<Item = Facts> + '_ {
         let start = self.chunks.partition_point(|chunk| chunk.last() < first.get());
-        self.chunks[start..]
-            .iter()
-            .take_while(move |chunk| chunk.first() <= last.get())
-            .flat_map(move |chunk| {
+        self.chunks[start..].iter().take_while(move |chunk| chunk.first() <= last.get()).flat_map(
+            move |chunk| {
                 let from = chunk.entries.partition_point(|entry| entry.uid < first.get());
                 let to = chunk.entries.partition_point(|entry| entry.uid <= last.get());
                 (from..to).map(|at| chunk.facts(at))
-            })
+            },
+        )
     }
 
     /// Messages of a set, ascending.

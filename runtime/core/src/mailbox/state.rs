@@ -7,9 +7,7 @@ use std::sync::Arc;
 use crate::calls::{MailboxInfo, MailboxList, MailboxStatus};
 use crate::error::StoreError;
 use crate::records::{MailboxRow, MessageRow};
-use crate::types::{
-    Flags, MailboxId, MailboxName, ModSeq, SystemFlag, Uid, UidSet, UidValidity,
-};
+use crate::types::{Flags, MailboxId, MailboxName, ModSeq, SystemFlag, Uid, UidSet, UidValidity};
 
 use super::index::{Facts, Index};
 use super::keywords::KeywordTable;

@@ -32,4 +32,3 @@ pub use inspect::{HOST_PACKAGE, Inspection, Lift, SERVED_VERSION, STORE_PACKAGE,
 pub use limits::{DirectoryGrant, Grants, HostConfig, Limits};
 pub use load::{ComponentFrom, ComponentSource, Host};
 pub use manifest::{AskedDirectory, Asks, Kind, MANIFEST_SECTION, Manifest, Medium, Schema};
-

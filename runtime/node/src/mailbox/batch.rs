@@ -44,9 +44,7 @@ enum Failed {
     AlreadyDone(Idempotency),
     /// It is not known what became of it; whether this node gave up waiting, so that it may still
     /// happen.
-    Unknown {
-        gave_up: bool,
-    },
+    Unknown { gave_up: bool },
     /// Certainly without effect, for all of them.
     All(StoreError),
 }
@@ -109,8 +107,10 @@ impl Actor {
     ) -> Result<(), StoreError> {
         let (active, previous) = self.account.with(|shared| {
             let active: Vec<_> = shared.sessions.mailboxes().collect();
-            (active.into_iter().map(|id| (id, shared.sessions.told(id))).collect::<Vec<_>>(),
-                shared.previous.clone())
+            (
+                active.into_iter().map(|id| (id, shared.sessions.told(id))).collect::<Vec<_>>(),
+                shared.previous.clone(),
+            )
         });
         for (id, told) in active {
             let Some(mailbox) = state.mailbox(id).cloned() else { continue };
@@ -198,10 +198,9 @@ impl Actor {
         }
         let found = jobs.iter().zip(&drafted.found);
         let transactions = found.filter_map(|(job, found)| match found {
-            Ok((outcome, None)) => Some(Idempotency {
-                transaction: job.transaction,
-                result: ledger::encode(outcome),
-            }),
+            Ok((outcome, None)) => {
+                Some(Idempotency { transaction: job.transaction, result: ledger::encode(outcome) })
+            }
             Ok((_, Some(_))) | Err(_) => None,
         });
         let transactions = transactions.collect();

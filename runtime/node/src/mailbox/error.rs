@@ -24,9 +24,7 @@ pub fn storage_error(error: StorageError) -> StoreError {
 }
 
 /// A call of a store component, with its deadline.
-pub async fn guest<T>(
-    call: impl Future<Output = Result<T, StoreError>>,
-) -> Result<T, StoreError> {
+pub async fn guest<T>(call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
     match tokio::time::timeout(STEP_DEADLINE, call).await {
         Ok(result) => result,
         Err(_) => Err(StoreError::Unavailable("the store component took too long".into())),

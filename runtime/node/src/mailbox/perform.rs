@@ -128,10 +128,7 @@ impl Performer<'_> {
         mailbox: MailboxId,
         uids: &[Uid],
     ) -> Result<Vec<BodyRow>, StoreError> {
-        let key = |uid: &Uid| Key {
-            area: Area::Ledger,
-            octets: ledger::body_key(mailbox, *uid),
-        };
+        let key = |uid: &Uid| Key { area: Area::Ledger, octets: ledger::body_key(mailbox, *uid) };
         let found = read(self.txn.view().get_many(uids.iter().map(key).collect())).await?;
         let row = |(row, uid): (Option<Bytes>, &Uid)| match row {
             Some(row) => ledger::decode(&row),

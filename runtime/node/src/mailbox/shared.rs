@@ -132,9 +132,7 @@ impl Shared {
 
     /// The next mailbox with removals that can be settled now.
     pub fn next_settleable(&self) -> Option<(MailboxId, ModSeq, ModSeq)> {
-        let due = |id: &MailboxId| {
-            self.settleable(*id).map(|(after, upto)| (*id, after, upto))
-        };
+        let due = |id: &MailboxId| self.settleable(*id).map(|(after, upto)| (*id, after, upto));
         self.unsettled.iter().find_map(due)
     }
 

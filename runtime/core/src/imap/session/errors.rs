@@ -39,7 +39,9 @@ fn text(error: &StoreError) -> String {
             "not available at the moment, try again later".to_owned()
         }
         StoreError::UnknownOutcome => "it is not known yet whether this was done".to_owned(),
-        StoreError::Broken(_) => "an error within the server, its operator can look it up".to_owned(),
+        StoreError::Broken(_) => {
+            "an error within the server, its operator can look it up".to_owned()
+        }
         StoreError::Damaged(_) => "stored data is damaged, the operator must look at it".to_owned(),
         StoreError::NotFound(_)
         | StoreError::AlreadyExists(_)

@@ -163,8 +163,7 @@ impl ImapSession {
             let notice = active.view.learn(message.uid, &message.flags, message.modseq);
             self.write_notices(notice.into_iter().collect(), task.numbering);
         }
-        let adds_modseq =
-            self.condstore && shows_flags && !task.items.contains(&FetchItem::ModSeq);
+        let adds_modseq = self.condstore && shows_flags && !task.items.contains(&FetchItem::ModSeq);
         let mut line = FetchLine::begin(&mut self.output, sequence);
         for item in &task.items {
             write_item(&mut line, item, message, recent);

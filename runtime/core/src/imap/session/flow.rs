@@ -308,12 +308,7 @@ impl ImapSession {
     }
 
     /// Takes changes into the view and writes what it wants to be told.
-    pub(super) fn tell(
-        &mut self,
-        changes: Changes,
-        expunges: Expunges,
-        numbering: Numbering,
-    ) {
+    pub(super) fn tell(&mut self, changes: Changes, expunges: Expunges, numbering: Numbering) {
         let Some(active) = self.active() else { return };
         let notices = active.view.tell(changes, expunges);
         self.write_notices(notices, numbering);

@@ -41,7 +41,8 @@ pub(super) fn list(
 ) -> Vec<Line> {
     let names = entries(all);
     let matches = |name: &MailboxName| patterns.iter().any(|p| p.matches(name.as_str()));
-    let chosen = names.into_iter().filter(|(name, entry)| entry.is_selected(select) && matches(name));
+    let chosen =
+        names.into_iter().filter(|(name, entry)| entry.is_selected(select) && matches(name));
     chosen.map(|(name, entry)| entry.line(name, select, returns)).collect()
 }
 
@@ -62,7 +63,8 @@ pub(super) fn lsub(all: &MailboxList, pattern: &ListPattern) -> Vec<Line> {
     for name in &all.subscriptions {
         lines.entry(name.clone()).and_modify(|attributes| attributes.clear());
     }
-    let line = |(name, attributes)| Line { name, attributes, subscribed_below: false, exists: true };
+    let line =
+        |(name, attributes)| Line { name, attributes, subscribed_below: false, exists: true };
     lines.into_iter().map(line).collect()
 }
 
@@ -139,7 +141,8 @@ mod tests {
     fn account(mailboxes: &[&str], subscriptions: &[&str]) -> MailboxList {
         let name = |text: &str| MailboxName::new(text).unwrap();
         let info = |text: &&str| {
-            let (text, special_use) = text.split_once(' ').map_or((*text, None), |(n, u)| (n, Some(u)));
+            let (text, special_use) =
+                text.split_once(' ').map_or((*text, None), |(n, u)| (n, Some(u)));
             let special_use = special_use.map(str::to_owned);
             MailboxInfo { id: MailboxId::from_u128(1), name: name(text), special_use }
         };
@@ -160,12 +163,8 @@ mod tests {
         lines
     }
 
-    const SUBSCRIBED: ListSelect = ListSelect {
-        subscribed: true,
-        remote: false,
-        recursive_match: false,
-        special_use: false,
-    };
+    const SUBSCRIBED: ListSelect =
+        ListSelect { subscribed: true, remote: false, recursive_match: false, special_use: false };
 
     #[test]
     fn a_missing_level_is_listed_for_what_is_below_it() {

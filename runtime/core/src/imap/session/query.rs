@@ -55,9 +55,9 @@ pub(super) fn query(
         }
         SearchKey::Not(key) => not(query(view, charset, key)?),
         SearchKey::All => Query::All,
-        SearchKey::Sequence(set) => Query::Uids(
-            resolve(view, set, Numbering::Sequence).ok_or(QueryError::NoSuchNumber)?,
-        ),
+        SearchKey::Sequence(set) => {
+            Query::Uids(resolve(view, set, Numbering::Sequence).ok_or(QueryError::NoSuchNumber)?)
+        }
         SearchKey::Uid(set) => Query::Uids(view.clip(&set.to_uids(view.largest_uid()))),
         SearchKey::Flag(flag) => Query::Flag(flag.clone()),
         SearchKey::NotFlag(flag) => not(Query::Flag(flag.clone())),

@@ -186,7 +186,8 @@ impl Draft {
             steps.push(Step::InsertMailboxes(self.make(missing, context)?));
         }
         for row in &rows {
-            let mut mailbox = self.account.mailbox(row.id).expect("one of its own").as_ref().clone();
+            let mut mailbox =
+                self.account.mailbox(row.id).expect("one of its own").as_ref().clone();
             mailbox.row = row.clone();
             self.account.put(mailbox);
         }
@@ -196,11 +197,7 @@ impl Draft {
     }
 
     /// The rows of a mailbox and those below it under their new names.
-    fn renamed(
-        &self,
-        from: &MailboxName,
-        to: &MailboxName,
-    ) -> Result<Vec<MailboxRow>, StoreError> {
+    fn renamed(&self, from: &MailboxName, to: &MailboxName) -> Result<Vec<MailboxRow>, StoreError> {
         let mut rows = Vec::new();
         for mailbox in self.account.by_name() {
             let Some(name) = mailbox.row.name.moved(from, to) else { continue };

@@ -315,8 +315,8 @@ impl Draft {
         pairs: Option<Copied>,
         rest: Option<UidSet>,
     ) -> Planned {
-        let rest = rest
-            .map(|uids| Op::Move(MoveMessages { uids, done: pairs.clone(), ..moved.clone() }));
+        let rest =
+            rest.map(|uids| Op::Move(MoveMessages { uids, done: pairs.clone(), ..moved.clone() }));
         match moved.rename {
             true => Planned { rest, ..done(steps) },
             false => Planned { steps, outcome: copied(pairs), rest },

@@ -6,6 +6,7 @@ use postroom_core::error::StoreError;
 use postroom_core::records::{DomainRow, UserRow};
 use postroom_core::types::AccountId;
 
+use crate::guest::CheckPage;
 use crate::mailbox::error::{guest, read, storage_error};
 use crate::mailbox::now;
 use crate::storage::{Commit, Space, StorageError, Txn};
@@ -13,7 +14,7 @@ use crate::storage::{Commit, Space, StorageError, Txn};
 use super::super::NewUser;
 use super::super::limits::{LIST_PAGE, MAX_DIRECTORY_ATTEMPTS};
 use super::address::{Address, domain_name};
-use super::{Directory, NOBODY};
+use super::{Directory, Kind, NOBODY};
 
 impl Directory {
     /// Makes a domain, or an alias of another one.
@@ -128,9 +129,7 @@ impl Directory {
             let found = guest(users.select(self.call(), &txn.view(), names)).await?;
             match found.as_slice() {
                 [Some(_), ..] => Err(StoreError::AlreadyExists(format!("user {}", row.name))),
-                [None, None] => {
-                    Err(StoreError::NotFound("the user that it is an alias of".into()))
-                }
+                [None, None] => Err(StoreError::NotFound("the user that it is an alias of".into())),
                 _ => guest(users.insert(self.call(), txn, vec![row.clone()])).await,
             }
         })
@@ -164,6 +163,30 @@ impl Directory {
             guest(self.stores.users.delete(self.call(), txn, vec![name.clone()])).await
         })
         .await
+    }
+
+    /// Lets the store component check a page of its records.
+    ///
+    /// # Errors
+    /// `Damaged` when it cannot read them.
+    pub async fn check(
+        &self,
+        kind: Kind,
+        after: Option<String>,
+        repair: bool,
+    ) -> Result<CheckPage, StoreError> {
+        let page = std::sync::Mutex::new(CheckPage::default());
+        self.change("", async |txn| {
+            let (call, after) = (self.call(), after.clone());
+            let found = match kind {
+                Kind::Domains => guest(self.stores.domains.check(call, txn, after, repair)).await,
+                Kind::Users => guest(self.stores.users.check(call, txn, after, repair)).await,
+            }?;
+            *page.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = found;
+            Ok(())
+        })
+        .await?;
+        Ok(page.into_inner().unwrap_or_default())
     }
 
     fn name(&self, user: &str) -> Result<String, StoreError> {

@@ -46,6 +46,25 @@ pub struct Directory {
     changing: Semaphore,
 }
 
+/// The kinds of record in the directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Domains.
+    Domains,
+    /// Users.
+    Users,
+}
+
+impl Kind {
+    /// One of them, in words.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Domains => "domain",
+            Self::Users => "user",
+        }
+    }
+}
+
 /// Whose mail an address means.
 pub struct Resolved {
     /// The user, aliases followed.
@@ -170,7 +189,8 @@ impl Directory {
             Some((user, folder)) => (user.clone(), MailboxName::new(folder).ok()),
             None => (address.local.clone(), None),
         };
-        let user = NewUser { name: name.clone(), password: None, alias_of: None, quota_octets: None };
+        let user =
+            NewUser { name: name.clone(), password: None, alias_of: None, quota_octets: None };
         match self.create_user(user).await {
             Ok(_) | Err(StoreError::AlreadyExists(_)) => {}
             Err(error) => return Err(error),

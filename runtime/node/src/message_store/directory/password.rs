@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
+use argon2::Argon2;
 use argon2::password_hash::rand_core::OsRng;
 use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString};
-use argon2::Argon2;
 use postroom_core::calls::Secret;
 use postroom_core::error::StoreError;
 use quick_cache::sync::Cache;
@@ -135,9 +135,8 @@ mod tests {
         let passwords = Passwords::new();
         let secret = |text: &str| Secret(text.to_owned());
         let hash = passwords.hash(secret("hunter2")).await.unwrap();
-        let check = async |text, hash: &str| {
-            passwords.verify(secret(text), Some(hash.to_owned())).await
-        };
+        let check =
+            async |text, hash: &str| passwords.verify(secret(text), Some(hash.to_owned())).await;
         assert_eq!(check("hunter2", &hash).await, Ok(true));
         assert_eq!(check("hunter2", &hash).await, Ok(true), "remembered");
         assert_eq!(check("hunter3", &hash).await, Ok(false));
