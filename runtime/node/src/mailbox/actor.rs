@@ -16,6 +16,7 @@ use crate::storage::{Body, Fence};
 
 use super::account::Account;
 use super::accounts::Registry;
+use super::ask::{CheckStep, Checked};
 use super::limits::{
     IDLE_ACCOUNT, MAX_BATCH_OCTETS, MAX_BATCH_OPS, MAX_IDLE_MAILBOXES, SETTLE_AFTER,
 };
@@ -36,6 +37,15 @@ pub(super) enum Job {
         mailbox: MailboxId,
         /// When it is there.
         answer: oneshot::Sender<Result<(), StoreError>>,
+    },
+    /// A step of a check.
+    Check {
+        /// Which.
+        step: CheckStep,
+        /// Whether to mend.
+        repair: bool,
+        /// What it came to.
+        answer: oneshot::Sender<Result<Checked, StoreError>>,
     },
     /// A session has left, or has been told of removals: look what can be closed and settled.
     Tend,
@@ -146,6 +156,10 @@ impl Actor {
                     let opened = self.open(mailbox).await;
                     let _ = answer.send(opened);
                 }
+                Some(Job::Check { step, repair, answer }) => {
+                    let checked = self.check(step, repair).await;
+                    let _ = answer.send(checked);
+                }
                 Some(Job::Tend) => self.account.with(|s| s.close_idle(MAX_IDLE_MAILBOXES)),
                 Some(Job::Retire) => {
                     if self.retire(registry).await {
@@ -234,7 +248,8 @@ impl Actor {
                     let text = "this node is shutting down".into();
                     let _ = answer.send(Err(StoreError::Unavailable(text)));
                 }
-                Job::Tend | Job::Retire | Job::Close => {}
+                // Whoever waits is told by its absence.
+                Job::Check { .. } | Job::Tend | Job::Retire | Job::Close => {}
             }
         }
         while let Some(write) = self.backlog.pop_front() {

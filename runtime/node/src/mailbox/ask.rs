@@ -5,9 +5,11 @@ use bytes::Bytes;
 use postroom_core::calls::{Changes, MailboxList, MailboxStatus, Reply, Selected};
 use postroom_core::mailbox::{Arrival, Seen, Target};
 use postroom_core::types::{
-    AccountId, FlagChange, MailboxName, ModSeq, SessionId, TransactionId, Uid, UidSet,
+    AccountId, FlagChange, MailboxId, MailboxName, ModSeq, SessionId, TransactionId, Uid, UidSet,
 };
 use tokio::sync::watch;
+
+use crate::guest::Finding;
 
 /// A call for one account.
 #[derive(Clone, Debug)]
@@ -58,6 +60,72 @@ pub enum Ask {
     Body(Uid),
     /// A change → [`Answer::Done`].
     Write(Write),
+    /// One step of a check → [`Answer::Checked`].
+    Check {
+        /// Which.
+        step: CheckStep,
+        /// Whether what can be mended is mended.
+        repair: bool,
+    },
+}
+
+/// A part of the check of an account, small enough not to keep its writer for long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CheckStep {
+    /// The store component looks at its mailboxes, from a cursor of its own on.
+    Mailboxes(Option<String>),
+    /// The store component looks at its messages, from a cursor of its own on.
+    Messages(Option<String>),
+    /// Mailboxes against the ledger.
+    Pairs,
+    /// The messages of one mailbox against the ledger, with their octets.
+    Contents(Contents),
+    /// The account's own counters.
+    Totals,
+}
+
+/// Where the check of a mailbox's messages is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contents {
+    /// Which mailbox.
+    pub mailbox: MailboxId,
+    /// The last UID looked at.
+    pub after: Option<Uid>,
+    /// What was found so far.
+    pub tally: Tally,
+    /// The number of the account's commits when this mailbox was begun: its counters are judged only
+    /// if nothing but the check itself was committed since.
+    pub head: u64,
+}
+
+/// What is counted in a mailbox.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Messages.
+    pub messages: u32,
+    /// Without `\Seen`.
+    pub unseen: u32,
+    /// With `\Deleted`.
+    pub deleted: u32,
+    /// Octets.
+    pub size: u64,
+    /// From the recent mark on.
+    pub recent: u32,
+    /// The largest UID.
+    pub last: u32,
+    /// The highest mod-sequence.
+    pub modseq: u64,
+}
+
+/// What a step of a check came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checked {
+    /// Records looked at.
+    pub checked: u64,
+    /// What is wrong, with the kind of record.
+    pub findings: Vec<(&'static str, Finding)>,
+    /// The next step; `None`: done.
+    pub next: Option<CheckStep>,
 }
 
 /// A change, as the call of the same name describes it.
@@ -143,6 +211,8 @@ pub enum Answer {
     Body(Option<Bytes>),
     /// Done.
     Done(Reply),
+    /// What was found.
+    Checked(Checked),
 }
 
 /// What watchers of a mailbox see when it has been deleted.

@@ -20,6 +20,8 @@ pub const SETTLE_PAGE: usize = 2_048;
 pub const LEDGER_PAGE: usize = 10_000;
 /// Octets of one scan of the ledger.
 pub const LEDGER_PAGE_OCTETS: usize = 4 << 20;
+/// Messages in one step of a check.
+pub const CHECK_PAGE: u32 = 200;
 /// Bodies that one call reads or looks up at a time.
 pub const PARALLEL_READS: usize = 8;
 /// How long one call of a store component or of storage may take.

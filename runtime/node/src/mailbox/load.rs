@@ -60,7 +60,10 @@ impl Account {
     }
 
     /// All rows of a range of the ledger: only for ranges whose length a limit bounds.
-    async fn rows(&self, range: (Bytes, Bytes)) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
+    pub(super) async fn rows(
+        &self,
+        range: (Bytes, Bytes),
+    ) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
         let (mut start, end) = range;
         let mut rows = Vec::new();
         loop {
@@ -84,7 +87,7 @@ impl Account {
         read(self.env.engine.scan(self.space(), Area::Ledger, start, end, limit)).await
     }
 
-    async fn mailbox_rows(
+    pub(super) async fn mailbox_rows(
         &self,
         transaction: TransactionId,
     ) -> Result<Vec<MailboxRow>, StoreError> {

@@ -28,6 +28,10 @@ mod settle;
 
 mod load;
 
+mod check;
+
+mod mend;
+
 mod claims;
 
 mod mint;
@@ -35,6 +39,6 @@ mod mint;
 pub mod error;
 
 pub use accounts::{Accounts, Env};
-pub use ask::{Answer, Ask, Request, Write};
+pub use ask::{Answer, Ask, CheckStep, Checked, Request, Write};
 pub use claims::Claims;
 pub use mint::{Mint, now, random};

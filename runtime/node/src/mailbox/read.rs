@@ -151,7 +151,7 @@ impl Account {
         found.pop().flatten().map(|row| ledger::decode(&row)).transpose()
     }
 
-    async fn octets(
+    pub(super) async fn octets(
         &self,
         asker: Asker,
         mailbox: MailboxId,

@@ -1,11 +1,14 @@
 //! Changes of the directory. It has no owner: each change is planned on what was read and committed
 //! only if nothing else was committed since, otherwise planned anew.
 
+use std::sync::{Mutex, PoisonError};
+
 use postroom_core::calls::Secret;
 use postroom_core::error::StoreError;
 use postroom_core::records::{DomainRow, UserRow};
 use postroom_core::types::AccountId;
 
+use crate::guest::CheckPage;
 use crate::mailbox::error::{guest, read, storage_error};
 use crate::mailbox::now;
 use crate::storage::{Commit, Space, StorageError, Txn};
@@ -13,7 +16,7 @@ use crate::storage::{Commit, Space, StorageError, Txn};
 use super::super::NewUser;
 use super::super::limits::{LIST_PAGE, MAX_DIRECTORY_ATTEMPTS};
 use super::address::{Address, domain_name};
-use super::{Directory, NOBODY};
+use super::{Directory, Kind, NOBODY};
 
 /// A change of the directory, as what is to be true afterwards. Data and not a closure, so that it
 /// can be planned again on what somebody else has committed meanwhile.
@@ -23,6 +26,9 @@ enum Change {
     InsertUser(Address, UserRow),
     SetPassword { user: String, password: String },
     RemoveUser(String),
+    /// The store component's own check of a page of its records, which may mend them; what it
+    /// found at the last attempt is left in `page`.
+    Check { kind: Kind, after: Option<String>, repair: bool, page: Mutex<CheckPage> },
 }
 
 impl Change {
@@ -33,6 +39,7 @@ impl Change {
             Self::InsertUser(_, row) => &row.name,
             Self::RemoveDomain(name) | Self::RemoveUser(name) => name,
             Self::SetPassword { user, .. } => user,
+            Self::Check { .. } => "",
         }
     }
 }
@@ -127,6 +134,25 @@ impl Directory {
         self.change(&Change::RemoveUser(self.name(user)?)).await
     }
 
+    /// Lets the store component check a page of its records.
+    ///
+    /// # Errors
+    /// `Damaged` when it cannot read them.
+    pub async fn check(
+        &self,
+        kind: Kind,
+        after: Option<String>,
+        repair: bool,
+    ) -> Result<CheckPage, StoreError> {
+        let page = Mutex::default();
+        let change = Change::Check { kind, after, repair, page };
+        self.change(&change).await?;
+        match change {
+            Change::Check { page, .. } => Ok(page.into_inner().unwrap_or_default()),
+            _ => Ok(CheckPage::default()),
+        }
+    }
+
     fn name(&self, user: &str) -> Result<String, StoreError> {
         let address = Address::parse(user)?;
         Ok(Address::user(&address.local, address.domain.as_deref()))
@@ -149,6 +175,17 @@ impl Directory {
                 let row = self.row(txn, user).await?;
                 let row = UserRow { password: Some(password.clone()), ..row };
                 guest(self.stores.users.update(self.call(), txn, vec![row])).await
+            }
+            Change::Check { kind, after, repair, page } => {
+                let (call, after) = (self.call(), after.clone());
+                let found = match kind {
+                    Kind::Domains => {
+                        guest(self.stores.domains.check(call, txn, after, *repair)).await
+                    }
+                    Kind::Users => guest(self.stores.users.check(call, txn, after, *repair)).await,
+                }?;
+                *page.lock().unwrap_or_else(PoisonError::into_inner) = found;
+                Ok(())
             }
             Change::RemoveUser(name) => {
                 self.row(txn, name).await?;

@@ -46,6 +46,25 @@ pub struct Directory {
     changing: Semaphore,
 }
 
+/// The kinds of record in the directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Domains.
+    Domains,
+    /// Users.
+    Users,
+}
+
+impl Kind {
+    /// One of them, in words.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Domains => "domain",
+            Self::Users => "user",
+        }
+    }
+}
+
 /// Whose mail an address means.
 pub struct Resolved {
     /// The user, aliases followed.
