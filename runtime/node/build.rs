@@ -43,7 +43,6 @@ fn main() {
             fail(&format!("{component} was not built in {}: {error}", built.display()));
         }
     }
-    println!("cargo::rustc-env=POSTROOM_GUESTS={}", out.display());
 }
 
 /// A target folder of the guests' own: cargo locks a target folder while it builds, and the outer

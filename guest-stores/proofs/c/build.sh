@@ -5,6 +5,11 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 stores=$(cd "$here/../.." && pwd)
 out=$stores/target/proofs
+
+# Nothing to do while nothing has changed.
+if [ -f "$out/c.wasm" ] && [ -z "$(find "$here" "$here/../tools.sh" "$stores/../wit" "$stores/tools/src" "$stores/Cargo.lock" -newer "$out/c.wasm")" ]; then
+    exit 0
+fi
 "$here/../tools.sh"
 mkdir -p "$out/c"
 

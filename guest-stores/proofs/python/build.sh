@@ -6,6 +6,11 @@ here=$(cd "$(dirname "$0")" && pwd)
 stores=$(cd "$here/../.." && pwd)
 out=$stores/target/proofs
 python=$stores/target/tools/python/bin
+
+# Nothing to do while nothing has changed.
+if [ -f "$out/message-rows.wasm" ] && [ -z "$(find "$here" "$here/../tools.sh" "$stores/../wit" "$stores/tools/src" "$stores/Cargo.lock" -newer "$out/message-rows.wasm")" ]; then
+    exit 0
+fi
 "$here/../tools.sh"
 
 # WASI's own definitions come with the crate that implements them in the node, in its version.

@@ -34,6 +34,12 @@ mod manifest;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
 
+/// What the operator has set for this component under a name (`postroom:host/settings`).
+#[cfg(target_arch = "wasm32")]
+pub fn setting(name: &str) -> Option<String> {
+    bindings::domains::postroom::host::settings::get(name)
+}
+
 pub use error::{Result, StorageError, StoreError};
 pub use host::{
     Body, Item, MAX_ITEMS, MAX_KEYS, MAX_OCTETS, MaybeSend, MaybeSync, ScanPage, Txn, View,

@@ -198,7 +198,7 @@ fn acknowledged_work_survives_kill_9_at_random_moments() {
         let workers: Vec<_> = (0..WORKERS)
             .map(|worker| {
                 let (log, done) = (log.clone(), done.clone());
-                let random = Random(random.next());
+                let random = Random(random.bits());
                 let name = format!("{seed}-{round}-{worker}");
                 std::thread::spawn(move || work(doors, random, &name, &log, &done))
             })

@@ -39,8 +39,8 @@ impl Sample for Domain {
 
     fn huge() -> Self {
         Self {
-            name: "d".repeat(1000),
-            alias_of: Some("e".repeat(1000)),
+            name: "d".repeat(512),
+            alias_of: Some("e".repeat(512)),
             extra: vec![Property { name: "x".repeat(64), value: vec![7; 200_000] }],
         }
     }
@@ -71,8 +71,8 @@ impl Sample for User {
 
     fn huge() -> Self {
         Self {
-            name: "ü".repeat(500),
-            password: Some("p".repeat(10_000)),
+            name: "ü".repeat(256),
+            password: Some("p".repeat(1000)),
             extra: vec![Property { name: "x".repeat(64), value: vec![0; 200_000] }],
             ..Self::sample(0)
         }
@@ -103,7 +103,7 @@ impl Sample for Mailbox {
     fn huge() -> Self {
         Self {
             id: Id { high: u64::MAX, low: u64::MAX },
-            name: "m/".repeat(500),
+            name: "m".repeat(1024),
             extra: vec![Property { name: "x".repeat(64), value: vec![255; 200_000] }],
             ..Self::sample(0)
         }
@@ -119,7 +119,10 @@ pub fn message(mailbox: Id, uid: u32) -> Message {
         uid,
         modseq: u64::from(uid) << 20,
         flags: Vec::new(),
-        internal_date: Timestamp { seconds: i64::from(uid) - 500, offset_minutes: -(uid as i16) },
+        internal_date: Timestamp {
+            seconds: i64::from(uid) - 500,
+            offset_minutes: -((uid % 1440) as i16),
+        },
         save_date: -i64::from(uid),
         size: 0,
         message_id: Id::from_u128(u128::MAX - u128::from(uid)),

@@ -41,7 +41,8 @@ impl Open {
 impl Mailbox {
     /// What has happened after a mod-sequence: all of it, or as many whole commits as fit
     /// [`MAX_CHANGED_ROWS`]. A message that came and went in between is among the removed ones.
-    /// Nothing is said of what is recent.
+    /// Nothing is said of what is recent. Removals are known from the session's selection (and what
+    /// it has released) on: nobody asks for earlier ones.
     pub fn changes(&self, since: ModSeq) -> Changes {
         let highest = self.counters.highest_modseq;
         let nothing = Changes { upto: since, ..Changes::default() };

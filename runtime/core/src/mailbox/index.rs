@@ -342,7 +342,8 @@ mod tests {
             keywords: u64::from(number) << (number % 40),
             internal_date: Timestamp {
                 seconds: i64::from(number) * 1_000_003 - 60_000_000_000,
-                offset_minutes: (number as i16 % 1439) * if number % 2 == 0 { 1 } else { -1 },
+                offset_minutes: (number as i16 % 1439)
+                    * if number.is_multiple_of(2) { 1 } else { -1 },
             },
             save_date: i64::from(number),
             size: u64::from(number) * 7,

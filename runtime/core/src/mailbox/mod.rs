@@ -18,6 +18,11 @@ pub mod sessions;
 pub mod state;
 pub mod view;
 
+pub mod model;
+
+#[cfg(test)]
+mod tests;
+
 pub use changes::Seen;
 pub use index::{Facts, Index};
 pub use keywords::KeywordTable;

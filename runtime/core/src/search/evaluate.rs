@@ -124,10 +124,10 @@ enum Place {
 }
 
 /// Which of the needles are in some texts; `texts` hands them out until it is told to stop.
-fn found<'q>(
-    needles: Vec<&'q Needle>,
+fn found(
+    needles: Vec<&Needle>,
     texts: impl FnOnce(&mut dyn FnMut(&str) -> bool),
-) -> HashSet<&'q Needle> {
+) -> HashSet<&Needle> {
     let mut search = Search::new(needles);
     if !search.is_done() {
         texts(&mut |text| {

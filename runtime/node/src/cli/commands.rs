@@ -7,9 +7,11 @@ use anyhow::{Context, Result, bail};
 
 use super::args::{Cli, Command, DomainCommand, Door, MailboxCommand, StoreCommand, UserCommand};
 use super::local::Local;
-use super::operator::{CheckLine, Operator, UserToAdd};
+use super::operator::{CheckLine, Operator};
 use super::output::Output;
+use super::remote::Remote;
 use super::{config, dev, serve, transfer};
+use crate::front::admin::wire::NewUser;
 use crate::guest::{self, ComponentFrom, ComponentSource, Host, HostConfig};
 
 /// Exit code of a check that found damage.
@@ -44,7 +46,7 @@ pub fn perform(cli: Cli) -> Result<ExitCode> {
 /// Opens the door, does the work, closes it.
 fn with<T>(door: &Door, work: impl FnOnce(&mut dyn Operator) -> Result<T>) -> Result<T> {
     let mut operator: Box<dyn Operator> = match (&door.choice.admin, &door.choice.data) {
-        (Some(address), _) => bail!("{address}"),
+        (Some(address), _) => Box::new(Remote::new(*address, door.token_file.as_deref())?),
         (None, Some(data)) => Box::new(Local::open(data)?),
         (None, None) => bail!("name a running node with --admin or its folder with --data"),
     };
@@ -58,7 +60,7 @@ fn user(command: UserCommand, output: &Output) -> Result<()> {
     match command {
         UserCommand::Add { name, quota, alias_of, door } => {
             let password = if alias_of.is_some() { None } else { Some(read_password()?) };
-            let user = UserToAdd { name, password, alias_of, quota_octets: quota };
+            let user = NewUser { name, password, alias_of, quota_octets: quota };
             let line = with(&door, |operator| operator.add_user(user))?;
             output.result(&line, || format!("added {}", line.name))
         }
@@ -175,6 +177,7 @@ fn check(repair: bool, door: &Door, output: &Output) -> Result<ExitCode> {
                 checked += more;
                 progress.add(more);
             }
+            CheckLine::LeftOut(count) => found += count,
             CheckLine::Finding(line) => {
                 found += 1;
                 repaired += u64::from(line.repaired);

@@ -110,6 +110,23 @@ impl Composed {
         Ok(Self { message_store, engine, components })
     }
 
+    /// What this node says of itself.
+    pub fn info(&self) -> serde_json::Value {
+        let stores: Vec<_> = self
+            .components
+            .iter()
+            .map(|component| {
+                let said = component.inspection();
+                serde_json::json!({ "name": component.name(), "component": said })
+            })
+            .collect();
+        serde_json::json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "engine": self.engine.name(),
+            "stores": stores,
+        })
+    }
+
     /// Finishes calls under way, then closes from the top down.
     pub async fn close(self) -> Result<()> {
         self.message_store.close().await;

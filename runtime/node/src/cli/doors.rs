@@ -13,7 +13,9 @@ use super::args::Dev;
 use super::compose::Composed;
 use super::config::{Config, Limits};
 use super::identity::write_durably;
+use crate::front::admin::{self, Admin};
 use crate::front::listener::MakeSession;
+use crate::front::meters;
 use crate::front::{Connections, Door, Front, Peer, Protocol, Timing, Tls, lmtp_sessions, tls};
 use crate::message_store::MessageStore;
 
@@ -131,6 +133,17 @@ async fn open(front: &Front, door: &Door, addresses: &[SocketAddr]) -> Result<Ve
 }
 
 impl Composed {
+    fn admin(&self, doors: &Doors) -> Result<Admin> {
+        let info = self.info();
+        Ok(Admin {
+            operations: Arc::new(self.message_store.clone()),
+            metrics: meters::install().context("cannot start the metrics")?,
+            info: Arc::new(move || info.clone()),
+            token: doors.token.clone(),
+            max_message_octets: doors.limits.message_octets,
+        })
+    }
+
     /// Opens the doors.
     pub async fn listen(&self, doors: Doors) -> Result<Listening> {
         let front = Front::new();
@@ -157,7 +170,10 @@ impl Composed {
             connections: connections(),
             ..imap.clone()
         };
-        let admin = tokio::net::TcpListener::bind(doors.admin).await?.local_addr()?;
+        let admin =
+            admin::open(&front, doors.admin, self.admin(&doors)?).await.with_context(|| {
+                format!("cannot listen on {} for the admin API; choose another", doors.admin)
+            })?;
         Ok(Listening {
             imap: open(&front, &imap, &doors.imap).await?,
             imap_tls: open(&front, &imap_tls, &doors.imap_tls).await?,

@@ -9,10 +9,9 @@ use postroom_core::error::StoreError;
 use postroom_core::types::MailboxName;
 
 use super::compose::Composed;
-use super::operator::{
-    CheckLine, DomainLine, Exported, FindingLine, MailboxLine, Operator, UserLine, UserToAdd,
-};
-use crate::message_store::{CheckEvent, MessageStore, NewUser};
+use super::operator::{CheckLine, Exported, Operator};
+use crate::front::admin::wire::{Domain, Mailbox, NewUser, User};
+use crate::message_store::{CheckEvent, MessageStore};
 
 /// Records asked for at once when listing.
 const PAGE: u32 = 500;
@@ -40,13 +39,13 @@ impl Local {
 }
 
 impl Operator for Local {
-    fn users(&mut self) -> Result<Vec<UserLine>> {
+    fn users(&mut self) -> Result<Vec<User>> {
         self.run(async |store| {
             let (mut lines, mut after) = (Vec::new(), None);
             loop {
                 let page = store.users(after, PAGE).await?;
                 after = page.rows.last().map(|row| row.name.clone());
-                lines.extend(page.rows.into_iter().map(user_line));
+                lines.extend(page.rows.into_iter().map(User::from));
                 if !page.more {
                     return Ok(lines);
                 }
@@ -54,14 +53,8 @@ impl Operator for Local {
         })
     }
 
-    fn add_user(&mut self, user: UserToAdd) -> Result<UserLine> {
-        let user = NewUser {
-            name: user.name,
-            password: user.password.map(Secret),
-            alias_of: user.alias_of,
-            quota_octets: user.quota_octets,
-        };
-        self.run(async |store| store.create_user(user).await.map(user_line))
+    fn add_user(&mut self, user: NewUser) -> Result<User> {
+        self.run(async |store| store.create_user(user.into()).await.map(User::from))
     }
 
     fn set_password(&mut self, user: &str, password: &str) -> Result<()> {
@@ -73,17 +66,13 @@ impl Operator for Local {
         self.run(async |store| store.remove_user(user).await)
     }
 
-    fn domains(&mut self) -> Result<Vec<DomainLine>> {
+    fn domains(&mut self) -> Result<Vec<Domain>> {
         self.run(async |store| {
             let (mut lines, mut after) = (Vec::new(), None);
             loop {
                 let page = store.domains(after, PAGE).await?;
                 after = page.rows.last().map(|row| row.name.clone());
-                let line = |row: postroom_core::records::DomainRow| DomainLine {
-                    name: row.name,
-                    alias_of: row.alias_of,
-                };
-                lines.extend(page.rows.into_iter().map(line));
+                lines.extend(page.rows.into_iter().map(Domain::from));
                 if !page.more {
                     return Ok(lines);
                 }
@@ -91,36 +80,18 @@ impl Operator for Local {
         })
     }
 
-    fn add_domain(&mut self, name: &str, alias_of: Option<&str>) -> Result<DomainLine> {
+    fn add_domain(&mut self, name: &str, alias_of: Option<&str>) -> Result<Domain> {
         let row = self.run(async |store| store.create_domain(name, alias_of).await)?;
-        Ok(DomainLine { name: row.name, alias_of: row.alias_of })
+        Ok(row.into())
     }
 
     fn remove_domain(&mut self, name: &str) -> Result<()> {
         self.run(async |store| store.remove_domain(name).await)
     }
 
-    fn mailboxes(&mut self, user: &str) -> Result<Vec<MailboxLine>> {
+    fn mailboxes(&mut self, user: &str) -> Result<Vec<Mailbox>> {
         let rows = self.run(async |store| store.mailboxes_of(user).await)?;
-        let line = |(info, status): (
-            postroom_core::calls::MailboxInfo,
-            postroom_core::calls::MailboxStatus,
-        )| {
-            MailboxLine {
-                name: info.name.as_str().to_owned(),
-                id: info.id.to_string(),
-                special_use: info.special_use,
-                messages: status.messages,
-                unseen: status.unseen,
-                recent: status.recent,
-                deleted: status.deleted,
-                size: status.size,
-                uid_next: status.uid_next.get(),
-                uid_validity: status.uid_validity.0.get(),
-                highest_modseq: status.highest_modseq.0,
-            }
-        };
-        Ok(rows.into_iter().map(line).collect())
+        Ok(rows.into_iter().map(Mailbox::from).collect())
     }
 
     fn ensure_mailbox(&mut self, user: &str, mailbox: &MailboxName) -> Result<()> {
@@ -175,13 +146,7 @@ impl Operator for Local {
             let mut sink = move |event| {
                 let line = match event {
                     CheckEvent::Progress { checked } => CheckLine::Checked(checked),
-                    CheckEvent::Finding(found) => CheckLine::Finding(FindingLine {
-                        kind: found.kind,
-                        account: found.account,
-                        name: found.name,
-                        problem: found.problem,
-                        repaired: found.repaired,
-                    }),
+                    CheckEvent::Finding(found) => CheckLine::Finding(found.into()),
                 };
                 // The command has stopped listening only when it is about to end.
                 let _ = send.send(line);
@@ -200,13 +165,3 @@ impl Operator for Local {
 
 /// Lines of a check that wait to be printed.
 const CHECK_LINES: usize = 1024;
-
-fn user_line(row: postroom_core::records::UserRow) -> UserLine {
-    UserLine {
-        name: row.name,
-        account: row.account.to_string(),
-        can_log_in: row.password.is_some() && row.alias_of.is_none(),
-        alias_of: row.alias_of,
-        quota_octets: row.quota_octets,
-    }
-}

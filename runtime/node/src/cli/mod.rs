@@ -11,6 +11,7 @@ mod identity;
 mod local;
 mod operator;
 mod output;
+mod remote;
 mod serve;
 mod transfer;
 

@@ -5,86 +5,8 @@
 use anyhow::Result;
 use postroom_core::archive::ArchivedMessage;
 use postroom_core::types::MailboxName;
-use serde::{Deserialize, Serialize};
 
-/// A user as commands print it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UserLine {
-    /// Its name.
-    pub name: String,
-    /// Its account.
-    pub account: String,
-    /// Another user to whom this name's mail goes.
-    pub alias_of: Option<String>,
-    /// Whether it can log in.
-    pub can_log_in: bool,
-    /// Most octets of mail.
-    pub quota_octets: Option<u64>,
-}
-
-/// A domain as commands print it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DomainLine {
-    /// Its name.
-    pub name: String,
-    /// Another domain whose users this one's addresses mean.
-    pub alias_of: Option<String>,
-}
-
-/// A mailbox as commands print it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MailboxLine {
-    /// Its name.
-    pub name: String,
-    /// Its id.
-    pub id: String,
-    /// Its special use, with backslash.
-    pub special_use: Option<String>,
-    /// Messages in it.
-    pub messages: u32,
-    /// Without `\Seen`.
-    pub unseen: u32,
-    /// Not yet claimed as recent.
-    pub recent: u32,
-    /// With `\Deleted`.
-    pub deleted: u32,
-    /// Octets.
-    pub size: u64,
-    /// The next UID.
-    pub uid_next: u32,
-    /// UIDVALIDITY.
-    pub uid_validity: u32,
-    /// The mod-sequence of the last change in it.
-    pub highest_modseq: u64,
-}
-
-/// A user to be made.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct UserToAdd {
-    /// Its name.
-    pub name: String,
-    /// Its password; `None`: cannot log in.
-    pub password: Option<String>,
-    /// Another user to whom this name's mail goes.
-    pub alias_of: Option<String>,
-    /// Most octets of mail.
-    pub quota_octets: Option<u64>,
-}
-
-/// What a check found.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FindingLine {
-    /// Kind of record.
-    pub kind: String,
-    /// Whose; `None` for the directory.
-    pub account: Option<String>,
-    /// Which.
-    pub name: String,
-    /// What is wrong with it.
-    pub problem: String,
-    /// Whether it was mended.
-    pub repaired: bool,
-}
+use crate::front::admin::wire::{Domain, Finding, Mailbox, NewUser, User};
 
 /// What a check says while it goes on.
 #[derive(Clone, Debug)]
@@ -92,7 +14,9 @@ pub enum CheckLine {
     /// So many more records were looked at.
     Checked(u64),
     /// Something is wrong.
-    Finding(FindingLine),
+    Finding(Finding),
+    /// So many more things are wrong than could be told.
+    LeftOut(u64),
 }
 
 /// What an export says of one message.
@@ -108,21 +32,21 @@ pub enum Exported {
 /// What an operator's commands can do.
 pub trait Operator {
     /// All users, by name.
-    fn users(&mut self) -> Result<Vec<UserLine>>;
+    fn users(&mut self) -> Result<Vec<User>>;
     /// Makes a user.
-    fn add_user(&mut self, user: UserToAdd) -> Result<UserLine>;
+    fn add_user(&mut self, user: NewUser) -> Result<User>;
     /// Sets a password.
     fn set_password(&mut self, user: &str, password: &str) -> Result<()>;
     /// Removes a user's name.
     fn remove_user(&mut self, user: &str) -> Result<()>;
     /// All domains, by name.
-    fn domains(&mut self) -> Result<Vec<DomainLine>>;
+    fn domains(&mut self) -> Result<Vec<Domain>>;
     /// Makes a domain.
-    fn add_domain(&mut self, name: &str, alias_of: Option<&str>) -> Result<DomainLine>;
+    fn add_domain(&mut self, name: &str, alias_of: Option<&str>) -> Result<Domain>;
     /// Removes a domain.
     fn remove_domain(&mut self, name: &str) -> Result<()>;
     /// A user's mailboxes, by name.
-    fn mailboxes(&mut self, user: &str) -> Result<Vec<MailboxLine>>;
+    fn mailboxes(&mut self, user: &str) -> Result<Vec<Mailbox>>;
     /// Makes a mailbox if it is not there.
     fn ensure_mailbox(&mut self, user: &str, mailbox: &MailboxName) -> Result<()>;
     /// Adds messages to a mailbox, all or none.

@@ -21,7 +21,7 @@ const MEMORIES: u32 = 4;
 /// Tables of one component.
 const TABLES: u32 = 16;
 /// Elements of one table: a Python component's function table has some 20,000.
-const TABLE_ELEMENTS: usize = 64 * 1024;
+pub(super) const TABLE_ELEMENTS: usize = 64 * 1024;
 /// Fiber stacks for each live instance: one that runs, and some for sync lifts that wait. Each
 /// `wasmtime::Store` keeps one for good, so there must be more of them than instances.
 const STACKS: u32 = 4;

@@ -10,7 +10,7 @@ pub enum LoadError {
     #[error("is empty")]
     Empty,
     /// Larger than this node takes.
-    #[error("has {octets} octets, this node takes at most {most} (max-component-mib)")]
+    #[error("has {octets} octets, this node takes at most {most} (max_component_mib)")]
     TooLarge {
         /// Its size.
         octets: u64,

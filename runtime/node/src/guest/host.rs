@@ -394,9 +394,10 @@ type Range = Option<(Bytes, Bytes)>;
 
 /// A guest's range as storage has it, where an empty end means the end of the area.
 fn range(start: Vec<u8>, end: Option<Vec<u8>>) -> Result<Range, wit::StorageError> {
-    let longest = start.len().max(end.as_ref().map_or(0, Vec::len));
-    if longest > MAX_GUEST_KEY_OCTETS {
-        let why = format!("a key has at most {MAX_GUEST_KEY_OCTETS} octets");
+    // One more than a key has: the first key after the longest one ends with a zero octet.
+    let most = MAX_GUEST_KEY_OCTETS + 1;
+    if start.len().max(end.as_ref().map_or(0, Vec::len)) > most {
+        let why = format!("the end of a range has at most {most} octets");
         return Err(wit::StorageError::Invalid(why));
     }
     match end {

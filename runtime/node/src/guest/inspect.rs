@@ -33,7 +33,7 @@ const MAX_SHOWN: usize = 100;
 pub struct Inspection {
     /// Octets of the file.
     pub size: u64,
-    /// SHA-256 would need another crate: this is BLAKE3, in hexadecimal, as everywhere here.
+    /// BLAKE3 of the file, in hexadecimal.
     pub digest: String,
     /// What it says about itself.
     pub manifest: Option<Manifest>,
@@ -245,7 +245,7 @@ fn check_import(import: &str, http: bool) -> Result<(), LoadError> {
     let path = import.split('@').next().unwrap_or(import);
     let package = path.split('/').next().unwrap_or(path);
     match (package, path) {
-        (_, "postroom:host/storage" | "postroom:store/types") => Ok(()),
+        (_, "postroom:host/storage" | "postroom:host/settings" | "postroom:store/types") => Ok(()),
         (HOST_PACKAGE | STORE_PACKAGE, _) => refuse("which this node's version does not have"),
         (HTTP_PACKAGE, _) if http => Ok(()),
         (HTTP_PACKAGE, _) => {

@@ -17,14 +17,15 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 use wasmtime::component::{Accessor, AccessorTask, InstancePre, Resource, ResourceTable};
-use wasmtime::{Store, StoreLimits, StoreLimitsBuilder};
+use wasmtime::{ResourceLimiter, Store, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::bindings::exports::postroom::store as exports;
+use super::bindings::postroom::host::settings;
 use super::bindings::postroom::store::types as wit;
 use super::convert;
-use super::engine::root;
+use super::engine::{TABLE_ELEMENTS, root};
 use super::host::{BodyHandle, OpenCall, TxnHandle, ViewHandle};
 use super::limits::Limits;
 use super::wasi::{Granted, HttpGrants, Log};
@@ -42,7 +43,8 @@ pub(super) struct InstanceState {
     wasi_resources: ResourceTable,
     http: WasiHttpCtx,
     http_grants: HttpGrants,
-    limits: StoreLimits,
+    settings: Arc<BTreeMap<String, String>>,
+    memory: Memory,
 }
 
 impl InstanceState {
@@ -52,6 +54,12 @@ impl InstanceState {
         find: impl FnOnce(&mut Self) -> wasmtime::Result<T>,
     ) -> wasmtime::Result<(T, Duration)> {
         Ok((find(self)?, self.import_time))
+    }
+}
+
+impl settings::Host for InstanceState {
+    fn get(&mut self, name: String) -> wasmtime::Result<Option<String>> {
+        Ok(self.settings.get(&name).cloned())
     }
 }
 
@@ -68,6 +76,45 @@ impl WasiHttpView for InstanceState {
             table: &mut self.wasi_resources,
             ctx: &mut self.http,
         }
+    }
+}
+
+/// The linear memory of an instance: all its memories together.
+struct Memory {
+    used: usize,
+    most: usize,
+    /// What the growth under way adds, in case it fails.
+    growing: usize,
+}
+
+impl ResourceLimiter for Memory {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let growing = desired.saturating_sub(current);
+        if growing > self.most.saturating_sub(self.used) {
+            return Ok(false);
+        }
+        self.used += growing;
+        self.growing = growing;
+        Ok(true)
+    }
+
+    fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.used = self.used.saturating_sub(std::mem::take(&mut self.growing));
+        Ok(())
+    }
+
+    fn table_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        Ok(desired <= TABLE_ELEMENTS)
     }
 }
 
@@ -163,7 +210,8 @@ impl Template {
             ended: Arc::default(),
         });
         let span = tracing::info_span!(parent: None, "guest", component = &*self.name, number);
-        let driver = drive(instance.clone(), store, exports, queue, self.concurrency, room);
+        let (name, places) = (self.name.clone(), self.concurrency);
+        let driver = drive(name, instance.clone(), store, exports, queue, places, room);
         Ok((instance, tokio::spawn(driver.instrument(span))))
     }
 
@@ -180,15 +228,20 @@ impl Template {
             wasi_resources,
             http: WasiHttpCtx::new(),
             http_grants: self.granted.http(),
-            limits: StoreLimitsBuilder::new().memory_size(self.limits.memory()).build(),
+            settings: self.granted.settings(),
+            memory: Memory { used: 0, most: self.limits.memory(), growing: 0 },
         };
         let mut store = Store::new(self.pre.engine(), state);
-        store.limiter(|state| &mut state.limits);
+        store.limiter(|state| &mut state.memory);
         store.set_hostcall_fuel(self.limits.transfer());
         store.set_max_component_handles(self.limits.handles as usize);
         // Each epoch it lets other tasks run. What stops a guest for good is the caller's deadline.
         store.set_epoch_deadline(1);
-        store.epoch_deadline_async_yield_and_update(1);
+        // tokio's yield, not wasmtime's: that one wakes itself at once, and the runtime would look
+        // at sockets and timers only every 61st time.
+        store.epoch_deadline_callback(|_| {
+            Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
+        });
         Ok(store)
     }
 }
@@ -200,7 +253,7 @@ pub(super) type Made = (Arc<Instance>, JoinHandle<()>);
 #[derive(Clone, Debug, thiserror::Error)]
 pub(super) enum NotMade {
     /// The node has as many as it may.
-    #[error("all of this node's instances (max-instances) are in use")]
+    #[error("all of this node's instances (max_instances) are in use")]
     NoRoom,
     /// Its start-up code takes too long.
     #[error("it did not start within {0} ms")]
@@ -442,8 +495,27 @@ impl AccessorTask<InstanceState> for Task {
     }
 }
 
+/// Counts a live instance.
+struct Live(Arc<str>);
+
+impl Live {
+    fn new(component: Arc<str>) -> Self {
+        metrics::gauge!("postroom_guest_instances", "component" => component.to_string())
+            .increment(1.0);
+        Self(component)
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        metrics::gauge!("postroom_guest_instances", "component" => self.0.to_string())
+            .decrement(1.0);
+    }
+}
+
 /// Owns the `wasmtime::Store` until the instance has ended.
 async fn drive(
+    component: Arc<str>,
     instance: Arc<Instance>,
     mut store: Store<InstanceState>,
     exports: Arc<Exports>,
@@ -451,6 +523,7 @@ async fn drive(
     places: u32,
     _room: OwnedSemaphorePermit,
 ) {
+    let _live = Live::new(component);
     let end = {
         let run = store.run_concurrent(async |accessor| -> wasmtime::Result<()> {
             loop {

@@ -5,6 +5,7 @@
 //! log volume. CPU time per call is not yet counted by itself (a guest that spins is stopped by the
 //! wall time); its place is [`Limits::call_ms`]'s neighbour when it is.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -136,23 +137,23 @@ impl Limits {
         let zero = [
             ("instances", self.instances),
             ("calls", self.calls),
-            ("memory-mib", self.memory_mib),
-            ("transfer-mib", self.transfer_mib),
+            ("memory_mib", self.memory_mib),
+            ("transfer_mib", self.transfer_mib),
             ("handles", self.handles),
         ];
         if let Some((name, _)) = zero.into_iter().find(|(_, value)| *value == 0) {
             return Some(format!("{name} must be at least 1"));
         }
         if self.call_ms == 0 || self.import_ms == 0 {
-            return Some("call-ms and import-ms must be at least 1".to_owned());
+            return Some("call_ms and import_ms must be at least 1".to_owned());
         }
         if self.memory_mib > host.max_memory_mib {
             let (asked, most) = (self.memory_mib, host.max_memory_mib);
-            return Some(format!("memory-mib is {asked}, this node's max-memory-mib is {most}"));
+            return Some(format!("memory_mib is {asked}, this node's max_memory_mib is {most}"));
         }
         if self.instances > host.max_instances {
             let (asked, most) = (self.instances, host.max_instances);
-            return Some(format!("instances is {asked}, this node's max-instances is {most}"));
+            return Some(format!("instances is {asked}, this node's max_instances is {most}"));
         }
         None
     }
@@ -167,6 +168,8 @@ pub struct Grants {
     pub directories: Vec<DirectoryGrant>,
     /// Hosts to which HTTP requests may go: `name` (any port) or `name:port`.
     pub http: Vec<String>,
+    /// What the component is told (`postroom:host/settings`): addresses, names, modes.
+    pub settings: BTreeMap<String, String>,
 }
 
 /// A directory that a component may use.

@@ -11,7 +11,7 @@ use wasmtime::Engine;
 use wasmtime::component::{Component, HasSelf, InstancePre, Linker};
 
 use super::bindings::exports::postroom::store as exports;
-use super::bindings::postroom::host::storage;
+use super::bindings::postroom::host::{settings, storage};
 use super::cache::Cache;
 use super::component::StoreComponent;
 use super::engine::{new_engine, root};
@@ -137,6 +137,9 @@ impl Host {
             })
             .and_then(|()| {
                 storage::add_to_linker::<_, HasSelf<InstanceState>>(&mut linker, |state| state)
+            })
+            .and_then(|()| {
+                settings::add_to_linker::<_, HasSelf<InstanceState>>(&mut linker, |state| state)
             });
         linked.map_err(|e| LoadError::Engine(root(&e)))?;
         linker.instantiate_pre(component).map_err(|e| differs(HOST_PACKAGE, "storage", &e))
@@ -192,7 +195,7 @@ fn memory_suffices(inspection: &Inspection, limits: &Limits) -> Result<(), LoadE
     let asked = inspection.manifest.as_ref().and_then(|manifest| manifest.asks.memory_mib);
     match asked {
         Some(asked) if asked > limits.memory_mib => Err(LoadError::Limits(format!(
-            "it asks for {asked} MiB of memory, memory-mib is {}",
+            "it asks for {asked} MiB of memory, memory_mib is {}",
             limits.memory_mib
         ))),
         Some(_) | None => Ok(()),

@@ -24,6 +24,8 @@ pub struct Plain {
     pub reads: AtomicUsize,
     /// Messages whose bodies were settled.
     pub settled: AtomicUsize,
+    /// Messages whose octets are answered wrongly, or left out of lists, from now on.
+    pub lies: AtomicUsize,
 }
 
 impl Plain {
@@ -40,13 +42,21 @@ impl Plain {
     }
 
     fn fail(&self) -> Result<(), StoreError> {
-        let left = self.failing_writes.load(Ordering::SeqCst);
-        if left == 0 {
-            return Ok(());
+        match count_down(&self.failing_writes) {
+            true => Err(StoreError::Unavailable("the test wants it so".into())),
+            false => Ok(()),
         }
-        self.failing_writes.store(left - 1, Ordering::SeqCst);
-        Err(StoreError::Unavailable("the test wants it so".into()))
     }
+
+    fn lie(&self) -> bool {
+        count_down(&self.lies)
+    }
+}
+
+/// Whether one was left.
+fn count_down(counter: &AtomicUsize) -> bool {
+    let less = |left: usize| left.checked_sub(1);
+    counter.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).is_ok()
 }
 
 /// A record under a key.
@@ -86,7 +96,7 @@ fn at(area: Area, octets: Bytes) -> Key {
 }
 
 fn storage(error: StorageError) -> StoreError {
-    crate::mailbox::error::storage_error(error)
+    StoreError::Unavailable(error.to_string())
 }
 
 fn encode<T: Serialize>(row: &T) -> Bytes {
@@ -265,7 +275,12 @@ impl Messages for Plain {
         self.reads.fetch_add(1, Ordering::SeqCst);
         let place = |uid| place_key(&MessagePlace { mailbox, uid });
         let start = uid.map_or_else(|| place(Uid::MIN), |uid| after(place(uid)));
-        scan(view, Area::Message, start, after(place(Uid::MAX)), limit).await
+        let mut page: Page<MessageRow> =
+            scan(view, Area::Message, start, after(place(Uid::MAX)), limit).await?;
+        if !page.rows.is_empty() && self.lie() {
+            page.rows.remove(0);
+        }
+        Ok(page)
     }
 
     async fn fetch(
@@ -277,6 +292,9 @@ impl Messages for Plain {
         _: u64,
         _: u64,
     ) -> Result<Option<Part>, StoreError> {
+        if self.lie() {
+            return Ok(Some(Part::Octets(Bytes::from_static(b"somebody else's mail"))));
+        }
         Ok(view.body(&name).await.map_err(storage)?.map(Part::Body))
     }
 

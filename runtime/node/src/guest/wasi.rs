@@ -1,6 +1,7 @@
 //! WASI 0.2 for language run-times, with nothing granted: no directory, no network, no environment.
 //! What a component writes to standard output and error becomes log lines.
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -29,6 +30,7 @@ const RANDOM_OCTETS: u64 = 64 << 10;
 pub(super) struct Granted {
     directories: Vec<DirectoryGrant>,
     http: Arc<[String]>,
+    settings: Arc<BTreeMap<String, String>>,
 }
 
 impl Granted {
@@ -53,7 +55,8 @@ impl Granted {
             }
             directories.push(DirectoryGrant { write: grant.write && asked.write, ..grant.clone() });
         }
-        Ok(Self { directories, http: http.into() })
+        let settings = Arc::new(grants.settings.clone());
+        Ok(Self { directories, http: http.into(), settings })
     }
 
     /// Whether it may send HTTP requests at all.
@@ -72,6 +75,11 @@ impl Granted {
             builder.preopened_dir(&grant.path, format!("/{}", grant.name), perms)?;
         }
         Ok(builder.build())
+    }
+
+    /// What the operator has set for it.
+    pub(super) fn settings(&self) -> Arc<BTreeMap<String, String>> {
+        self.settings.clone()
     }
 
     /// What decides on each HTTP request of a fresh instance.
@@ -284,5 +292,39 @@ impl AsyncWrite for LogStream {
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_goes_to_granted_hosts_and_ports_only() {
+        let hosts = ["directory.example", "other.example:8443", "[::1]:80"];
+        let grants = HttpGrants { hosts: hosts.map(str::to_owned).to_vec().into() };
+        let check = |uri: &str, allowed| {
+            assert_eq!(grants.allows(&uri.parse().unwrap()), allowed, "{uri}");
+        };
+        check("https://directory.example/users", true);
+        check("http://Directory.Example:8080/users", true);
+        check("https://other.example:8443/", true);
+        check("https://other.example/", false);
+        check("http://[::1]/", true);
+        check("http://[::1]:81/", false);
+        check("https://evil.example/", false);
+        check("https://directory.example.evil/", false);
+        check("https://directory.example@evil.example/", false);
+        check("/directory.example", false);
+    }
+
+    #[test]
+    fn lines_beyond_the_allowance_are_counted() {
+        let start = Instant::now();
+        let mut lines = Allowance { per_second: 2, left: 2, since: start, dropped: 0 };
+        let at = |ms| start + Duration::from_millis(ms);
+        let taken = [0, 1, 2, 999, 1_000, 1_001, 1_002].map(|ms| lines.take(at(ms)));
+        assert_eq!(taken, [true, true, false, false, true, true, false]);
+        assert_eq!(lines.dropped, 3);
     }
 }

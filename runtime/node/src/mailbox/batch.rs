@@ -1,6 +1,7 @@
 //! One batch: planned on a draft, carried out in one transaction, committed, then seen.
 
 use std::collections::BTreeSet;
+use std::time::Instant;
 
 use bytes::Bytes;
 use postroom_core::error::StoreError;
@@ -323,8 +324,11 @@ impl Actor {
             writes: txn.take(),
             now: now(),
         };
-        let commit = self.account.env.engine.commit(commit);
-        match tokio::time::timeout(STEP_DEADLINE, commit).await {
+        metrics::histogram!("postroom_batch_operations").record(commit.transactions.len() as f64);
+        let (began, commit) = (Instant::now(), self.account.env.engine.commit(commit));
+        let committed = tokio::time::timeout(STEP_DEADLINE, commit).await;
+        metrics::histogram!("postroom_commit_seconds").record(began.elapsed().as_secs_f64());
+        match committed {
             Ok(Ok(committed)) => {
                 self.head = committed.head;
                 Ok(())

@@ -34,9 +34,6 @@ mod mint;
 
 pub mod error;
 
-#[cfg(test)]
-mod tests;
-
 pub use accounts::{Accounts, Env};
 pub use ask::{Answer, Ask, Request, Write};
 pub use claims::Claims;

@@ -114,9 +114,11 @@ impl Account {
     pub(super) async fn body(&self, asker: Asker, uid: Uid) -> Result<Option<Bytes>, StoreError> {
         let one = UidSet::range(uid, uid);
         for _ in 0..MAX_ATTEMPTS {
-            let mailbox = self.active(asker.session).await?.active.mailbox;
-            let (seen, _) = self.seen(asker.session, &one, 1).await?;
-            let Some(seen) = seen.into_iter().next() else { return Ok(None) };
+            let ActiveMailbox { active, mailbox } = self.active(asker.session).await?;
+            let open = mailbox.open.as_ref().ok_or_else(moving)?;
+            let seen = open.visible(&one, active.released, 1).0.into_iter().next();
+            let Some(seen) = seen else { return Ok(None) };
+            let mailbox = active.mailbox;
             if let Some(row) = self.body_row(mailbox, &seen).await? {
                 let octets = self.octets(asker, mailbox, &row, seen.facts.size).await;
                 return match octets {

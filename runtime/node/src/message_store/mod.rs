@@ -130,15 +130,9 @@ impl MessageStore {
         transaction: TransactionId,
         call: Call,
     ) -> Result<Reply, StoreError> {
-        let (name, began) = (calls::name(&call), std::time::Instant::now());
+        let name = calls::name(&call);
         let span = tracing::debug_span!("call", %transaction, session = session.id().0, name);
-        let result = self.perform(session, transaction, call).instrument(span).await;
-        let outcome = if result.is_ok() { "ok" } else { "error" };
-        metrics::counter!("postroom_calls_total", "call" => name, "outcome" => outcome)
-            .increment(1);
-        metrics::histogram!("postroom_call_seconds", "call" => name)
-            .record(began.elapsed().as_secs_f64());
-        result
+        self.perform(session, transaction, call).instrument(span).await
     }
 
     /// A fresh transaction id.

@@ -4,6 +4,7 @@
 //! [`plan`] only reads. Either the commit is refused, with nothing done, or the plan is carried out
 //! whole, in the same atomic step in which it was made.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashSet};
 use std::ops::ControlFlow;
 
@@ -359,11 +360,13 @@ impl Accounts {
         place: SegmentPlace,
         alive: bool,
     ) -> Result<(), StorageError> {
-        if !self.0.contains_key(&place.segment) {
-            let row = rows.record(&key::segment(place.segment))?.unwrap_or_default();
-            self.0.insert(place.segment, (row, row));
-        }
-        let (_, row) = self.0.get_mut(&place.segment).expect("it has just been put there");
+        let (_, row) = match self.0.entry(place.segment) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place_for_it) => {
+                let row = rows.record(&key::segment(place.segment))?.unwrap_or_default();
+                place_for_it.insert((row, row))
+            }
+        };
         let counts = match alive {
             true => {
                 row.end = row.end.max(place.offset + place.length);

@@ -102,9 +102,12 @@ fn quoted<'a>(input: &mut Input<'a>) -> Parsed<Cow<'a, [u8]>> {
     let escaped = ('\\', one_of([b'"', b'\\'])).take().map(|pair: &[u8]| &pair[1..]);
     let pieces = repeat(0.., alt((plain(), escaped))).fold(
         || Cow::Borrowed(&[][..]),
-        |whole: Cow<'a, [u8]>, piece: &'a [u8]| match whole.is_empty() {
-            true => Cow::Borrowed(piece),
-            false => Cow::Owned([&whole, piece].concat()),
+        |mut whole: Cow<'a, [u8]>, piece: &'a [u8]| {
+            if whole.is_empty() {
+                return Cow::Borrowed(piece);
+            }
+            whole.to_mut().extend_from_slice(piece);
+            whole
         },
     );
     expect(input, "a string that is closed on its line", delimited('"', pieces, '"'))

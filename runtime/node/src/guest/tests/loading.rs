@@ -136,9 +136,9 @@ async fn limits_that_this_node_cannot_keep_refuse_the_load() {
     let host = Host::new(HostConfig::default()).unwrap();
     for (limits, part) in [
         (Limits { instances: 0, ..Limits::default() }, "instances"),
-        (Limits { instances: 1_000, ..Limits::default() }, "max-instances"),
-        (Limits { memory_mib: 4_000, ..Limits::default() }, "max-memory-mib"),
-        (Limits { call_ms: 0, ..Limits::default() }, "call-ms"),
+        (Limits { instances: 1_000, ..Limits::default() }, "max_instances"),
+        (Limits { memory_mib: 4_000, ..Limits::default() }, "max_memory_mib"),
+        (Limits { call_ms: 0, ..Limits::default() }, "call_ms"),
         (Limits { handles: 0, ..Limits::default() }, "handles"),
     ] {
         let refused = host.load(default_store(), &Grants::default(), limits).await.err();
@@ -148,13 +148,23 @@ async fn limits_that_this_node_cannot_keep_refuse_the_load() {
 }
 
 #[tokio::test]
+async fn a_component_that_needs_more_memory_than_it_may_have_is_not_started() {
+    let host = Host::new(HostConfig::default()).unwrap();
+    let limits = Limits { memory_mib: 1, ..one_instance() };
+    let refused = host.load(default_store(), &Grants::default(), limits).await.err();
+    let Some(LoadError::Start(why)) = refused else { panic!("{refused:?}") };
+    assert!(why.contains("memory") && !why.contains('\n'), "{why}");
+    println!("{why}");
+}
+
+#[tokio::test]
 async fn instances_beyond_the_nodes_limit_refuse_the_load_not_the_engine() {
     let host = Host::new(HostConfig { max_instances: 3, ..HostConfig::default() }).unwrap();
     let limits = || Limits { instances: 2, ..Limits::default() };
     let first = host.load(default_store(), &Grants::default(), limits()).await.unwrap();
     let second = host.load(default_store(), &Grants::default(), limits()).await.err();
     let Some(LoadError::Start(why)) = second else { panic!("{second:?}") };
-    assert!(why.contains("max-instances"), "{why}");
+    assert!(why.contains("max_instances"), "{why}");
     first.close().await;
     host.load(default_store(), &Grants::default(), limits()).await.unwrap();
 }

@@ -111,7 +111,7 @@ async fn a_directory_is_there_only_when_asked_for_and_granted() {
     let host = Host::new(HostConfig::default()).unwrap();
     let grant = |name: &str, path: &Path, write| Grants {
         directories: vec![DirectoryGrant { name: name.to_owned(), path: path.to_owned(), write }],
-        http: Vec::new(),
+        ..Grants::default()
     };
     let engine: Arc<dyn Engine> = Arc::new(MemoryEngine::new());
     let insert = async |grants: Grants| {

@@ -65,9 +65,12 @@ fn new_key() -> Result<[u8; 16], StorageError> {
     Ok(key)
 }
 
+/// By space and body key: since when, and where.
+type Waiting = HashMap<(Space, [u8; 16]), (Instant, Pending)>;
+
 /// Bodies that are stored and that nothing has linked yet.
 #[derive(Default)]
-pub struct Unlinked(Mutex<HashMap<(Space, [u8; 16]), (Instant, Pending)>>);
+pub struct Unlinked(Mutex<Waiting>);
 
 impl Unlinked {
     /// Remembers a new body. `Unavailable` when too many wait.
@@ -103,7 +106,7 @@ impl Unlinked {
         waiting.values().any(|(_, body)| there(body))
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<(Space, [u8; 16]), (Instant, Pending)>> {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,0 +1,1 @@
+//! Rules that deserve a sentence of their own.

@@ -1,3 +1,0 @@
-//! The driver over the memory engine and the plainest store.
-
-use super::*;

@@ -1,0 +1,82 @@
+//! Operations on more messages than one commit takes.
+
+use bytes::Bytes;
+use postroom_core::calls::{Call, NewMessage, Reply, Want};
+use postroom_core::mailbox::limits::{MAX_APPEND_MESSAGES, MAX_BATCH_MESSAGES};
+use postroom_core::types::{
+    Flag, FlagChange, FlagChangeKind, Flags, SystemFlag, Timestamp, UidSet,
+};
+
+use super::{Bench, Client, all, mailbox};
+
+/// A few more than fit one commit.
+const MANY: usize = MAX_BATCH_MESSAGES + 616;
+
+async fn fill(client: &Client<'_>, count: usize) {
+    let mut left = count;
+    while left > 0 {
+        let page = left.min(MAX_APPEND_MESSAGES);
+        let message = |n: usize| NewMessage {
+            flags: Flags::default(),
+            internal_date: Some(Timestamp::utc(n as i64)),
+            body: Bytes::from(format!("message {n}")),
+        };
+        let messages = (0..page).map(message).collect();
+        client.done(Call::Append { mailbox: mailbox("INBOX"), messages }).await;
+        left -= page;
+    }
+}
+
+#[tokio::test]
+async fn long_operations_go_on_in_further_commits() {
+    let bench = Bench::new();
+    let client = bench.alice().await;
+    client.done(Call::Create { name: mailbox("old"), special_use: None }).await;
+    fill(&client, MANY).await;
+    client.select("INBOX").await;
+
+    let flags = Flags::of([Flag::System(SystemFlag::Seen)]);
+    let change = FlagChange { kind: FlagChangeKind::Add, flags };
+    let store = Call::Store { uids: all(), change, unchanged_since: None };
+    let Ok(Reply::Stored { rows, modified }) = client.call(store).await else { panic!() };
+    assert_eq!((rows.len(), modified.is_empty()), (MANY, true));
+    assert!(rows.iter().all(|row| row.flags.has(SystemFlag::Seen)));
+
+    let moved = client.call(Call::Move { uids: all(), to: mailbox("old") }).await;
+    let Ok(Reply::Copied(Some(copied))) = moved else { panic!("{moved:?}") };
+    let everything = UidSet::range(super::uid(1), super::uid(MANY as u32));
+    assert_eq!((copied.from, copied.to), (everything.clone(), everything));
+
+    client.select("old").await;
+    client.flag(&all(), SystemFlag::Deleted).await;
+    let expunged = client.call(Call::Expunge { uids: None }).await;
+    let Ok(Reply::Expunged { uids, .. }) = expunged else { panic!("{expunged:?}") };
+    assert_eq!(uids.len() as usize, MANY);
+    assert_eq!(client.select("old").await.status.messages, 0);
+}
+
+#[tokio::test]
+async fn fetch_answers_in_pages_that_fit() {
+    let bench = Bench::new();
+    let client = bench.alice().await;
+    fill(&client, 10).await;
+    let large = "x".repeat(3 << 20);
+    for _ in 0..3 {
+        client.append("INBOX", &large).await;
+    }
+    client.select("INBOX").await;
+    let (mut uids, mut pages, mut seen) = (all(), 0, 0);
+    loop {
+        let want = Want { body: true, derived: true };
+        let fetched = client.call(Call::Fetch { uids: uids.clone(), want }).await;
+        let Ok(Reply::Messages { messages, more }) = fetched else { panic!("{fetched:?}") };
+        pages += 1;
+        seen += messages.len();
+        let last = messages.last().unwrap().uid;
+        if !more {
+            break;
+        }
+        uids = UidSet::range(last.next().unwrap(), postroom_core::types::Uid::MAX);
+    }
+    assert_eq!((pages, seen), (3, 13));
+}

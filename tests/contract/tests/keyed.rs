@@ -1,0 +1,55 @@
+//! The default store, as a component, on each engine; and its native twin.
+
+use std::sync::Arc;
+
+use keyed::Keyed;
+use postroom_contract::{EngineKind, Wanted, component, run, twin::Twin};
+use postroom_guest::testing::Rng;
+use postroom_guest::testing::contract::random;
+use postroom_guest::{Domain, Mailbox, User, message_contract, record_contract};
+use postroom_node::guest::Stores;
+
+fn wanted(engine: EngineKind) -> Wanted {
+    Wanted::new(component("keyed"), engine)
+}
+
+mod memory {
+    use super::*;
+
+    record_contract!(domains, Domain, run, wanted(EngineKind::Memory).of_directory());
+    record_contract!(users, User, run, wanted(EngineKind::Memory).of_directory());
+    record_contract!(mailboxes, Mailbox, run, wanted(EngineKind::Memory).of_account());
+    message_contract!(messages, run, wanted(EngineKind::Memory).of_account());
+}
+
+mod redb {
+    use super::*;
+
+    record_contract!(domains, Domain, run, wanted(EngineKind::Redb).of_directory());
+    record_contract!(users, User, run, wanted(EngineKind::Redb).of_directory());
+    record_contract!(mailboxes, Mailbox, run, wanted(EngineKind::Redb).of_account());
+    message_contract!(messages, run, wanted(EngineKind::Redb).of_account());
+}
+
+#[test]
+fn random_operations_agree_with_the_model() {
+    let mut rng = Rng::from_env(1);
+    let directory = wanted(EngineKind::Memory).of_directory();
+    run(random::records::<User, _>(&directory, &mut rng, 300));
+    let account = wanted(EngineKind::Memory).of_account();
+    run(random::messages(&account, &mut rng, 300));
+}
+
+#[test]
+fn the_native_twin_stands_in_for_the_component() {
+    let twin = Arc::new(Twin(Keyed));
+    let stores = Stores {
+        domains: twin.clone(),
+        users: twin.clone(),
+        mailboxes: twin.clone(),
+        messages: twin,
+    };
+    // The node's tasks move between threads: so must every future of the twin.
+    fn may_move<T: Send + Sync>(_: &T) {}
+    may_move(&stores);
+}
