@@ -12,6 +12,7 @@ import json
 from urllib.parse import quote, urlsplit
 
 from componentize_py_types import Err
+from wit_world import exports
 from wit_world.exports.users import UserPage
 from wit_world.imports import outgoing_handler, settings
 from wit_world.imports.postroom_store_types import (
@@ -119,7 +120,7 @@ def user(entry: object) -> User:
     raise Err(StoreError_Damaged("directory: an entry is no user"))
 
 
-class Users:
+class Users(exports.Users):
     async def create(self, c, t) -> None:
         pass
 
@@ -151,7 +152,7 @@ class Users:
         if after is not None:
             query += "&after=" + quote(after, safe="")
         match ask("/users" + query):
-            case {"users": entries, "more": bool(more)} if type(entries) is type([]):
+            case {"users": entries, "more": bool(more)} if isinstance(entries, list):
                 rows = [user(entry) for entry in entries]
             case _:
                 raise Err(StoreError_Damaged("directory: the answer is no list of users"))

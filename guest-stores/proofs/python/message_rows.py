@@ -4,6 +4,7 @@ handles pass in and out of an async Python component."""
 import json
 
 from componentize_py_types import Err
+from wit_world import exports
 from wit_world.exports.messages import MessagePage, Part_Body
 from wit_world.imports.storage import (
     StorageError_Closed,
@@ -93,7 +94,7 @@ class passing_on:
                 raise Err(StoreError_Other(value.value)) from error
 
 
-class Messages:
+class Messages(exports.Messages):
     async def create(self, c, t) -> None:
         pass
 

@@ -67,11 +67,13 @@ fn measure<C: Send + 'static>(
     Ok(count.load(Ordering::Relaxed) as f64 / start.elapsed().as_secs_f64())
 }
 
+/// Measures so many connections for so long.
+type Work = fn(Doors, usize, Duration) -> anyhow::Result<f64>;
+
 fn append(doors: Doors, connections: usize, time: Duration) -> anyhow::Result<f64> {
     let body = message();
     let connect = |number| {
-        Ok(ImapClient::log_in(doors.imap, &format!("{USER}{number}"), PASSWORD)
-            .context("log in")?)
+        ImapClient::log_in(doors.imap, &format!("{USER}{number}"), PASSWORD).context("log in")
     };
     measure(connections, time, connect, move |client: &mut ImapClient| {
         let answer = client.append("INBOX", "", &body)?;
@@ -102,8 +104,7 @@ pub fn write(time: Duration, with_dovecot: bool) -> anyhow::Result<Table> {
     let mut table = Table::new("Writing", &heads);
     for connections in [1, 16, 64] {
         let raw = raw::appends(folder.path(), MESSAGE_OCTETS, connections, time)?;
-        let works: [(&str, fn(Doors, usize, Duration) -> anyhow::Result<f64>); 2] =
-            [("APPEND", append), ("LMTP", deliver)];
+        let works: [(&str, Work); 2] = [("APPEND", append), ("LMTP", deliver)];
         for (name, work) in works {
             let mine = work(ours, connections, time)?;
             let other = theirs.map(|doors| work(doors, connections, time)).transpose()?;

@@ -21,7 +21,12 @@ use tokio::sync::Mutex;
 
 use crate::convert::{self, Row, guest_error};
 
-static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("a runtime"));
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
+    // What a component writes to its standard error says why it trapped: `RUST_LOG=info`.
+    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().init();
+    Runtime::new().expect("a runtime")
+});
 
 /// One host for the process, as in a node; what it compiled once it keeps between runs.
 static HOST: LazyLock<Host> = LazyLock::new(|| {

@@ -6,10 +6,11 @@
 //!
 //! The structure is found by a scanner of our own (`structure`), not by `mail-parser`: IMAP's counts
 //! must be exact for the octets as stored, boundaries hold only where a whole line is one (RFC 2046
-//! §5.1.1), and nesting must be bounded before anything is allocated for it — `mail-parser` 0.11
-//! finds boundaries within lines and as prefixes of longer ones, and frees nested messages by
-//! recursion without a bound. Headers' *values* are another matter: dates, RFC 2047 words and
-//! charsets are decoded by `mail-parser` and `encoding_rs`.
+//! §5.1.1), and nesting must be bounded before anything is allocated for it. `mail-parser` 0.11
+//! finds boundaries within lines and as prefixes of longer ones, frees nested messages by recursion
+//! without a bound, and fails an assertion of its own at messages in messages in multiparts. It
+//! decodes what ENVELOPE must show encoded. It serves for the charsets that `encoding_rs` lacks, and
+//! in tests as another's view of well-formed mail.
 //!
 //! Whatever the octets are, nothing here panics, and every bound below is kept: what lies beyond is
 //! opaque (see each), never an error, because the message is there and must be readable.

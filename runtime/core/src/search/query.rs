@@ -10,7 +10,7 @@ use super::Needle;
 pub const MAX_QUERY_NODES: usize = 4_000;
 /// Deepest nesting of one query: bounds the stack.
 pub const MAX_QUERY_DEPTH: usize = 250;
-/// Most texts that one query looks for in headers and bodies: each is a pass over the text.
+/// Most texts that one query looks for in addresses, headers and bodies: each is a pass over them.
 pub const MAX_QUERY_TEXTS: usize = 100;
 
 /// A search program (RFC 3501 §6.4.4, RFC 9051 §6.4.4; RFC 5032, 7162, 8474).
@@ -213,8 +213,15 @@ struct Count {
 impl Count {
     fn query(&mut self, query: &Query, depth: usize) -> Result<(), TooComplex> {
         self.nodes += 1;
-        self.texts +=
-            usize::from(matches!(query, Query::Header(..) | Query::Body(_) | Query::Text(_)));
+        let is_text = matches!(
+            query,
+            Query::Address(..)
+                | Query::Subject(_)
+                | Query::Header(..)
+                | Query::Body(_)
+                | Query::Text(_)
+        );
+        self.texts += usize::from(is_text);
         let fits = self.nodes <= MAX_QUERY_NODES
             && self.texts <= MAX_QUERY_TEXTS
             && depth <= MAX_QUERY_DEPTH;

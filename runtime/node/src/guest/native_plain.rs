@@ -60,10 +60,14 @@ fn count_down(counter: &AtomicUsize) -> bool {
 }
 
 /// A record under a key.
-trait Row: Serialize + DeserializeOwned + Send + Sync + 'static {
+pub trait Row: Serialize + DeserializeOwned + Send + Sync + 'static {
+    /// Where it is kept.
     const AREA: Area;
+    /// What it is found by.
     type Name: Send + Sync + 'static;
+    /// The key of a name.
     fn key(name: &Self::Name) -> Bytes;
+    /// What this one is found by.
     fn name(&self) -> Self::Name;
 }
 

@@ -181,7 +181,7 @@ mod tests {
             ] {
                 assert!(head(of) < key && key < after_space(of), "{of:?}");
                 assert_eq!(space_of(&key), Some(of));
-                assert!(&FIRST_SPACE[..] <= &key[..] && &key[..] < &AFTER_SPACES[..]);
+                assert!(FIRST_SPACE[..] <= key[..] && key[..] < AFTER_SPACES[..]);
             }
         }
     }
@@ -190,7 +190,7 @@ mod tests {
     fn the_node_own_rows_belong_to_no_space() {
         for key in [claim(Slot(4095)), segment(u64::MAX), identity()] {
             assert_eq!(space_of(&key), None);
-            assert!(&key[..] < &FIRST_SPACE[..]);
+            assert!(key[..] < FIRST_SPACE[..]);
         }
         assert_eq!(segment_of(&segment(77)), Some(77));
     }

@@ -18,19 +18,26 @@ async fn users_log_in_with_their_own_password_only() {
         quota_octets: None,
     };
     let alice = bench.store.create_user(user("Alice@example.org", None)).await.unwrap();
-    bench.store.create_user(user("postmaster@example.org", Some("alice@example.org"))).await.unwrap();
+    bench
+        .store
+        .create_user(user("postmaster@example.org", Some("alice@example.org")))
+        .await
+        .unwrap();
     let session = bench.store.session();
     let log_in = async |name: &str, password: &str| {
         let (user, password) = (name.to_owned(), secret(password));
         bench.store.call(&session, bench.store.transaction(), Call::Login { user, password }).await
     };
-    for name in ["alice@example.org", "ALICE@Example.Org", "alice@example.net", "postmaster@example.net"] {
+    for name in
+        ["alice@example.org", "ALICE@Example.Org", "alice@example.net", "postmaster@example.net"]
+    {
         match log_in(name, "right").await {
             Ok(Reply::Principal(principal)) => assert_eq!(principal.account, alice.account),
             other => panic!("{name}: {other:?}"),
         }
     }
-    for (name, password) in [("alice@example.org", "wrong"), ("bob@example.org", "right"), ("", "")] {
+    for (name, password) in [("alice@example.org", "wrong"), ("bob@example.org", "right"), ("", "")]
+    {
         let result = log_in(name, password).await;
         assert!(matches!(result, Err(StoreError::AuthenticationFailed)), "{name}: {result:?}");
     }

@@ -120,10 +120,8 @@ async fn a_failing_store_costs_its_own_call_only() {
     };
     let (first, ()) = tokio::join!(client.call(append("INBOX", "one")), gate);
     assert!(first.is_ok());
-    let (two, three) = tokio::join!(
-        client.call(append("INBOX", "two")),
-        client.call(append("INBOX", "three"))
-    );
+    let (two, three) =
+        tokio::join!(client.call(append("INBOX", "two")), client.call(append("INBOX", "three")));
     assert!(two.is_ok() && three.is_ok(), "tried again alone: {two:?} {three:?}");
     bench.plain.failing_writes.store(1, Ordering::SeqCst);
     let alone = client.call(append("INBOX", "four")).await;

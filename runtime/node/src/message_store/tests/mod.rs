@@ -13,7 +13,9 @@ mod model;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use postroom_core::calls::{Call, Changes, FetchedMessage, NewMessage, Reply, Secret, Selected, Want};
+use postroom_core::calls::{
+    Call, Changes, FetchedMessage, NewMessage, Reply, Secret, Selected, Want,
+};
 use postroom_core::error::StoreError;
 use postroom_core::types::{
     Flag, FlagChange, FlagChangeKind, Flags, MailboxName, ModSeq, SystemFlag, Timestamp, Uid,
@@ -143,4 +145,3 @@ fn all() -> UidSet {
 fn uid(number: u32) -> Uid {
     Uid::new(number).unwrap()
 }
-

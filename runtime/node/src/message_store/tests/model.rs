@@ -6,8 +6,8 @@ use postroom_core::calls::{Call, NewMessage, Reply, Want};
 use postroom_core::mailbox::model::{Labels, Model};
 use postroom_core::search::Query;
 use postroom_core::types::{
-    Flag, FlagChange, FlagChangeKind, Flags, Keyword, ModSeq, SessionId, SystemFlag, Timestamp, Uid,
-    UidSet,
+    Flag, FlagChange, FlagChangeKind, Flags, Keyword, ModSeq, SessionId, SystemFlag, Timestamp,
+    Uid, UidSet,
 };
 
 use super::{Bench, Client, all, mailbox, uid};
@@ -224,14 +224,18 @@ async fn two_sessions_are_answered_as_the_model_says_in_every_order() {
         }
         compared += pair.compared;
     }
-    println!("two sessions: {sequences} sequences of {length}, {compared} answers compared, 0 differences");
+    println!(
+        "two sessions: {sequences} sequences of {length}, {compared} answers compared, 0 differences"
+    );
 }
 
 #[tokio::test]
 async fn random_sequences_are_answered_as_the_model_says() {
     let seed = setting("POSTROOM_SEED", SEED);
     let sequences = setting("POSTROOM_SEQUENCES", SEQUENCES);
-    println!("seed {seed}: {sequences} sequences of {STEPS} calls (POSTROOM_SEED, POSTROOM_SEQUENCES)");
+    println!(
+        "seed {seed}: {sequences} sequences of {STEPS} calls (POSTROOM_SEED, POSTROOM_SEQUENCES)"
+    );
     let (bench, mut compared) = (Bench::new(), 0);
     for sequence in 0..sequences {
         let mut random = Random(seed.wrapping_add(sequence));

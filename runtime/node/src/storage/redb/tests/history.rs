@@ -73,7 +73,7 @@ impl History {
             put(vec![0, (n % COUNTERS) as u8], n.to_be_bytes().to_vec()),
             put([&[1], &n.to_be_bytes()[..]].concat(), vec![n as u8; 200]),
         ];
-        if n % 10 == 0 {
+        if n.is_multiple_of(10) {
             let end = [&[1], &(n - 5).to_be_bytes()[..]].concat();
             let area = Area::Message;
             writes.push(Write::DeleteRange { area, start: vec![1].into(), end: end.into() });
