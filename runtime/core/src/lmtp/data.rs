@@ -116,11 +116,14 @@ impl Receiver {
         if self.refused.is_some() {
             return;
         }
-        let own = (self.octets.len() - self.prefix + run.len()) as u64;
-        if own > self.max {
-            self.refuse(reply::TOO_LARGE);
-        } else if run.contains(&0) {
+        let room = self.max - (self.octets.len() - self.prefix) as u64;
+        // Whichever an octet at a time would meet first, so that the reason does not depend on how
+        // the network cut the message.
+        let fits = &run[..run.len().min(usize::try_from(room).unwrap_or(usize::MAX))];
+        if fits.contains(&0) {
             self.refuse(reply::NUL_OCTETS);
+        } else if fits.len() < run.len() {
+            self.refuse(reply::TOO_LARGE);
         } else if self.make_room(run.len()) {
             self.octets.extend_from_slice(run);
         }
@@ -246,6 +249,21 @@ mod tests {
         let receiver = Receiver::new(Vec::new(), u64::MAX, u64::MAX, budget.clone());
         assert!(receiver.octets.capacity() as u64 <= TRUSTED_OCTETS);
         assert_eq!((1 << 30) - budget.left(), receiver.octets.capacity() as u64);
+    }
+
+    /// Found by fuzzing: the reason once depended on how the octets were cut.
+    #[test]
+    fn of_two_reasons_the_first_one_is_told() {
+        let (mut nul_first, mut nul_last) =
+            (vec![b'x'; MAX as usize + 5], vec![b'x'; MAX as usize + 5]);
+        nul_first[7] = 0;
+        nul_last[MAX as usize + 2] = 0;
+        for (mut sent, reason) in [(nul_first, reply::NUL_OCTETS), (nul_last, reply::TOO_LARGE)] {
+            sent.extend(b"\r\n.\r\n");
+            for piece in [1, 3, sent.len()] {
+                assert_eq!(receive(&sent, piece).unwrap().0, Err(reason.clone()));
+            }
+        }
     }
 
     #[test]
