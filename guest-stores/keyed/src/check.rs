@@ -1,56 +1,34 @@
-//! Checks the rows of messages: each can be read and stands under its own key, has its other half,
-//! and its body is there, as long as it should be.
+//! Judges the rows of messages: each can be read and stands under its own key, has its other half, and
+//! its body is there. A message whose name or body is lost is removed; one whose flags are lost goes
+//! on without.
 
+use postroom_guest::check::{Judge, Mend, Problem, Verdict};
 use postroom_guest::codec::to_row;
-use postroom_guest::cursor::{decode, encode};
-use postroom_guest::{
-    Body, CheckPage, Finding, MAX_OCTETS, MessagePlace, Result, Txn, View, key_after,
-};
+use postroom_guest::cursor::encode;
+use postroom_guest::{Body, Item, MessagePlace, Result, View};
 
 use crate::SCHEMA;
 use crate::messages::{FIXED, VOLATILE, Volatile, key, label, place_of, read_fixed, read_volatile};
 
-/// Rows looked at in one call: few enough to be done in a moment, other rows and bodies looked up.
-const ROWS: u32 = 500;
+/// Judges any row of the space of messages.
+pub struct MessageRow;
 
-/// How a row is mended.
-enum Mend {
-    Remove(Vec<Vec<u8>>),
-    Put(Vec<u8>, Vec<u8>),
-}
-
-/// One page of a check.
-pub async fn messages<T: Txn>(txn: &T, after: Option<String>, repair: bool) -> Result<CheckPage> {
-    let start = after.map_or(Ok(Vec::new()), |cursor| decode(&cursor).map(key_after))?;
-    let view = txn.view();
-    let page = view.scan(start, None, ROWS, MAX_OCTETS).await?;
-    let mut result = CheckPage { checked: page.items.len() as u64, ..CheckPage::empty() };
-    for (key, row) in &page.items {
-        let (name, problems) = match place_of(key) {
+impl Judge for MessageRow {
+    async fn judge<V: View>(&self, view: &V, (key, row): &Item) -> Result<Verdict> {
+        let (name, found) = match place_of(key) {
             None => {
                 let remove = Mend::Remove(vec![key.clone()]);
                 (format!("key {}", encode(key)), vec![("belongs to nothing".to_owned(), remove)])
             }
-            Some((FIXED, place)) => (label(place), fixed(&view, place, row).await?),
-            Some((_, place)) => (label(place), volatile(&view, place).await?),
+            Some((FIXED, place)) => (label(place), fixed(view, place, row).await?),
+            Some((_, place)) => (label(place), volatile(view, place).await?),
         };
-        for (problem, mend) in problems {
-            result.findings.push(Finding { repaired: repair, ..Finding::new(&name, problem) });
-            match mend {
-                Mend::Remove(keys) if repair => {
-                    keys.into_iter().try_for_each(|key| txn.delete(key))?;
-                }
-                Mend::Put(key, row) if repair => txn.put(key, row)?,
-                Mend::Remove(_) | Mend::Put(..) => {}
-            }
-        }
+        let problem = |(problem, mend)| Problem { name: name.clone(), problem, mend };
+        Ok(found.into_iter().map(problem).collect::<Vec<_>>().into())
     }
-    result.next = page.items.last().filter(|_| page.more).map(|(key, _)| encode(key));
-    Ok(result)
 }
 
-/// What is wrong with a message. One whose name or body is lost is removed; one whose flags are lost
-/// goes on without.
+/// What is wrong with a message.
 async fn fixed<V: View>(view: &V, place: MessagePlace, row: &[u8]) -> Result<Vec<(String, Mend)>> {
     let remove = || Mend::Remove(vec![key(FIXED, place), key(VOLATILE, place)]);
     let mut message = match read_fixed(place, row) {

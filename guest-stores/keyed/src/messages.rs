@@ -4,13 +4,19 @@
 
 use std::mem::take;
 
+use postroom_guest::check::check;
 use postroom_guest::codec::{from_row, to_row};
 use postroom_guest::{
-    Call, CheckPage, Id, MAX_OCTETS, Message, MessagePlace, Messages, NewMessage, Page, Property,
-    Result, StoreError, Txn, View, encode_fields, get_all, key_after, prefix_end,
+    Call, CheckAsk, CheckPage, Found, Id, MAX_OCTETS, Message, MessagePlace, Messages, New,
+    NewMessage, Page, PageAsk, Property, Result, StoreError, Txn, View, encode_fields, get_all,
+    key_after, prefix_end,
 };
 
+use crate::check::MessageRow;
 use crate::{Keyed, SCHEMA};
+
+/// Rows looked at in one call of check: few enough to be done in a moment, bodies looked up.
+const CHECK_ROWS: u32 = 500;
 
 pub const FIXED: u8 = b'f';
 pub const VOLATILE: u8 = b'v';
@@ -85,12 +91,7 @@ impl Messages for Keyed {
         Ok(())
     }
 
-    async fn insert<T: Txn>(
-        &self,
-        _: &Call,
-        txn: &T,
-        messages: Vec<NewMessage<T::Body>>,
-    ) -> Result<()> {
+    async fn insert<T: Txn>(&self, _: &Call, txn: &T, messages: New<T>) -> Result<()> {
         for NewMessage { row, body } in messages {
             let place = row.place();
             txn.put_body(row.name.clone(), body)?;
@@ -121,7 +122,7 @@ impl Messages for Keyed {
         _: &Call,
         view: &V,
         places: Vec<MessagePlace>,
-    ) -> Result<Vec<Option<Message>>> {
+    ) -> Result<Found<Message>> {
         let keys = places.iter().flat_map(|place| [key(FIXED, *place), key(VOLATILE, *place)]);
         let rows = get_all(view, keys.collect()).await?;
         let message = |(place, pair): (&MessagePlace, &[Option<Vec<u8>>])| match pair {
@@ -137,14 +138,13 @@ impl Messages for Keyed {
         _: &Call,
         view: &V,
         mailbox: Id,
-        after: Option<u32>,
-        limit: u32,
+        ask: PageAsk<u32>,
     ) -> Result<Page<Message>> {
         let scan = |part| {
             let prefix = prefix(part, mailbox);
             let end = prefix_end(&prefix);
-            let after = after.map(|uid| key_after(key(part, MessagePlace { mailbox, uid })));
-            view.scan(after.unwrap_or(prefix), end, limit, MAX_OCTETS)
+            let after = ask.after.map(|uid| key_after(key(part, MessagePlace { mailbox, uid })));
+            view.scan(after.unwrap_or(prefix), end, ask.limit, MAX_OCTETS)
         };
         let (fixed, volatile) = (scan(FIXED).await?, scan(VOLATILE).await?);
         let mut volatiles = volatile.items.iter().peekable();
@@ -164,13 +164,7 @@ impl Messages for Keyed {
         Ok(Page { rows, more })
     }
 
-    async fn check<T: Txn>(
-        &self,
-        _: &Call,
-        txn: &T,
-        after: Option<String>,
-        repair: bool,
-    ) -> Result<CheckPage> {
-        crate::check::messages(txn, after, repair).await
+    async fn check<T: Txn>(&self, _: &Call, txn: &T, ask: CheckAsk) -> Result<CheckPage> {
+        check(txn, ask, CHECK_ROWS, &MessageRow).await
     }
 }

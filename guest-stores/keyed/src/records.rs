@@ -1,10 +1,12 @@
 //! Domains, users and mailboxes: name → record.
 
+use std::marker::PhantomData;
+
+use postroom_guest::check::{Judge, Mend, Problem, Verdict, check};
 use postroom_guest::codec::{from_row, to_row};
-use postroom_guest::cursor::{decode, encode};
 use postroom_guest::{
-    Call, CheckPage, Finding, MAX_OCTETS, Page, Record, Records, Result, StoreError, Txn, View,
-    get_all, key_after,
+    Call, CheckAsk, CheckPage, Found, Item, MAX_OCTETS, Page, PageAsk, Record, Records, Result,
+    StoreError, Txn, View, get_all, key_after,
 };
 
 use crate::{Keyed, SCHEMA};
@@ -60,53 +62,35 @@ impl<R: Record> Records<R> for Keyed {
         Ok(())
     }
 
-    async fn select<V: View>(
-        &self,
-        _: &Call,
-        view: &V,
-        names: Vec<R::Name>,
-    ) -> Result<Vec<Option<R>>> {
+    async fn select<V: View>(&self, _: &Call, view: &V, names: Vec<R::Name>) -> Result<Found<R>> {
         let keys: Vec<_> = names.iter().map(R::key).collect();
         let rows = get_all(view, keys.clone()).await?;
         let each = keys.iter().zip(rows);
         each.map(|(key, row)| row.map(|row| read(key, &row)).transpose()).collect()
     }
 
-    async fn list<V: View>(
-        &self,
-        _: &Call,
-        view: &V,
-        after: Option<R::Name>,
-        limit: u32,
-    ) -> Result<Page<R>> {
-        let start = after.map_or_else(Vec::new, |name| key_after(R::key(&name)));
-        let page = view.scan(start, None, limit, MAX_OCTETS).await?;
+    async fn list<V: View>(&self, _: &Call, view: &V, ask: PageAsk<R::Name>) -> Result<Page<R>> {
+        let start = ask.after.map_or_else(Vec::new, |name| key_after(R::key(&name)));
+        let page = view.scan(start, None, ask.limit, MAX_OCTETS).await?;
         let rows = page.items.iter().map(|(key, row)| read(key, row)).collect::<Result<_>>()?;
         Ok(Page { rows, more: page.more })
     }
 
-    async fn check<T: Txn>(
-        &self,
-        _: &Call,
-        txn: &T,
-        after: Option<String>,
-        repair: bool,
-    ) -> Result<CheckPage> {
-        let start = after.map_or(Ok(Vec::new()), |cursor| decode(&cursor).map(key_after))?;
-        let page = txn.view().scan(start, None, CHECK_ROWS, MAX_OCTETS).await?;
-        let mut result = CheckPage { checked: page.items.len() as u64, ..CheckPage::empty() };
-        for (key, row) in &page.items {
-            if let Err(problem) = read::<R>(key, row) {
-                let name = String::from_utf8_lossy(key).escape_debug().to_string();
-                result
-                    .findings
-                    .push(Finding { repaired: repair, ..Finding::new(name, problem.text()) });
-                if repair {
-                    txn.delete(key.clone())?;
-                }
-            }
-        }
-        result.next = page.items.last().filter(|_| page.more).map(|(key, _)| encode(key));
-        Ok(result)
+    async fn check<T: Txn>(&self, _: &Call, txn: &T, ask: CheckAsk) -> Result<CheckPage> {
+        check(txn, ask, CHECK_ROWS, &Row::<R>(PhantomData)).await
+    }
+}
+
+/// Judges rows: each can be read and stands under its own key.
+struct Row<R>(PhantomData<R>);
+
+impl<R: Record> Judge for Row<R> {
+    async fn judge<V: View>(&self, _: &V, (key, row): &Item) -> Result<Verdict> {
+        let problem = |error: StoreError| Problem {
+            name: format!("{} {}", R::KIND, key.escape_ascii()),
+            problem: error.text().to_owned(),
+            mend: Mend::Remove(vec![key.clone()]),
+        };
+        Ok(read::<R>(key, row).err().map(problem).into_iter().collect::<Vec<_>>().into())
     }
 }

@@ -3,15 +3,20 @@
 //! reading; lists above 4 MiB are refused by the host.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::marker::PhantomData;
 
+use postroom_guest::check::{Judge, Mend, Problem, Verdict, check};
 use postroom_guest::codec::{Encode, from_row, to_row};
 use postroom_guest::{
-    Call, CheckPage, Finding, Id, MAX_OCTETS, MaybeSync, Message, MessagePlace, Messages,
-    NewMessage, Page, Record, Records, Result, StoreError, Txn, View, cursor, key_after,
+    Call, CheckAsk, CheckPage, Found, Id, Item, MaybeSend, MaybeSync, Message, MessagePlace,
+    Messages, New, NewMessage, Page, PageAsk, Record, Records, Result, StoreError, Txn, View,
+    cursor,
 };
 
 /// Schema of every value: its first octet.
 const SCHEMA: u8 = 1;
+/// Lists looked at in one call of check: one may have 4 MiB.
+const CHECK_LISTS: u32 = 1;
 /// The key of the only value of a kind.
 const ALL: &[u8] = b"all";
 
@@ -50,29 +55,20 @@ fn page<R>(mut rows: Vec<R>, limit: u32) -> Page<R> {
     Page { rows, more }
 }
 
-/// Checks one list in each call, those of `T`.
-async fn check<T: Txn, R: Encode>(
-    txn: &T,
-    after: Option<String>,
-    repair: bool,
-) -> Result<CheckPage> {
-    let start = after.map_or(Ok(Vec::new()), |text| cursor::decode(&text).map(key_after))?;
-    let page = txn.view().scan(start, None, 1, MAX_OCTETS).await?;
-    let mut result = CheckPage::empty();
-    for (key, _) in &page.items {
-        match load::<_, R>(&txn.view(), key).await {
-            Ok(rows) => result.checked += rows.len() as u64,
-            Err(problem) => {
-                let finding = Finding::new(key.escape_ascii(), problem.text());
-                result.findings.push(Finding { repaired: repair, ..finding });
-                if repair {
-                    txn.delete(key.clone())?;
-                }
+/// Judges lists of `R`: each can be read.
+struct List<R>(PhantomData<R>);
+
+impl<R: Encode + MaybeSend + MaybeSync> Judge for List<R> {
+    async fn judge<V: View>(&self, view: &V, (key, _): &Item) -> Result<Verdict> {
+        match load::<V, R>(view, key).await {
+            Ok(rows) => Ok(Verdict { records: rows.len() as u64, problems: Vec::new() }),
+            Err(StoreError::Damaged(problem)) => {
+                let (name, mend) = (cursor::encode(key), Mend::Remove(vec![key.clone()]));
+                Ok(vec![Problem { name, problem, mend }].into())
             }
+            Err(error) => Err(error),
         }
     }
-    result.next = page.items.last().filter(|_| page.more).map(|(key, _)| cursor::encode(key));
-    Ok(result)
 }
 
 impl<R: Record> Records<R> for Memory {
@@ -107,37 +103,20 @@ impl<R: Record> Records<R> for Memory {
         save(txn, ALL, all, R::name)
     }
 
-    async fn select<V: View>(
-        &self,
-        _: &Call,
-        view: &V,
-        names: Vec<R::Name>,
-    ) -> Result<Vec<Option<R>>> {
+    async fn select<V: View>(&self, _: &Call, view: &V, names: Vec<R::Name>) -> Result<Found<R>> {
         let all: Vec<R> = load(view, ALL).await?;
         let find = |name| all.iter().find(|row| row.name() == name).cloned();
         Ok(names.into_iter().map(find).collect())
     }
 
-    async fn list<V: View>(
-        &self,
-        _: &Call,
-        view: &V,
-        after: Option<R::Name>,
-        limit: u32,
-    ) -> Result<Page<R>> {
+    async fn list<V: View>(&self, _: &Call, view: &V, ask: PageAsk<R::Name>) -> Result<Page<R>> {
         let mut all: Vec<R> = load(view, ALL).await?;
-        all.retain(|row| Some(row.name()) > after);
-        Ok(page(all, limit))
+        all.retain(|row| Some(row.name()) > ask.after);
+        Ok(page(all, ask.limit))
     }
 
-    async fn check<T: Txn>(
-        &self,
-        _: &Call,
-        txn: &T,
-        after: Option<String>,
-        repair: bool,
-    ) -> Result<CheckPage> {
-        check::<T, R>(txn, after, repair).await
+    async fn check<T: Txn>(&self, _: &Call, txn: &T, ask: CheckAsk) -> Result<CheckPage> {
+        check(txn, ask, CHECK_LISTS, &List::<R>(PhantomData)).await
     }
 }
 
@@ -160,12 +139,7 @@ impl Messages for Memory {
         Ok(txn.delete(mailbox.octets().to_vec())?)
     }
 
-    async fn insert<T: Txn>(
-        &self,
-        _: &Call,
-        txn: &T,
-        messages: Vec<NewMessage<T::Body>>,
-    ) -> Result<()> {
+    async fn insert<T: Txn>(&self, _: &Call, txn: &T, messages: New<T>) -> Result<()> {
         let mut rows = Vec::new();
         for NewMessage { row, body } in messages {
             txn.put_body(row.name.clone(), body)?;
@@ -200,7 +174,7 @@ impl Messages for Memory {
         _: &Call,
         view: &V,
         places: Vec<MessagePlace>,
-    ) -> Result<Vec<Option<Message>>> {
+    ) -> Result<Found<Message>> {
         let mut found = BTreeMap::new();
         for mailbox in places.iter().map(|place| place.mailbox).collect::<BTreeSet<_>>() {
             let all: Vec<Message> = load(view, &mailbox.octets()).await?;
@@ -214,21 +188,14 @@ impl Messages for Memory {
         _: &Call,
         view: &V,
         mailbox: Id,
-        after: Option<u32>,
-        limit: u32,
+        ask: PageAsk<u32>,
     ) -> Result<Page<Message>> {
         let mut all: Vec<Message> = load(view, &mailbox.octets()).await?;
-        all.retain(|row| Some(row.uid) > after);
-        Ok(page(all, limit))
+        all.retain(|row| Some(row.uid) > ask.after);
+        Ok(page(all, ask.limit))
     }
 
-    async fn check<T: Txn>(
-        &self,
-        _: &Call,
-        txn: &T,
-        after: Option<String>,
-        repair: bool,
-    ) -> Result<CheckPage> {
-        check::<T, Message>(txn, after, repair).await
+    async fn check<T: Txn>(&self, _: &Call, txn: &T, ask: CheckAsk) -> Result<CheckPage> {
+        check(txn, ask, CHECK_LISTS, &List::<Message>(PhantomData)).await
     }
 }

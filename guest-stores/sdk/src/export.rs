@@ -6,10 +6,11 @@ use std::marker::PhantomData;
 
 use crate::bindings::domains::postroom::host::storage;
 use crate::bindings::{domains, mailboxes, messages, users};
+use crate::check::CheckAsk;
 use crate::error::{Result, StorageError};
 use crate::host::{Body, ScanPage, Txn, View};
 use crate::records::{Call, CheckPage, Domain, Id, Mailbox, Message, MessagePlace, User};
-use crate::store::{Messages, NewMessage, Part, Records};
+use crate::store::{Messages, NewMessage, PageAsk, Part, Records};
 
 impl View for storage::View {
     type Body = storage::Body;
@@ -125,7 +126,7 @@ macro_rules! records {
                 after: Option<$name>,
                 limit: u32,
             ) -> Result<$kind::exports::postroom::store::$kind::$page> {
-                let page = S::default().list(&c, &v, after, limit).await?;
+                let page = S::default().list(&c, &v, PageAsk { after, limit }).await?;
                 Ok($kind::exports::postroom::store::$kind::$page {
                     rows: page.rows,
                     more: page.more,
@@ -139,7 +140,7 @@ macro_rules! records {
                 after: Option<String>,
                 repair: bool,
             ) -> Result<CheckPage> {
-                S::default().check(&c, &t, after, repair).await
+                S::default().check(&c, &t, CheckAsk { after, repair }).await
             }
         }
     };
@@ -192,7 +193,7 @@ impl<S: Messages + Default + 'static> wit::Guest for MessageStore<S> {
         after: Option<u32>,
         limit: u32,
     ) -> Result<wit::MessagePage> {
-        let page = S::default().list(&c, &v, mailbox, after, limit).await?;
+        let page = S::default().list(&c, &v, mailbox, PageAsk { after, limit }).await?;
         Ok(wit::MessagePage { rows: page.rows, more: page.more, extra: Vec::new() })
     }
 
@@ -221,6 +222,6 @@ impl<S: Messages + Default + 'static> wit::Guest for MessageStore<S> {
         after: Option<String>,
         repair: bool,
     ) -> Result<CheckPage> {
-        S::default().check(&c, &t, after, repair).await
+        S::default().check(&c, &t, CheckAsk { after, repair }).await
     }
 }

@@ -20,6 +20,7 @@
 
 #[doc(hidden)]
 pub mod bindings;
+pub mod check;
 pub mod codec;
 pub mod cursor;
 mod error;
@@ -40,6 +41,7 @@ pub fn setting(name: &str) -> Option<String> {
     bindings::domains::postroom::host::settings::get(name)
 }
 
+pub use check::CheckAsk;
 pub use error::{Result, StorageError, StoreError};
 pub use host::{
     Body, Item, MAX_ITEMS, MAX_KEYS, MAX_OCTETS, MaybeSend, MaybeSync, ScanPage, Txn, View,
@@ -49,4 +51,4 @@ pub use records::{
     Call, CheckPage, Domain, Finding, Id, Mailbox, Message, MessagePlace, Property, Record,
     Timestamp, User,
 };
-pub use store::{Messages, NewMessage, Page, Part, Records};
+pub use store::{Found, Messages, New, NewMessage, Page, PageAsk, Part, Records};

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 
+use crate::check::CheckAsk;
 use crate::error::Result;
 use crate::host::{MaybeSend, MaybeSync, Txn, View};
 use crate::records::{Call, CheckPage, Id, Message, MessagePlace, Record};
@@ -14,6 +15,21 @@ pub struct Page<R> {
     /// Whether more rows follow the last one; then there is at least one here.
     pub more: bool,
 }
+
+/// What a list is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageAsk<N> {
+    /// Rows after this one; `None`: from the first.
+    pub after: Option<N>,
+    /// At most so many.
+    pub limit: u32,
+}
+
+/// What a select found, in the order asked.
+pub type Found<R> = Vec<Option<R>>;
+
+/// Messages to add in a transaction.
+pub type New<T> = Vec<NewMessage<<T as Txn>::Body>>;
 
 /// A message to add, with its octets.
 #[derive(Clone, Debug)]
@@ -74,15 +90,14 @@ pub trait Records<R: Record>: MaybeSend + MaybeSync {
         call: &Call,
         view: &V,
         names: Vec<R::Name>,
-    ) -> impl Future<Output = Result<Vec<Option<R>>>> + MaybeSend;
+    ) -> impl Future<Output = Result<Found<R>>> + MaybeSend;
 
     /// Rows after a name, ascending.
     fn list<V: View>(
         &self,
         call: &Call,
         view: &V,
-        after: Option<R::Name>,
-        limit: u32,
+        ask: PageAsk<R::Name>,
     ) -> impl Future<Output = Result<Page<R>>> + MaybeSend;
 
     /// Looks at what is stored, and mends it where `repair` says so.
@@ -90,8 +105,7 @@ pub trait Records<R: Record>: MaybeSend + MaybeSync {
         &self,
         call: &Call,
         txn: &T,
-        after: Option<String>,
-        repair: bool,
+        ask: CheckAsk,
     ) -> impl Future<Output = Result<CheckPage>> + MaybeSend;
 }
 
@@ -116,7 +130,7 @@ pub trait Messages: MaybeSend + MaybeSync {
         &self,
         call: &Call,
         txn: &T,
-        messages: Vec<NewMessage<T::Body>>,
+        messages: New<T>,
     ) -> impl Future<Output = Result<()>> + MaybeSend;
 
     /// Replaces rows that are there; only `modseq`, `flags` and `extra` differ.
@@ -141,7 +155,7 @@ pub trait Messages: MaybeSend + MaybeSync {
         call: &Call,
         view: &V,
         places: Vec<MessagePlace>,
-    ) -> impl Future<Output = Result<Vec<Option<Message>>>> + MaybeSend;
+    ) -> impl Future<Output = Result<Found<Message>>> + MaybeSend;
 
     /// Rows of one mailbox after a UID, ascending.
     fn list<V: View>(
@@ -149,8 +163,7 @@ pub trait Messages: MaybeSend + MaybeSync {
         call: &Call,
         view: &V,
         mailbox: Id,
-        after: Option<u32>,
-        limit: u32,
+        ask: PageAsk<u32>,
     ) -> impl Future<Output = Result<Page<Message>>> + MaybeSend;
 
     /// Octets of a message, also of one deleted and not settled. As it stands it answers with the
@@ -186,7 +199,6 @@ pub trait Messages: MaybeSend + MaybeSync {
         &self,
         call: &Call,
         txn: &T,
-        after: Option<String>,
-        repair: bool,
+        ask: CheckAsk,
     ) -> impl Future<Output = Result<CheckPage>> + MaybeSend;
 }

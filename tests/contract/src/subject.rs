@@ -81,9 +81,9 @@ impl Wanted {
     }
 }
 
-/// A component over an engine of its own.
-pub struct Subject {
-    component: Arc<StoreComponent>,
+/// A store (a component, or another thing behind the node's traits) over an engine of its own.
+pub struct Subject<S = StoreComponent> {
+    store: Arc<S>,
     engine: Arc<dyn Engine>,
     space: Space,
     fence: Option<Fence>,
@@ -94,7 +94,20 @@ pub struct Subject {
 impl Subject {
     /// Loads a component.
     pub async fn new(wanted: Wanted, space: Space) -> Result<Self, LoadError> {
-        let (engine, directory): (Arc<dyn Engine>, _) = match wanted.engine {
+        let name = wanted.file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let source = ComponentSource { name, from: ComponentFrom::File(wanted.file) };
+        let limits = Limits { instances: 1, ..Limits::default() };
+        let loading = LOADING.lock().await;
+        let component = HOST.load(source, &wanted.grants, limits).await?;
+        drop(loading);
+        Ok(Self::over(component, wanted.engine, space).await)
+    }
+}
+
+impl<S> Subject<S> {
+    /// A store over a new engine.
+    pub async fn over(store: Arc<S>, kind: EngineKind, space: Space) -> Self {
+        let (engine, directory): (Arc<dyn Engine>, _) = match kind {
             EngineKind::Memory => (Arc::new(MemoryEngine::new()), None),
             EngineKind::Redb => {
                 let directory = tempfile::tempdir().expect("a temporary directory");
@@ -110,18 +123,7 @@ impl Subject {
                 Some(claim.expect("a slot that nobody has"))
             }
         };
-        let name = wanted.file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let source = ComponentSource { name, from: ComponentFrom::File(wanted.file) };
-        let limits = Limits { instances: 1, ..Limits::default() };
-        let loading = LOADING.lock().await;
-        let component = HOST.load(source, &wanted.grants, limits).await?;
-        drop(loading);
-        Ok(Self { component, engine, space, fence, _directory: directory })
-    }
-
-    /// The component.
-    pub fn component(&self) -> &StoreComponent {
-        &self.component
+        Self { store, engine, space, fence, _directory: directory }
     }
 
     fn info(&self) -> CallInfo {
@@ -134,13 +136,16 @@ impl Subject {
 
     fn records<R: Row>(&self) -> &dyn Records<R::Core, R::CoreName>
     where
-        StoreComponent: Records<R::Core, R::CoreName>,
+        S: Records<R::Core, R::CoreName>,
     {
-        &*self.component
+        &*self.store
     }
 
-    fn messages(&self) -> &dyn Messages {
-        &*self.component
+    fn messages(&self) -> &dyn Messages
+    where
+        S: Messages,
+    {
+        &*self.store
     }
 
     fn view(&self, txn: Option<&Txn>) -> View {
@@ -148,7 +153,7 @@ impl Subject {
     }
 }
 
-impl guest::testing::contract::Host for Subject {
+impl<S> guest::testing::contract::Host for Subject<S> {
     type Txn = Txn;
 
     fn begin(&self) -> Txn {
@@ -172,9 +177,9 @@ impl guest::testing::contract::Host for Subject {
     fn set(&self, _: Knobs) {}
 }
 
-impl<R: Row> RecordSubject<R> for Subject
+impl<R: Row, S> RecordSubject<R> for Subject<S>
 where
-    StoreComponent: Records<R::Core, R::CoreName>,
+    S: Records<R::Core, R::CoreName>,
 {
     async fn create(&self, txn: &Txn) -> guest::Result<()> {
         let store = self.records::<R>();
@@ -244,14 +249,14 @@ fn mailbox(id: guest::Id) -> MailboxId {
     MailboxId(convert::id(id))
 }
 
-impl MessageSubject for Subject {
+impl<S: Messages> MessageSubject for Subject<S> {
     async fn create(&self, txn: &Txn) -> guest::Result<()> {
         let store = self.messages();
         store.create(self.info(), txn).await.map_err(guest_error)
     }
 
     async fn drop(&self, txn: &Txn, id: guest::Id) -> guest::Result<()> {
-        self.component.drop_mailbox(self.info(), txn, mailbox(id)).await.map_err(guest_error)
+        self.messages().drop_mailbox(self.info(), txn, mailbox(id)).await.map_err(guest_error)
     }
 
     async fn insert(
@@ -324,7 +329,7 @@ impl MessageSubject for Subject {
             let at = at.saturating_add(found.len() as u64);
             let left = max - found.len() as u64;
             let part =
-                self.component.fetch(self.info(), &view, mailbox(id), name.clone(), at, left);
+                self.messages().fetch(self.info(), &view, mailbox(id), name.clone(), at, left);
             match part.await.map_err(guest_error)? {
                 None => return Ok(None),
                 Some(Part::Octets(octets)) => {

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use keyed::Keyed;
-use postroom_contract::{EngineKind, Wanted, component, run, twin::Twin};
+use postroom_contract::{EngineKind, Subject, Wanted, component, run, twin::Twin};
+use postroom_core::types::AccountId;
 use postroom_guest::testing::Rng;
 use postroom_guest::testing::contract::random;
 use postroom_guest::{Domain, Mailbox, User, message_contract, record_contract};
 use postroom_node::guest::Stores;
+use postroom_node::storage::Space;
 
 fn wanted(engine: EngineKind) -> Wanted {
     Wanted::new(component("keyed"), engine)
@@ -38,6 +40,22 @@ fn random_operations_agree_with_the_model() {
     run(random::records::<User, _>(&directory, &mut rng, 300));
     let account = wanted(EngineKind::Memory).of_account();
     run(random::messages(&account, &mut rng, 300));
+}
+
+fn twin(space: Space) -> Subject<Twin<Keyed>> {
+    run(Subject::over(Arc::new(Twin(Keyed)), EngineKind::Memory, space))
+}
+
+fn account() -> Space {
+    Space::Account(AccountId::from_u128(1))
+}
+
+mod native_twin {
+    use super::*;
+
+    record_contract!(users, User, run, twin(Space::Directory));
+    record_contract!(mailboxes, Mailbox, run, twin(account()));
+    message_contract!(messages, run, twin(account()));
 }
 
 #[test]

@@ -12,10 +12,11 @@ mod files;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use postroom_guest::check::{Judge, Mend, Problem, Verdict, check};
 use postroom_guest::codec::{from_row, to_row};
 use postroom_guest::{
-    Body, Call, CheckPage, Finding, Id, MAX_OCTETS, MaybeSync, Message, MessagePlace, Messages,
-    NewMessage, Page, Part, Result, StoreError, Txn, View, cursor, key_after,
+    Body, Call, CheckAsk, CheckPage, Found, Id, Item, MaybeSync, Message, MessagePlace, Messages,
+    New, NewMessage, Page, PageAsk, Part, Result, StoreError, Txn, View,
 };
 
 use files::Maildir;
@@ -83,12 +84,7 @@ impl Messages for Store {
         Ok(txn.delete(mailbox.octets().to_vec())?)
     }
 
-    async fn insert<T: Txn>(
-        &self,
-        _: &Call,
-        txn: &T,
-        messages: Vec<NewMessage<T::Body>>,
-    ) -> Result<()> {
+    async fn insert<T: Txn>(&self, _: &Call, txn: &T, messages: New<T>) -> Result<()> {
         let mut rows = Vec::new();
         for NewMessage { row, body } in messages {
             let mut file = self.maildir(row.mailbox).create(&row.name)?;
@@ -130,7 +126,7 @@ impl Messages for Store {
         _: &Call,
         view: &V,
         places: Vec<MessagePlace>,
-    ) -> Result<Vec<Option<Message>>> {
+    ) -> Result<Found<Message>> {
         let mut mailboxes = BTreeMap::new();
         for mailbox in places.iter().map(|place| place.mailbox).collect::<BTreeSet<_>>() {
             mailboxes.insert(mailbox, load(view, mailbox).await?);
@@ -143,12 +139,11 @@ impl Messages for Store {
         _: &Call,
         view: &V,
         mailbox: Id,
-        after: Option<u32>,
-        limit: u32,
+        ask: PageAsk<u32>,
     ) -> Result<Page<Message>> {
         let all = load(view, mailbox).await?;
-        let mut rest = all.into_values().filter(|row| Some(row.uid) > after);
-        let rows = rest.by_ref().take(limit as usize).collect();
+        let mut rest = all.into_values().filter(|row| Some(row.uid) > ask.after);
+        let rows = rest.by_ref().take(ask.limit as usize).collect();
         Ok(Page { rows, more: rest.next().is_some() })
     }
 
@@ -184,52 +179,43 @@ impl Messages for Store {
         maildir.sync()
     }
 
-    /// One mailbox a call: its rows can be read, and each has its file.
-    async fn check<T: Txn>(
-        &self,
-        _: &Call,
-        txn: &T,
-        after: Option<String>,
-        repair: bool,
-    ) -> Result<CheckPage> {
-        let start = after.map_or(Ok(Vec::new()), |text| cursor::decode(&text).map(key_after))?;
-        let page = txn.view().scan(start, None, 1, MAX_OCTETS).await?;
-        let mut result = CheckPage::empty();
-        let Some((key, _)) = page.items.into_iter().next() else { return Ok(result) };
-        let mailbox = <[u8; 16]>::try_from(key.as_slice()).map(Id::from_octets);
-        let rows = match mailbox {
-            Ok(mailbox) => load(&txn.view(), mailbox).await,
-            Err(_) => Err(StoreError::damaged("a key that is no mailbox")),
+    /// One mailbox a call.
+    async fn check<T: Txn>(&self, _: &Call, txn: &T, ask: CheckAsk) -> Result<CheckPage> {
+        check(txn, ask, 1, self).await
+    }
+}
+
+/// The rows of a mailbox can be read, are its own, and each has its file.
+impl Judge for Store {
+    async fn judge<V: View>(&self, view: &V, (key, _): &Item) -> Result<Verdict> {
+        let problem = |name: String, problem: &str, mend| {
+            Verdict::from(vec![Problem { name, problem: problem.to_owned(), mend }])
         };
-        let mut found = |name: String, problem: &str| {
-            let finding = Finding::new(name, problem);
-            result.findings.push(Finding { repaired: repair, ..finding });
+        let remove = Mend::Remove(vec![key.clone()]);
+        let Ok(octets) = <[u8; 16]>::try_from(key.as_slice()) else {
+            return Ok(problem(key.escape_ascii().to_string(), "is no mailbox", remove));
         };
-        match (mailbox, rows) {
-            (Ok(mailbox), Ok(mut rows)) => {
-                result.checked = rows.len() as u64;
-                let maildir = self.maildir(mailbox);
-                for row in rows.clone().into_values() {
-                    let foreign = row.mailbox != mailbox;
-                    if foreign || maildir.size(&row.name)? != Some(row.size) {
-                        found(row.name, "its file is missing or has another size");
-                        rows.remove(&row.uid);
-                    }
-                }
-                if repair {
-                    let rows: Vec<Message> = rows.into_values().collect();
-                    txn.put(key.clone(), to_row(SCHEMA, &rows))?;
-                }
+        let mailbox = Id::from_octets(octets);
+        let mut rows = match load(view, mailbox).await {
+            Ok(rows) => rows,
+            Err(StoreError::Damaged(text)) => {
+                return Ok(problem(mailbox.to_string(), &text, remove));
             }
-            (_, Err(error)) => {
-                found(key.escape_ascii().to_string(), error.text());
-                if repair {
-                    txn.delete(key.clone())?;
-                }
+            Err(error) => return Err(error),
+        };
+        let (maildir, mut lost) = (self.maildir(mailbox), Vec::new());
+        for row in rows.values() {
+            if row.mailbox != mailbox || maildir.size(&row.name)? != Some(row.size) {
+                lost.push(row.uid);
             }
-            (Err(_), Ok(_)) => {}
         }
-        result.next = page.more.then(|| cursor::encode(&key));
-        Ok(result)
+        if lost.is_empty() {
+            return Ok(Verdict { records: rows.len() as u64, problems: Vec::new() });
+        }
+        rows.retain(|uid, _| !lost.contains(uid));
+        let kept: Vec<Message> = rows.into_values().collect();
+        let text = format!("messages {lost:?} have no file, or one of another size");
+        let mend = Mend::Put(key.clone(), to_row(SCHEMA, &kept));
+        Ok(problem(mailbox.to_string(), &text, mend))
     }
 }

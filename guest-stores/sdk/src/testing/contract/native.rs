@@ -1,10 +1,11 @@
 //! A store that is linked natively, over maps.
 
 use super::{Host, MessageSubject, RecordSubject};
+use crate::check::CheckAsk;
 use crate::error::Result;
 use crate::host::{Body, Txn};
 use crate::records::{Call, CheckPage, Id, Message, MessagePlace, Record};
-use crate::store::{Messages, NewMessage, Page, Part, Records};
+use crate::store::{Messages, NewMessage, Page, PageAsk, Part, Records};
 use crate::testing::{Knobs, Space, SpaceBody, SpaceTxn, SpaceView};
 
 /// A store over a space of its own.
@@ -73,7 +74,7 @@ impl<R: Record, S: Records<R>> RecordSubject<R> for Native<S> {
         after: Option<R::Name>,
         limit: u32,
     ) -> Result<Page<R>> {
-        self.store.list(&call(), &self.view(txn), after, limit).await
+        self.store.list(&call(), &self.view(txn), PageAsk { after, limit }).await
     }
 
     async fn check(
@@ -82,7 +83,7 @@ impl<R: Record, S: Records<R>> RecordSubject<R> for Native<S> {
         after: Option<String>,
         repair: bool,
     ) -> Result<CheckPage> {
-        self.store.check(&call(), txn, after, repair).await
+        self.store.check(&call(), txn, CheckAsk { after, repair }).await
     }
 }
 
@@ -123,7 +124,7 @@ impl<S: Messages> MessageSubject for Native<S> {
         after: Option<u32>,
         limit: u32,
     ) -> Result<Page<Message>> {
-        self.store.list(&call(), &self.view(txn), mailbox, after, limit).await
+        self.store.list(&call(), &self.view(txn), mailbox, PageAsk { after, limit }).await
     }
 
     async fn fetch(
@@ -173,6 +174,6 @@ impl<S: Messages> MessageSubject for Native<S> {
         after: Option<String>,
         repair: bool,
     ) -> Result<CheckPage> {
-        self.store.check(&call(), txn, after, repair).await
+        self.store.check(&call(), txn, CheckAsk { after, repair }).await
     }
 }
