@@ -202,7 +202,11 @@ macro_rules! records {
             ) -> Result<Page<<$row as Row>::Core>, StoreError> {
                 let view = TwinView { view: view.clone(), area: $area };
                 let after = after.map(<$row>::name_from_core);
-                let page = self.0.list(&call(info), &view, guest::PageAsk { after, limit }).await.map_err(error)?;
+                let page = self
+                    .0
+                    .list(&call(info), &view, guest::PageAsk { after, limit })
+                    .await
+                    .map_err(error)?;
                 let rows = page.rows.into_iter().map(<$row>::to_core).collect();
                 Ok(Page { rows, more: page.more })
             }
@@ -215,7 +219,11 @@ macro_rules! records {
                 repair: bool,
             ) -> Result<CheckPage, StoreError> {
                 let txn = TwinTxn { txn: txn.clone(), area: $area };
-                let page = self.0.check(&call(info), &txn, guest::CheckAsk { after, repair }).await.map_err(error)?;
+                let page = self
+                    .0
+                    .check(&call(info), &txn, guest::CheckAsk { after, repair })
+                    .await
+                    .map_err(error)?;
                 Ok(convert::check_page(page))
             }
         }
@@ -307,7 +315,11 @@ impl<S: guest::Messages + 'static> Messages for Twin<S> {
     ) -> Result<Page<MessageRow>, StoreError> {
         let view = TwinView { view: view.clone(), area: AREA };
         let (mailbox, after) = (guest_id(mailbox.0), after.map(Uid::get));
-        let page = self.0.list(&call(info), &view, mailbox, guest::PageAsk { after, limit }).await.map_err(error)?;
+        let page = self
+            .0
+            .list(&call(info), &view, mailbox, guest::PageAsk { after, limit })
+            .await
+            .map_err(error)?;
         let rows = page.rows.into_iter().map(convert::message).collect();
         Ok(Page { rows, more: page.more })
     }
@@ -350,7 +362,11 @@ impl<S: guest::Messages + 'static> Messages for Twin<S> {
         repair: bool,
     ) -> Result<CheckPage, StoreError> {
         let txn = TwinTxn { txn: txn.clone(), area: AREA };
-        let page = self.0.check(&call(info), &txn, guest::CheckAsk { after, repair }).await.map_err(error)?;
+        let page = self
+            .0
+            .check(&call(info), &txn, guest::CheckAsk { after, repair })
+            .await
+            .map_err(error)?;
         Ok(convert::check_page(page))
     }
 }

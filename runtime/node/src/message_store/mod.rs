@@ -81,7 +81,6 @@ pub struct MessageStore {
 
 struct Inner {
     engine: Arc<dyn Engine>,
-    stores: Stores,
     mint: Arc<Mint>,
     router: Router,
     directory: Directory,
@@ -98,11 +97,9 @@ impl MessageStore {
         let claims = Claims::new(engine.clone(), config.node, config.generation);
         let env =
             Env { engine: engine.clone(), stores: stores.clone(), claims, mint: mint.clone() };
-        let directory =
-            Directory::new(config.directory, engine.clone(), stores.clone(), mint.clone());
+        let directory = Directory::new(config.directory, engine.clone(), stores, mint.clone());
         let inner = Inner {
             engine,
-            stores,
             mint,
             router: Router::local(Accounts::new(env)),
             directory,

@@ -24,11 +24,19 @@ enum Change {
     InsertDomain(DomainRow),
     RemoveDomain(String),
     InsertUser(Address, UserRow),
-    SetPassword { user: String, password: String },
+    SetPassword {
+        user: String,
+        password: String,
+    },
     RemoveUser(String),
     /// The store component's own check of a page of its records, which may mend them; what it
     /// found at the last attempt is left in `page`.
-    Check { kind: Kind, after: Option<String>, repair: bool, page: Mutex<CheckPage> },
+    Check {
+        kind: Kind,
+        after: Option<String>,
+        repair: bool,
+        page: Mutex<CheckPage>,
+    },
 }
 
 impl Change {
