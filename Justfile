@@ -2,7 +2,7 @@
 
 # A node to try things on
 dev *args:
-    cargo run --release --bin postroom -- dev {{args}}
+    cargo xtask dev {{args}}
 
 # All tests, with the set-up that they need
 test *filter:

@@ -137,18 +137,22 @@ fn neomutt_reads_flags_and_saves() {
     let config = folder.path().join("muttrc");
     let text = format!(
         "set imap_user=nora\nset imap_pass={}\nset ssl_starttls=no\nset ssl_force_tls=no\nset mbox_type=mbox\n\
-         set confirmappend=no\nset confirmcreate=no\nset delete=yes\nset quit=yes\nset sort=mailbox-order\nset header_cache=\"\"\n\
+         set confirmappend=no\nset confirmcreate=no\nset delete=yes\nset quit=yes\nset move=no\nset sort=mailbox-order\nset header_cache=\"\"\n\
          push \"<first-entry><copy-message>{}<enter><first-entry><flag-message><last-entry><delete-message><quit>\"\n",
         node.password,
         saved.display(),
     );
     std::fs::write(&config, text).unwrap();
-    let command = format!("neomutt -n -F {} -f imap://{}/INBOX", config.display(), node.imap);
     let log = folder.path().join("typescript");
-    // `script` gives it the terminal that it insists on; `timeout` bounds it.
-    let terminal = ["-qec", &format!("TERM=xterm timeout 60 {command}"), log.to_str().unwrap()];
-    run("script", &terminal);
-    let seen = || String::from_utf8_lossy(&std::fs::read(&log).unwrap()).into_owned();
+    let terminal = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/terminal.py");
+    let paths = [&terminal, &log, &config].map(|path| path.to_str().unwrap());
+    let seen = || String::from_utf8_lossy(&std::fs::read(&log).unwrap_or_default()).into_owned();
+    // A home of its own: what a person's settings say is not what is tested.
+    let mut neomutt = Command::new("python3");
+    neomutt.args([paths[0], paths[1], "60", "neomutt", "-n", "-F", paths[2]]);
+    neomutt.args(["-f", &format!("imap://{}/INBOX", node.imap)]).env("HOME", folder.path());
+    let ended = neomutt.status().unwrap();
+    assert!(ended.success(), "{ended}: {}", seen());
     let saved = std::fs::read_to_string(saved).unwrap_or_else(|e| panic!("{e}: {}", seen()));
     assert!(saved.contains("Body of first."), "{saved}");
     let mut client = ImapClient::log_in(node.imap, "nora", &node.password).unwrap();

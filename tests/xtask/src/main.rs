@@ -17,6 +17,14 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Build a release node and start it to try things on (README's first command); arguments go
+    /// to `postroom dev` (try `cargo xtask dev --help`)
+    #[command(disable_help_flag = true)]
+    Dev {
+        /// Passed on
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Set up what the tests need, then run all of them (README's second command)
     Test {
         /// Only tests whose names contain this
@@ -55,10 +63,16 @@ fn main() -> std::process::ExitCode {
 fn perform(task: Task) -> anyhow::Result<()> {
     std::env::set_current_dir(sh::root())?;
     match task {
+        Task::Dev { args } => {
+            tools::guest_target()?;
+            let run = ["run", "--release", "--locked", "--bin", "postroom", "--", "dev"];
+            sh::become_it(sh::cargo(&run).args(args))
+        }
         Task::Test { filter } => test::run(filter.as_deref()),
         Task::Ci => ci(),
         Task::Tidy => tidy::run(),
         Task::Bench { args } => {
+            tools::guest_target()?;
             tools::fetch(tools::BENCH)?;
             sh::run(&mut sh::cargo(&["build", "--release", "--bin", "postroom"]))?;
             let mut command = sh::cargo(&["run", "--release", "--package", "postroom-bench", "--"]);
@@ -69,6 +83,7 @@ fn perform(task: Task) -> anyhow::Result<()> {
 }
 
 fn ci() -> anyhow::Result<()> {
+    tools::guest_target()?;
     let guests = "guest-stores/Cargo.toml";
     sh::run(&mut sh::cargo(&["fmt", "--all", "--check"]))?;
     sh::run(&mut sh::cargo(&["fmt", "--all", "--check", "--manifest-path", guests]))?;

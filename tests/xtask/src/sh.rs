@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::Instant;
 
 use anyhow::{Context, bail};
 
@@ -21,11 +22,21 @@ pub fn cargo(args: &[&str]) -> Command {
 /// Runs a command to its end, its output on ours; fails when it does.
 pub fn run(command: &mut Command) -> anyhow::Result<()> {
     eprintln!("$ {}", line(command));
+    let start = Instant::now();
     let status = command.status().with_context(|| format!("cannot start {}", line(command)))?;
     if !status.success() {
         bail!("{} failed ({status})", line(command));
     }
+    eprintln!("  took {} s", start.elapsed().as_secs());
     Ok(())
+}
+
+/// Becomes the command, so that signals reach it and its exit code is ours; returns only where it
+/// cannot be started.
+pub fn become_it(command: &mut Command) -> anyhow::Result<()> {
+    eprintln!("$ {}", line(command));
+    let error = std::os::unix::process::CommandExt::exec(command);
+    Err(error).with_context(|| format!("cannot start {}", line(command)))
 }
 
 /// The command as one would type it.

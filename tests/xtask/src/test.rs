@@ -18,6 +18,7 @@ struct Counts {
 /// Runs all tests, or those whose names contain `filter`.
 pub fn run(filter: Option<&str>) -> anyhow::Result<()> {
     let start = Instant::now();
+    tools::guest_target()?;
     tools::fetch(tools::TEST)?;
     // The system tests run the real program: it is built in the same profile as the tests.
     sh::run(&mut sh::cargo(&["build", "--locked", "--bin", "postroom"]))?;

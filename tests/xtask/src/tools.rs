@@ -1,10 +1,14 @@
-//! What tests and benchmarks use beside Rust, fetched from Debian's packages.
+//! What is used beside the toolchain: the target of the guests, and other programs from Debian's
+//! packages.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 
 use crate::sh;
+
+/// What store components are built for.
+const GUEST_TARGET: &str = "wasm32-wasip2";
 
 /// A program and the Debian package that has it.
 pub struct Tool {
@@ -12,10 +16,13 @@ pub struct Tool {
     package: &'static str,
     /// Where the program is when it is not on the PATH.
     path: &'static str,
+    /// Arguments with which it succeeds where the package is there, for packages that add to another
+    /// one's program; without any, it only has to be there.
+    probe: &'static [&'static str],
 }
 
 const fn tool(program: &'static str, package: &'static str) -> Tool {
-    Tool { program, package, path: "" }
+    Tool { program, package, path: "", probe: &[] }
 }
 
 /// What the tests need.
@@ -24,13 +31,26 @@ pub const TEST: &[Tool] = &[
     tool("mbsync", "isync"),
     tool("neomutt", "neomutt"),
     tool("python3", "python3"),
+    Tool { probe: &["-c", "import ensurepip, venv"], ..tool("python3", "python3-venv") },
 ];
 
 /// What the benchmarks need.
 pub const BENCH: &[Tool] = &[
-    Tool { program: "dovecot", package: "dovecot-imapd", path: "/usr/sbin/dovecot" },
-    Tool { program: "lmtp", package: "dovecot-lmtpd", path: "/usr/lib/dovecot/lmtp" },
+    Tool { path: "/usr/sbin/dovecot", ..tool("dovecot", "dovecot-imapd") },
+    Tool { path: "/usr/lib/dovecot/lmtp", ..tool("lmtp", "dovecot-lmtpd") },
 ];
+
+/// Adds the guests' target to the pinned toolchain where it is missing: rustup does so by itself
+/// only where it is allowed to install.
+pub fn guest_target() -> anyhow::Result<()> {
+    let listing = Command::new("rustc").args(["--print", "sysroot"]).output();
+    let sysroot = listing.context("rustc cannot be started: install rustup")?.stdout;
+    let sysroot = String::from_utf8_lossy(&sysroot).trim().to_owned();
+    if std::path::Path::new(&sysroot).join("lib/rustlib").join(GUEST_TARGET).is_dir() {
+        return Ok(());
+    }
+    sh::run(Command::new("rustup").args(["target", "add", GUEST_TARGET]))
+}
 
 /// Installs what is missing.
 pub fn fetch(tools: &[Tool]) -> anyhow::Result<()> {
@@ -59,7 +79,14 @@ fn present(tool: &Tool) -> bool {
         return true;
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|folder| folder.join(tool.program).is_file())
+    let there = std::env::split_paths(&path).any(|folder| folder.join(tool.program).is_file());
+    there && (tool.probe.is_empty() || succeeds(tool))
+}
+
+fn succeeds(tool: &Tool) -> bool {
+    let mut command = Command::new(tool.program);
+    let quiet = command.args(tool.probe).stdout(Stdio::null()).stderr(Stdio::null());
+    quiet.status().is_ok_and(|status| status.success())
 }
 
 fn is_root() -> bool {

@@ -138,27 +138,29 @@ fn plan_one(
     }
 }
 
-/// Whether a group whose commit failed is there all the same. All of it is or none: one member
-/// that would have been told of success is enough to look for. Work on segments is repeatable and
-/// need not be looked for.
+/// Whether a group whose commit failed is there all the same. All of it is or none: one commit or
+/// claim that would have been told of success is enough to look for. Work on segments leaves nothing
+/// to look for; it is repeatable, so a group of nothing else counts as not there.
 pub fn took_effect(
     rows: &impl crate::storage::rows::Rows,
     jobs: &[Job],
     members: &Members,
 ) -> Result<bool, StorageError> {
-    let effective =
-        jobs.iter().zip(members).find_map(|(job, member)| Some((job, member.as_ref().ok()?)));
-    let Some((job, done)) = effective else { return Ok(false) };
-    match (&job.work, done) {
-        // Heads and epochs only rise, and nothing was written after this group.
-        (Work::Commit(commit), Done { committed: Some(committed), .. }) => {
-            Ok(reads::head(rows, commit.space)? >= committed.head)
+    for (job, member) in jobs.iter().zip(members) {
+        let Ok(done) = member else { continue };
+        match (&job.work, done) {
+            // Heads and epochs only rise, and nothing was written after this group.
+            (Work::Commit(commit), Done { committed: Some(committed), .. }) => {
+                return Ok(reads::head(rows, commit.space)? >= committed.head);
+            }
+            (Work::Claim { slot, .. }, Done { fence: Some(fence), .. }) => {
+                let claimed = reads::claimed(rows, *slot)?;
+                return Ok(claimed.is_some_and(|(epoch, _)| epoch >= fence.epoch));
+            }
+            (Work::Commit(_) | Work::Claim { .. } | Work::Segments(_), _) => {}
         }
-        (Work::Claim { slot, .. }, Done { fence: Some(fence), .. }) => {
-            Ok(reads::claimed(rows, *slot)?.is_some_and(|(epoch, _)| epoch >= fence.epoch))
-        }
-        (Work::Commit(_) | Work::Claim { .. } | Work::Segments(_), _) => Ok(false),
     }
+    Ok(false)
 }
 
 impl Work {

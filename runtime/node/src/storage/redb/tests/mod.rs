@@ -2,6 +2,7 @@
 
 mod crash;
 mod history;
+mod outcome;
 
 use std::sync::Arc;
 
