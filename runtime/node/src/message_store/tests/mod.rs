@@ -1,10 +1,12 @@
-//! The message store over the memory engine and the plainest store.
+//! The message store over the plainest store, and the memory engine unless power is lost.
 
 mod basics;
 
 mod directory;
 
 mod faults;
+
+mod crash;
 
 mod large;
 
@@ -144,4 +146,26 @@ fn all() -> UidSet {
 
 fn uid(number: u32) -> Uid {
     Uid::new(number).unwrap()
+}
+
+/// A number that the environment sets.
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+/// SplitMix64: the same numbers from the same seed everywhere.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ z >> 31) % bound
+    }
+
+    fn pick<T: Clone>(&mut self, from: &[T]) -> T {
+        from[self.below(from.len() as u64) as usize].clone()
+    }
 }

@@ -10,7 +10,7 @@ use postroom_core::types::{
     Uid, UidSet,
 };
 
-use super::{Bench, Client, all, mailbox, uid};
+use super::{Bench, Client, Random, all, mailbox, setting, uid};
 
 /// Seed of the random sequences; `POSTROOM_SEED` sets another one.
 const SEED: u64 = 20_261_123;
@@ -19,27 +19,6 @@ const SEQUENCES: u64 = 60;
 const STEPS: u64 = 150;
 /// Length of the sequences that are all tried; `POSTROOM_SEQUENCE_LENGTH` sets another one.
 const LENGTH: u64 = 2;
-
-fn setting(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
-}
-
-/// SplitMix64: the same numbers from the same seed everywhere.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ z >> 31) % bound
-    }
-
-    fn pick<T: Clone>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len() as u64) as usize].clone()
-    }
-}
 
 /// The real thing and the model, with what each session knows.
 struct Pair<'a> {

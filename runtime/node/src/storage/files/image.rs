@@ -7,6 +7,8 @@ use std::io::{self, ErrorKind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::watch;
+
 use super::{File, Files};
 
 /// The unit in which a write reaches the medium whole or not at all, in octets.
@@ -40,6 +42,8 @@ struct Disk {
     operations: u64,
     /// Nothing works any more from this operation on.
     power_off_at: Option<u64>,
+    /// Whether an operation has met that.
+    off: watch::Sender<bool>,
     /// Operations that fail: how many of the kind go well before, then how many fail.
     failing: Option<(Operation, u64, u64)>,
     /// Room in octets; `None`: no end.
@@ -103,6 +107,18 @@ impl ImageDisk {
         self.lock().power_off_at = Some(operation);
     }
 
+    /// Whether an operation has met the end of power.
+    pub fn is_off(&self) -> bool {
+        *self.lock().off.borrow()
+    }
+
+    /// Comes back when an operation has met the end of power.
+    pub async fn went_off(&self) {
+        let mut off = self.lock().off.subscribe();
+        // It fails only when the sender is gone, which `self` keeps.
+        let _ = off.wait_for(|off| *off).await;
+    }
+
     /// Lets `after` operations of a kind go well, then `failures` fail, then all go well again.
     pub fn fail(&self, operation: Operation, after: u64, failures: u64) {
         self.lock().failing = Some((operation, after, failures));
@@ -149,6 +165,20 @@ impl ImageDisk {
             let contents = disk.files[file].crashed(&mut chance, mood);
             files.insert(*file, contents);
         }
+        Self::holding(names, files)
+    }
+
+    /// What the medium holds after a loss of power now, when nothing has reached it but what was
+    /// made durable.
+    pub fn synced_image(&self) -> Self {
+        let disk = self.lock();
+        let names = disk.durable_names.clone();
+        let durable = |file: &u64| (*file, Contents::durable(disk.files[file].durable.clone()));
+        let files = names.values().map(durable).collect();
+        Self::holding(names, files)
+    }
+
+    fn holding(names: BTreeMap<String, u64>, files: BTreeMap<u64, Contents>) -> Self {
         let durable_names = names.clone();
         Self(Arc::new(Mutex::new(Disk { names, durable_names, files, ..Disk::default() })))
     }
@@ -173,6 +203,11 @@ impl Naming {
 }
 
 impl Contents {
+    fn durable(octets: Vec<u8>) -> Self {
+        let blocks = (0..octets.len() as u64 / BLOCK + 1).collect();
+        Self { live: octets.clone(), durable: octets, pending: Vec::new(), blocks }
+    }
+
     fn crashed(&self, chance: &mut Chance, mood: u64) -> Self {
         let mut octets = self.durable.clone();
         for change in &self.pending {
@@ -186,8 +221,7 @@ impl Contents {
                 _ => {}
             }
         }
-        let blocks = (0..octets.len() as u64 / BLOCK + 1).collect();
-        Self { live: octets.clone(), durable: octets, pending: Vec::new(), blocks }
+        Self::durable(octets)
     }
 }
 
@@ -218,6 +252,7 @@ impl Disk {
         let number = self.operations;
         self.operations += 1;
         if self.power_off_at.is_some_and(|at| number >= at) {
+            self.off.send_replace(true);
             return Err(power_is_off());
         }
         match &mut self.failing {
