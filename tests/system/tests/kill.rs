@@ -26,7 +26,7 @@ struct Acknowledged {
     flagged: BTreeSet<Place>,
     /// Places that were expunged.
     expunged: BTreeSet<Place>,
-    /// Attempts made, acknowledged or not.
+    /// Attempts to put a message into INBOX, acknowledged or not.
     attempts: u64,
 }
 
@@ -59,9 +59,9 @@ fn work(
     let mut latest: Option<(u32, String)> = None;
     for number in 0.. {
         let attempt = format!("{name}-{number}");
-        log.lock().unwrap().attempts += 1;
         match (random.below(10), latest.clone()) {
             (0..=3, _) | (_, None) => {
+                log.lock().unwrap().attempts += 1;
                 let answer = client.append("INBOX", "(\\Seen) ", &message(&attempt))?;
                 assert!(answer.is_ok(), "APPEND: {}", answer.tagged);
                 let uid = answer.code("APPENDUID").expect("APPENDUID")[1].parse().unwrap();
@@ -71,6 +71,7 @@ fn work(
                 latest = Some((uid, attempt));
             }
             (4..=5, _) => {
+                log.lock().unwrap().attempts += 1;
                 let replies = mta.deliver(&[account], &message(&attempt))?;
                 assert!(replies[0].starts_with("250"), "{replies:?}");
                 log.lock().unwrap().delivered.insert((account, attempt));
@@ -137,8 +138,19 @@ fn read(client: &mut ImapClient, mailbox: &str) -> (String, Vec<(u32, String, St
     (validity, rows.collect())
 }
 
-/// Compares what was acknowledged with what is there; returns how much was compared.
-fn verify(imap: SocketAddr, log: &Acknowledged, seen: &mut Seen) -> usize {
+/// What was found by reading every mailbox.
+#[derive(Default)]
+struct Found {
+    /// Acknowledged attempts that are there.
+    present: usize,
+    /// Attempts that are there, acknowledged or not, each once.
+    attempts: usize,
+    /// Acknowledged facts that were compared: places, flags, removals.
+    facts: usize,
+}
+
+/// Reads every mailbox and compares it with what was acknowledged.
+fn verify(imap: SocketAddr, log: &Acknowledged, seen: &mut Seen) -> Found {
     let mut present: BTreeMap<Place, (String, String)> = BTreeMap::new();
     let mut inboxes: BTreeMap<(&str, String), u32> = BTreeMap::new();
     for account in ACCOUNTS {
@@ -164,8 +176,9 @@ fn verify(imap: SocketAddr, log: &Acknowledged, seen: &mut Seen) -> usize {
     for (key, count) in &inboxes {
         assert_eq!(*count, 1, "{key:?} is in INBOX {count} times");
     }
-    for key in &log.delivered {
-        assert!(inboxes.contains_key(&(key.0, key.1.clone())), "acknowledged, not there: {key:?}");
+    let there = |key: &&(&'static str, String)| inboxes.contains_key(*key);
+    if let Some(lost) = log.delivered.iter().find(|key| !there(key)) {
+        panic!("acknowledged, not there: {lost:?}");
     }
     for (place, attempt) in &log.placed {
         let there = present.get(place).map(|(attempt, _)| attempt);
@@ -177,7 +190,11 @@ fn verify(imap: SocketAddr, log: &Acknowledged, seen: &mut Seen) -> usize {
     for place in &log.expunged {
         assert!(!present.contains_key(place), "{place:?} came back");
     }
-    log.delivered.len() + log.placed.len() + log.flagged.len() + log.expunged.len()
+    Found {
+        present: log.delivered.iter().filter(there).count(),
+        attempts: inboxes.len(),
+        facts: log.placed.len() + log.flagged.len() + log.expunged.len(),
+    }
 }
 
 #[test]
@@ -213,11 +230,27 @@ fn acknowledged_work_survives_kill_9_at_random_moments() {
             assert!(ended.is_err(), "only the kill ends a worker");
         }
         let node = Node::start(folder.path());
-        let compared = verify(node.imap, &log.lock().unwrap(), &mut seen);
-        eprintln!("round {round}: killed after {moment}, {compared} acknowledged facts hold");
+        let found = verify(node.imap, &log.lock().unwrap(), &mut seen);
+        eprintln!(
+            "round {round}: killed after {moment}, {} attempts present, {} acknowledged facts hold",
+            found.present, found.facts
+        );
         assert_eq!(node.stop(), Some(0), "a clean stop");
     }
+    // Once more, with nothing under way: what a client would find tomorrow.
+    let node = Node::start(folder.path());
     let log = log.lock().unwrap();
-    let (acknowledged, present) = (log.delivered.len(), log.delivered.len());
-    eprintln!("attempts {}, acknowledged {acknowledged}, present {present}", log.attempts);
+    let found = verify(node.imap, &log, &mut seen);
+    assert_eq!(node.stop(), Some(0), "a clean stop");
+    let acknowledged = log.delivered.len();
+    eprintln!(
+        "acknowledged {acknowledged}, present {}, attempts {} ({} present, none twice), places {} in {} mailboxes (none with two meanings), other facts {}",
+        found.present,
+        log.attempts,
+        found.attempts,
+        seen.meaning.len(),
+        seen.validity.len(),
+        found.facts
+    );
+    assert_eq!(found.present, acknowledged, "lost");
 }
