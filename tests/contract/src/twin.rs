@@ -2,6 +2,8 @@
 //! storage and behind the node's own traits. A benchmark holds a component against it, and it shows
 //! that a store's logic needs no sandbox to be right.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use postroom_core::error::StoreError;
@@ -9,7 +11,9 @@ use postroom_core::records::MessageRow;
 use postroom_core::types::{MailboxId, Uid};
 use postroom_guest as guest;
 use postroom_guest::{ScanPage, StorageError};
-use postroom_node::guest::{CallInfo, CheckPage, MessagePlace, Messages, Page, Part, Records};
+use postroom_node::guest::{
+    CallInfo, CheckPage, MessagePlace, Messages, Page, Part, Records, Stores,
+};
 use postroom_node::storage as host;
 use postroom_node::storage::{Area, Key, ScanLimit, Write};
 
@@ -18,6 +22,26 @@ use crate::convert::{self, Row, error, guest_id};
 /// A store of type `S`, natively.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Twin<S>(pub S);
+
+impl<S> Twin<S>
+where
+    S: guest::Records<guest::Domain>
+        + guest::Records<guest::User>
+        + guest::Records<guest::Mailbox>
+        + guest::Messages
+        + 'static,
+{
+    /// A store for every kind of record, as a message store is made with.
+    pub fn stores(store: S) -> Stores {
+        let twin = Arc::new(Self(store));
+        Stores {
+            domains: twin.clone(),
+            users: twin.clone(),
+            mailboxes: twin.clone(),
+            messages: twin,
+        }
+    }
+}
 
 /// A view of one kind's keys.
 struct TwinView {

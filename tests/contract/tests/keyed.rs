@@ -60,13 +60,7 @@ mod native_twin {
 
 #[test]
 fn the_native_twin_stands_in_for_the_component() {
-    let twin = Arc::new(Twin(Keyed));
-    let stores = Stores {
-        domains: twin.clone(),
-        users: twin.clone(),
-        mailboxes: twin.clone(),
-        messages: twin,
-    };
+    let stores: Stores = Twin::stores(Keyed);
     // The node's tasks move between threads: so must every future of the twin.
     fn may_move<T: Send + Sync>(_: &T) {}
     may_move(&stores);

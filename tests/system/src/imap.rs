@@ -120,7 +120,8 @@ impl ImapClient {
     }
 }
 
-fn literal(line: &[u8]) -> Option<usize> {
+/// The octets of the literal that a line announces at its end.
+pub fn literal(line: &[u8]) -> Option<usize> {
     let line = line.strip_suffix(b"}\r\n")?;
     let open = line.iter().rposition(|&octet| octet == b'{')?;
     std::str::from_utf8(&line[open + 1..]).ok()?.parse().ok()
