@@ -73,10 +73,13 @@ fn perform(task: Task) -> anyhow::Result<()> {
         Task::Tidy => tidy::run(),
         Task::Bench { args } => {
             tools::guest_target()?;
-            tools::fetch(tools::BENCH)?;
-            sh::run(&mut sh::cargo(&["build", "--release", "--bin", "postroom"]))?;
-            let mut command = sh::cargo(&["run", "--release", "--package", "postroom-bench", "--"]);
-            sh::run(command.args(args))
+            if !args.iter().any(|arg| arg == "--alone") {
+                tools::fetch(tools::BENCH)?;
+            }
+            let build = ["build", "--release", "--locked", "--bin", "postroom"];
+            sh::run(&mut sh::cargo(&build))?;
+            let run = ["run", "--release", "--locked", "--package", "postroom-bench", "--"];
+            sh::run(sh::cargo(&run).args(args))
         }
         Task::Tools { bench } => tools::fetch(if bench { tools::BENCH } else { tools::TEST }),
     }
