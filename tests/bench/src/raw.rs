@@ -4,78 +4,63 @@
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
-#[derive(Default)]
-struct Queue {
-    /// Writers that wait, by ticket.
-    waiting: u64,
-    /// Tickets that are durable.
-    durable: u64,
-    stop: bool,
-}
+use crate::mail;
 
-/// Messages a second that `writers` threads append durably.
-pub fn appends(
-    folder: &Path,
-    octets: usize,
-    writers: usize,
-    time: Duration,
-) -> anyhow::Result<f64> {
+/// Messages a second that so many threads append durably, one after the other each.
+pub fn appends(folder: &Path, writers: usize, time: Duration) -> anyhow::Result<f64> {
     let path = folder.join("raw");
-    let mut file = std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(&path)?;
-    let shared = Arc::new((Mutex::new(Queue::default()), Condvar::new()));
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options.append(true).create_new(true).mode(0o600).open(&path)?;
+    let body = mail::message(0);
     let start = Instant::now();
-    let threads: Vec<_> = (0..writers)
-        .map(|_| {
-            let shared = shared.clone();
-            std::thread::spawn(move || writer(&shared, start, time))
-        })
-        .collect();
-    let body = vec![b'x'; octets];
-    loop {
-        let (from, upto) = {
-            let mut queue = shared.0.lock().expect("no writer panics");
-            while queue.waiting == queue.durable && !queue.stop {
-                queue = shared.1.wait(queue).expect("no writer panics");
-            }
-            (queue.durable, queue.waiting)
-        };
-        if from == upto {
-            break;
-        }
-        file.write_all(&body.repeat((upto - from) as usize))?;
-        file.sync_data()?;
-        shared.0.lock().expect("no writer panics").durable = upto;
-        shared.1.notify_all();
-        if start.elapsed() >= time {
-            shared.0.lock().expect("no writer panics").stop = true;
-        }
-    }
-    let done: u64 = threads.into_iter().map(|thread| thread.join().expect("no panic")).sum();
+    let done = std::thread::scope(|scope| {
+        let (requests, waiting) = mpsc::sync_channel(writers);
+        let threads: Vec<_> = (0..writers)
+            .map(|_| {
+                let requests = requests.clone();
+                scope.spawn(move || writer(&requests, start, time))
+            })
+            .collect();
+        // From here on only writers keep the queue open: it ends when they do.
+        drop(requests);
+        sync_groups(waiting, |messages| {
+            file.write_all(&body.repeat(messages))?;
+            file.sync_data()
+        })?;
+        anyhow::Ok(threads.into_iter().map(|thread| thread.join().expect("no panic")).sum::<u64>())
+    })?;
     let rate = done as f64 / start.elapsed().as_secs_f64();
     std::fs::remove_file(&path)?;
     Ok(rate)
 }
 
-fn writer(shared: &(Mutex<Queue>, Condvar), start: Instant, time: Duration) -> u64 {
+/// Takes whatever waits, makes it durable together, answers all of it; after an error nobody is
+/// answered any more.
+fn sync_groups(
+    waiting: Receiver<SyncSender<()>>,
+    mut make_durable: impl FnMut(usize) -> std::io::Result<()>,
+) -> std::io::Result<()> {
+    while let Ok(first) = waiting.recv() {
+        let group: Vec<_> = std::iter::once(first).chain(waiting.try_iter()).collect();
+        make_durable(group.len())?;
+        // A writer waits for its answer and for nothing else.
+        group.iter().for_each(|answer| answer.send(()).expect("the writer waits"));
+    }
+    Ok(())
+}
+
+fn writer(requests: &SyncSender<SyncSender<()>>, start: Instant, time: Duration) -> u64 {
     let mut done = 0;
     while start.elapsed() < time {
-        let mut queue = shared.0.lock().expect("no panic");
-        if queue.stop {
+        let (answer, answered) = mpsc::sync_channel(1);
+        // Fails when the disk did; whoever syncs says so.
+        if requests.send(answer).is_err() || answered.recv().is_err() {
             break;
-        }
-        queue.waiting += 1;
-        let ticket = queue.waiting;
-        shared.1.notify_all();
-        while queue.durable < ticket {
-            queue = shared.1.wait(queue).expect("no panic");
         }
         done += 1;
     }
-    // Wakes the syncing thread for the last time.
-    shared.0.lock().expect("no panic").stop = true;
-    shared.1.notify_all();
     done
 }

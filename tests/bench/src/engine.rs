@@ -1,0 +1,164 @@
+//! Suite `engine`: durable appends straight to the embedded engine, against what the disk can do.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use postroom_core::types::{AccountId, Slot};
+use postroom_node::storage::{
+    Area, Claimant, Commit, Engine, Fence, Key, RedbEngine, RedbOptions, Space, Write,
+};
+use postroom_system::scratch;
+use tokio::runtime::Runtime;
+use tokio::task::JoinSet;
+
+use crate::mail;
+use crate::raw;
+use crate::report::{Cell, Goal, Samples, Table};
+use crate::rounds::Pace;
+
+const SUITE: &str = "engine";
+const IN_FLIGHT: [usize; 4] = [1, 16, 64, 256];
+/// Octets of the row that goes with each message.
+const ROW_OCTETS: usize = 200;
+/// Every turn has accounts of its own, among so many.
+const ACCOUNTS_OF_A_TURN: u128 = 100_000;
+
+/// Who takes turns.
+enum Party<'a> {
+    Raw(&'a Path),
+    Engine { runtime: &'a Runtime, engine: Arc<RedbEngine> },
+}
+
+/// What one turn came to; syncs and octets are the engine's, of one message.
+#[derive(Clone, Copy)]
+struct Turn {
+    per_second: f64,
+    syncs: f64,
+    octets: f64,
+}
+
+/// One account's writer: one commit after the other.
+struct Writer {
+    engine: Arc<RedbEngine>,
+    space: Space,
+    fence: Fence,
+    body: Bytes,
+    done: u64,
+}
+
+impl Writer {
+    /// Of a new account.
+    async fn new(engine: Arc<RedbEngine>, account: AccountId) -> anyhow::Result<Self> {
+        let slot = Slot::of(account);
+        let previous = engine.claimed(slot).await?.map(|(epoch, _)| epoch);
+        let claimant = Claimant { node: "bench".into(), generation: 1, nonce: [1; 16] };
+        let fence = engine.claim(slot, claimant, previous).await?;
+        let body = mail::message(0).into();
+        Ok(Self { engine, space: Space::Account(account), fence, body, done: 0 })
+    }
+
+    /// A message of 4 KiB, its row, and a counter, in one commit.
+    async fn append(&mut self) -> anyhow::Result<()> {
+        let body = self.engine.new_body(self.space, self.body.clone()).await?;
+        let put = |octets: Vec<u8>, value: Vec<u8>| {
+            Write::Put(Key { area: Area::Message, octets: octets.into() }, value.into())
+        };
+        let number = self.done.to_be_bytes();
+        let row = put([&b"m"[..], &number].concat(), vec![b'x'; ROW_OCTETS]);
+        let counter = put(b"c".to_vec(), number.to_vec());
+        let link = Write::LinkBody { name: self.done.to_string(), body };
+        let commit = Commit {
+            space: self.space,
+            fence: Some(self.fence),
+            expected_head: None,
+            preconditions: Vec::new(),
+            transactions: Vec::new(),
+            writes: vec![link, row, counter],
+            now: 0,
+        };
+        self.engine.commit(commit).await?;
+        self.done += 1;
+        Ok(())
+    }
+}
+
+async fn appends(
+    engine: &Arc<RedbEngine>,
+    first: u128,
+    writers: usize,
+    time: Duration,
+) -> anyhow::Result<Turn> {
+    let (mut slots, mut ready) = (BTreeSet::new(), Vec::new());
+    // Accounts whose slots differ: a claim takes a slot from whoever has it.
+    let accounts = (first..).map(AccountId::from_u128);
+    for account in accounts.filter(|account| slots.insert(Slot::of(*account))).take(writers) {
+        ready.push(Writer::new(engine.clone(), account).await?);
+    }
+    let (before, start) = (engine.stats(), Instant::now());
+    let mut tasks = JoinSet::new();
+    for mut writer in ready {
+        tasks.spawn(async move {
+            while start.elapsed() < time {
+                writer.append().await?;
+            }
+            anyhow::Ok(writer.done)
+        });
+    }
+    let mut done = 0;
+    while let Some(joined) = tasks.join_next().await {
+        done += joined??;
+    }
+    let (after, done) = (engine.stats(), done as f64);
+    Ok(Turn {
+        per_second: done / start.elapsed().as_secs_f64(),
+        syncs: (after.syncs - before.syncs) as f64 / done,
+        octets: (after.written_octets - before.written_octets) as f64 / done,
+    })
+}
+
+/// All of the suite.
+pub fn run(pace: Pace) -> anyhow::Result<Vec<Table>> {
+    let (folder, runtime) = (scratch(), Runtime::new()?);
+    let engine = RedbEngine::open(&folder.path().join("engine"), RedbOptions::default())?;
+    let mut parties =
+        [Party::Raw(folder.path()), Party::Engine { runtime: &runtime, engine: Arc::new(engine) }];
+    let title = "Durable commits, straight to the engine: 4 KiB, a row of 200 octets, a counter";
+    let heads = ["in flight", "engine", "raw", "of raw", "goal", "syncs each", "KiB each"];
+    let mut table = Table::new(SUITE, title, &heads);
+    let mut first = 1;
+    for in_flight in IN_FLIGHT {
+        let what = format!("{in_flight} in flight");
+        let taken = pace.interleave(&what, &mut parties, |party| match party {
+            Party::Raw(folder) => {
+                let per_second = raw::appends(folder, in_flight, pace.time)?;
+                Ok(Turn { per_second, syncs: 0.0, octets: 0.0 })
+            }
+            Party::Engine { runtime, engine } => {
+                first += ACCOUNTS_OF_A_TURN;
+                runtime.block_on(appends(engine, first, in_flight, pace.time))
+            }
+        })?;
+        table.row(row(in_flight, &taken));
+    }
+    table.note("raw: append + fdatasync of the same 4 KiB, as many at once, synced together; syncs and KiB by the engine's count");
+    Ok(vec![table])
+}
+
+fn row(in_flight: usize, taken: &[Vec<Turn>]) -> Vec<Cell> {
+    let samples =
+        |party: usize, of: fn(&Turn) -> f64| taken[party].iter().map(of).collect::<Samples>();
+    let (raw, ours) = (samples(0, |turn| turn.per_second), samples(1, |turn| turn.per_second));
+    let of_raw = ours.of(&raw);
+    vec![
+        Cell::text(in_flight.to_string()),
+        Cell::Rate(ours),
+        Cell::Rate(raw),
+        Cell::Ratio(of_raw.clone()),
+        Cell::goal((in_flight == 64).then_some(Goal::times(0.5)), &of_raw),
+        Cell::Figure(samples(1, |turn| turn.syncs), ""),
+        Cell::Figure(samples(1, |turn| turn.octets / 1024.0), "KiB"),
+    ]
+}
