@@ -28,7 +28,8 @@ fn commands(help: &str) -> Vec<String> {
 fn check(path: &[&str]) -> usize {
     let text = help(path);
     let says = text.lines().next().unwrap_or_default();
-    assert!(says.len() > 20 && !says.starts_with("Usage"), "{path:?} begins with {says:?}");
+    // Without a text of its own, clap's help begins with the usage.
+    assert!(!says.is_empty() && !says.starts_with("Usage"), "{path:?} begins with {says:?}");
     assert!(text.contains("Usage: postroom"), "{path:?} lacks its usage: {text}");
     let below = commands(&text);
     1 + below.iter().map(|name| check(&[path, &[name.as_str()]].concat())).sum::<usize>()
