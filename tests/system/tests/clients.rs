@@ -147,7 +147,9 @@ fn neomutt_reads_flags_and_saves() {
     let terminal = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/terminal.py");
     let paths = [&terminal, &log, &config].map(|path| path.to_str().unwrap());
     let seen = || String::from_utf8_lossy(&std::fs::read(&log).unwrap_or_default()).into_owned();
-    // A home of its own: what a person's settings say is not what is tested.
+    // A home of its own, for a person's settings are not what is tested, and with the folder in it
+    // that neomutt would ask about.
+    std::fs::create_dir(folder.path().join("Mail")).unwrap();
     let mut neomutt = Command::new("python3");
     neomutt.args([paths[0], paths[1], "60", "neomutt", "-n", "-F", paths[2]]);
     neomutt.args(["-f", &format!("imap://{}/INBOX", node.imap)]).env("HOME", folder.path());

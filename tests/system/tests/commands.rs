@@ -135,6 +135,7 @@ fn what_cannot_be_done_is_said_in_one_line() {
     std::fs::write(file, "Subject: no mbox\n\n").unwrap();
     refused(&["import", file, "--user", "a", "--admin", &admin], "no mbox");
     refused(&["export", file, "--user", "a", "--admin", &admin], "not there yet");
+    refused(&["dev", "--data", text(folder.path())], "name an empty folder");
     let none = ["--user", "a", "--mailbox", "None", "--admin", &admin];
     refused(&[&["export", "/nowhere/x"], &none[..]].concat(), "has no mailbox None");
     refused(&["mailbox", "list", "--user", "a b", "--admin", &admin], "not a user or address");

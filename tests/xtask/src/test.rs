@@ -20,8 +20,6 @@ pub fn run(filter: Option<&str>) -> anyhow::Result<()> {
     let start = Instant::now();
     tools::guest_target()?;
     tools::fetch(tools::TEST)?;
-    // The system tests run the real program: it is built in the same profile as the tests.
-    sh::run(&mut sh::cargo(&["build", "--locked", "--bin", "postroom"]))?;
     let mut total = Counts::default();
     let mut failures = Vec::new();
     let suites: [&[&str]; 2] = [

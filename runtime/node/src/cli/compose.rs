@@ -96,6 +96,7 @@ impl Composed {
     ) -> Result<Self> {
         let context = || format!("the data folder {}", data.display());
         std::fs::create_dir_all(data).with_context(context)?;
+        must_be_ours(data)?;
         // Locks the folder: from here on it is ours.
         let engine =
             RedbEngine::open(&data.join(STORAGE), RedbOptions::default()).with_context(context)?;
@@ -134,6 +135,32 @@ impl Composed {
             component.close().await;
         }
         self.engine.close().await.context("cannot close the storage")
+    }
+}
+
+/// Refuses a folder in which somebody keeps something else: a mistyped path must not end up with mail
+/// among a person's files.
+fn must_be_ours(data: &Path) -> Result<()> {
+    let mut foreign = None;
+    for entry in
+        std::fs::read_dir(data).with_context(|| format!("cannot read {}", data.display()))?
+    {
+        let name = entry?.file_name();
+        match name.to_str() {
+            // The storage is made first: a first start that was cut off has it at least.
+            Some(STORAGE) => return Ok(()),
+            // A file system of its own begins with this one.
+            Some("lost+found") => {}
+            _ => foreign = Some(name),
+        }
+    }
+    match foreign {
+        None => Ok(()),
+        Some(name) => bail!(
+            "{} holds {} and no data of a node; name an empty folder, or one that a node has made",
+            data.display(),
+            Path::new(&name).display()
+        ),
     }
 }
 

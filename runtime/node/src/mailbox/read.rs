@@ -127,9 +127,21 @@ impl Account {
                     octets => octets.map(Some),
                 };
             }
-            // It was removed between the two looks: its row is a tombstone now.
+            // Its removal is durable but not yet seen in memory: the tombstone's key is known when
+            // the writer has done with the batch in its hands.
+            self.writer_is_done(mailbox).await?;
         }
         Err(StoreError::Damaged(format!("the ledger has no row for UID {uid}")))
+    }
+
+    /// Comes back when whatever was committed before is seen. The writer takes its jobs in order,
+    /// and this one is idle, because the mailbox is open.
+    async fn writer_is_done(&self, mailbox: MailboxId) -> Result<(), StoreError> {
+        match self.open(mailbox).await {
+            // Deleted meanwhile: the next look says so in its own words.
+            Ok(()) | Err(StoreError::NotFound(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     async fn is_there(&self, mailbox: MailboxId) -> Result<bool, StoreError> {

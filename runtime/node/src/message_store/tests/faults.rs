@@ -150,6 +150,30 @@ async fn nothing_is_seen_before_it_is_durable_and_reads_do_not_wait() {
 }
 
 #[tokio::test]
+async fn a_message_stays_readable_while_its_removal_is_durable_and_not_yet_seen() {
+    let bench = Bench::new();
+    let (a, b) = (bench.alice().await, bench.alice().await);
+    a.append("INBOX", "wanted").await;
+    a.select("INBOX").await;
+    b.select("INBOX").await;
+    a.flag(&all(), SystemFlag::Deleted).await;
+    bench.engine.faults().hold_answers();
+    // The removal has its effect; the reader meets it; only then the writer hears of it.
+    let look = async {
+        bench.engine.faults().held_answers(1).await;
+        let release = async {
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+            bench.engine.faults().release();
+        };
+        tokio::join!(b.body(uid(1)), release).0
+    };
+    let (_, body) = tokio::join!(a.done(Call::Expunge { uids: None }), look);
+    assert_eq!(body.as_deref(), Some(&b"wanted"[..]));
+}
+
+#[tokio::test]
 async fn a_caller_that_goes_away_does_not_break_its_write() {
     let bench = Bench::new();
     let client = bench.alice().await;

@@ -21,10 +21,10 @@ pub enum Outage {
 /// What the engine does wrong from now on. Every method acts at once.
 pub struct Faults {
     plan: Mutex<Plan>,
-    /// Whether commits wait before they are looked at.
-    held: watch::Sender<bool>,
-    /// Commits that wait there.
-    waiting: watch::Sender<usize>,
+    /// Before commits are looked at.
+    commits: Gate,
+    /// Between the effect of a commit and its answer.
+    answers: Gate,
 }
 
 #[derive(Default)]
@@ -39,11 +39,7 @@ struct Plan {
 
 impl Default for Faults {
     fn default() -> Self {
-        Self {
-            plan: Mutex::default(),
-            held: watch::Sender::new(false),
-            waiting: watch::Sender::new(0),
-        }
+        Self { plan: Mutex::default(), commits: Gate::new(), answers: Gate::new() }
     }
 }
 
@@ -60,27 +56,36 @@ impl Faults {
 
     /// Lets commits wait from now on, until [`release`](Self::release).
     pub fn hold_commits(&self) {
-        self.held.send_replace(true);
+        self.commits.hold();
     }
 
-    /// Lets waiting commits go on.
+    /// Lets commits take effect and their answers wait, until [`release`](Self::release).
+    pub fn hold_answers(&self) {
+        self.answers.hold();
+    }
+
+    /// Lets whatever waits go on.
     pub fn release(&self) {
-        self.held.send_replace(false);
+        self.commits.release();
+        self.answers.release();
     }
 
     /// Comes back when at least this many commits are held.
     pub async fn held_commits(&self, at_least: usize) {
-        // It fails only when the sender is gone, which `self` keeps.
-        let _ = self.waiting.subscribe().wait_for(|held| *held >= at_least).await;
+        self.commits.held(at_least).await;
     }
 
-    pub(super) async fn passed_gate(&self) {
-        let mut held = self.held.subscribe();
-        if !*held.borrow() {
-            return;
-        }
-        let _waits = Waiting::new(&self.waiting);
-        let _ = held.wait_for(|held| !held).await;
+    /// Comes back when at least this many commits have had their effect and are not answered.
+    pub async fn held_answers(&self, at_least: usize) {
+        self.answers.held(at_least).await;
+    }
+
+    pub(super) async fn may_look(&self) {
+        self.commits.pass().await;
+    }
+
+    pub(super) async fn may_answer(&self) {
+        self.answers.pass().await;
     }
 
     /// What is planned for this commit. `Err`: it is not even looked at.
@@ -122,6 +127,40 @@ impl Faults {
 
 fn unknown(why: &str) -> StorageError {
     StorageError::UnknownOutcome(why.to_owned())
+}
+
+/// A place where commits can be made to wait.
+struct Gate {
+    held: watch::Sender<bool>,
+    waiting: watch::Sender<usize>,
+}
+
+impl Gate {
+    fn new() -> Self {
+        Self { held: watch::Sender::new(false), waiting: watch::Sender::new(0) }
+    }
+
+    fn hold(&self) {
+        self.held.send_replace(true);
+    }
+
+    fn release(&self) {
+        self.held.send_replace(false);
+    }
+
+    async fn held(&self, at_least: usize) {
+        // It fails only when the sender is gone, which `self` keeps.
+        let _ = self.waiting.subscribe().wait_for(|held| *held >= at_least).await;
+    }
+
+    async fn pass(&self) {
+        let mut held = self.held.subscribe();
+        if !*held.borrow() {
+            return;
+        }
+        let _waits = Waiting::new(&self.waiting);
+        let _ = held.wait_for(|held| !held).await;
+    }
 }
 
 /// Counts a held commit, also when its future is dropped meanwhile.

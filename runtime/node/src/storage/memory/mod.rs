@@ -184,7 +184,7 @@ impl Engine for MemoryEngine {
 
     async fn commit(&self, commit: Commit) -> Result<Committed, StorageError> {
         commit.checked_octets()?;
-        self.faults.passed_gate().await;
+        self.faults.may_look().await;
         let outage = self.faults.on_commit(commit.space)?;
         let committed = self.change(|state| {
             let plan = plan(state, &self.unlinked, &commit)?;
@@ -194,6 +194,7 @@ impl Engine for MemoryEngine {
             self.unlinked.linked(commit.space, &plan.linked);
             Ok((plan.changes, Committed { head: plan.head }))
         })?;
+        self.faults.may_answer().await;
         match outage {
             None => Ok(committed),
             Some(_) => Err(self.faults.unknown(commit.space)),
