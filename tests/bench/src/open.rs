@@ -23,6 +23,8 @@ const PARTS: u64 = 10;
 /// Small mailboxes of the same account: more than the node keeps open that nobody has selected, so
 /// that selecting them all closes the large one.
 const SMALL_MAILBOXES: usize = 6;
+/// Messages in all indexes that are made to measure one.
+const MEASURED_MESSAGES: u64 = 500_000;
 
 /// What one start of the node showed: times in milliseconds, memory in KiB.
 struct Opened {
@@ -96,13 +98,21 @@ fn open(data: &Path) -> anyhow::Result<Opened> {
 }
 
 /// What the index takes of a process, in octets a message: made in this one, where nothing else is
-/// allocated meanwhile.
+/// allocated meanwhile, as often as makes it large beside what the process has anyway.
 fn index(messages: u64) -> anyhow::Result<f64> {
-    let own = std::process::id();
+    let (own, copies) = (std::process::id(), MEASURED_MESSAGES.div_ceil(messages));
     let before = machine::pss(own)?;
+    let indexes = (0..copies).map(|_| one_index(messages)).collect::<anyhow::Result<Vec<_>>>()?;
+    let grown = machine::pss(own)? - before;
+    // They live until here, whatever the compiler thinks of them.
+    std::hint::black_box(&indexes);
+    Ok(grown * 1024.0 / (messages * copies) as f64)
+}
+
+fn one_index(messages: u64) -> anyhow::Result<Index> {
     let mut index = Index::default();
     for number in 1..=messages {
-        let facts = Facts {
+        index.push(&Facts {
             uid: Uid::new(u32::try_from(number)?).context("numbers begin with one")?,
             modseq: ModSeq(number),
             system: 0,
@@ -112,13 +122,9 @@ fn index(messages: u64) -> anyhow::Result<f64> {
             size: number,
             message_id: MessageId::from_u128(number.into()),
             thread_id: ThreadId::from_u128(number.into()),
-        };
-        index.push(&facts)?;
+        })?;
     }
-    let grown = machine::pss(own)? - before;
-    // It lives until here, whatever the compiler thinks of it.
-    std::hint::black_box(&index);
-    Ok(grown * 1024.0 / messages as f64)
+    Ok(index)
 }
 
 /// All of the suite.

@@ -25,6 +25,8 @@ const SMALL_MAILBOXES: u64 = 10;
 const MAX_LOGINS: u32 = 2_000;
 /// A turn ends when it has taken this many times its time, preparations included.
 const PATIENCE: u32 = 5;
+/// Octets a second, in 10⁶, from which they are worth saying.
+const MANY_OCTETS: f64 = 1.0;
 /// Share of the time above which it is the client that is measured.
 const CLIENT_BOUND: f64 = 0.7;
 
@@ -169,7 +171,7 @@ pub fn run(pace: Pace, messages: u64, with_dovecot: bool) -> anyhow::Result<Vec<
         let names = client_bound.join("; ");
         table.note(format!("bound by the client, so that the server may be faster: {names}"));
     }
-    table.note("MB/s: octets that came from Postroom, in 10⁶ a second");
+    table.note("MB/s: octets that came from Postroom, in 10⁶ a second, where they are many");
     table.note("LOGIN: from connecting to the answer; passwords are compared as plain text on both sides; Dovecot starts a process for each login, as it does by default");
     Ok(vec![table])
 }
@@ -187,6 +189,11 @@ fn row(operation: &Operation, taken: &[Vec<Turn>]) -> Vec<Cell> {
     };
     let rates = |side| samples(side, |turn| turn.per_second);
     let of_dovecot = rates(0).of(&rates(1));
+    let octets = samples(0, |turn| turn.octets / 1e6);
+    let octets = match octets.median() {
+        Some(many) if many >= MANY_OCTETS => Cell::Figure(octets, ""),
+        _ => Cell::Empty,
+    };
     let shares = shares(taken).into_iter().map(|share| format!("{:.0} %", share * 100.0));
     vec![
         Cell::text(&operation.name),
@@ -194,7 +201,7 @@ fn row(operation: &Operation, taken: &[Vec<Turn>]) -> Vec<Cell> {
         Cell::Rate(rates(1)),
         Cell::Ratio(of_dovecot.clone()),
         Cell::goal(operation.goal, &of_dovecot),
-        Cell::Figure(samples(0, |turn| turn.octets / 1e6), ""),
+        octets,
         Cell::text(shares.collect::<Vec<_>>().join(" / ")),
     ]
 }

@@ -72,8 +72,9 @@ impl Goal {
         Self::AtLeast(times, "×")
     }
 
-    /// Whether it is reached.
+    /// Whether it is reached, by the figure as it is printed: what comes after that is chance.
     pub fn is_met(self, figure: f64) -> bool {
+        let figure: f64 = digits(figure).parse().unwrap_or(figure);
         match self {
             Self::AtLeast(least, _) => figure >= least,
             Self::AtMost(most, _) => figure <= most,
@@ -186,7 +187,7 @@ fn digits(figure: f64) -> String {
         f if f >= 100.0 => format!("{f:.0}"),
         f if f >= 10.0 => format!("{f:.1}"),
         f if f >= 0.1 => format!("{f:.2}"),
-        f => format!("{f:.4}"),
+        f => format!("{f:.3}"),
     }
 }
 
@@ -290,6 +291,7 @@ mod tests {
         let goal = |goal, figure| Cell::Goal(goal, Some(figure)).to_string();
         assert_eq!(goal(Goal::times(3.0), 3.0), "≥ 3×, met");
         assert_eq!(goal(Goal::AtMost(10.0, "KiB"), 10.1), "≤ 10 KiB, MISSED");
+        assert_eq!(goal(Goal::AtMost(2.0, ""), 2.003), "≤ 2, met");
         assert_eq!(Cell::Goal(Goal::times(0.5), None).to_string(), "≥ 0.5×");
     }
 

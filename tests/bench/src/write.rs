@@ -13,10 +13,11 @@ use crate::rounds::{Pace, together};
 use crate::servers::{Costs, Servers, Side};
 
 const SUITE: &str = "write";
-const CONNECTIONS: [usize; 3] = [1, 16, 64];
-/// How mail comes in.
-const WORKS: [Work; 2] = [Work::Append, Work::Lmtp];
 
+/// So many connections, and how many accounts their mail goes to.
+const CASES: [(usize, usize); 4] = [(1, 1), (16, 16), (64, 64), (16, 1)];
+
+/// How mail comes in.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Work {
     Append,
@@ -29,6 +30,51 @@ impl Work {
             Self::Append => "APPEND",
             Self::Lmtp => "LMTP",
         }
+    }
+}
+
+/// What is measured in a row of the tables.
+#[derive(Clone, Copy)]
+struct Case {
+    work: Work,
+    connections: usize,
+    accounts: usize,
+}
+
+impl Case {
+    fn all() -> impl Iterator<Item = Self> {
+        CASES.into_iter().flat_map(|(connections, accounts)| {
+            [Work::Append, Work::Lmtp].map(|work| Self { work, connections, accounts })
+        })
+    }
+
+    fn name(self) -> String {
+        let (work, connections) = (self.work.name(), self.connections);
+        let plural = if connections == 1 { "" } else { "s" };
+        let shared = if self.accounts < connections { ", one mailbox" } else { "" };
+        format!("{work}, {connections} connection{plural}{shared}")
+    }
+
+    fn user(self, number: usize) -> String {
+        let work = self.work.name().to_lowercase();
+        format!("{work}{}to{}x{}", self.connections, self.accounts, number % self.accounts)
+    }
+
+    /// How many times as fast as Dovecot it is to be.
+    fn speed_goal(self) -> Option<Goal> {
+        (self.connections == 16).then_some(Goal::times(3.0))
+    }
+
+    fn syncs_goal(self) -> Option<Goal> {
+        match (self.work, self.connections) {
+            (Work::Append, 1) => Some(Goal::AtMost(2.0, "")),
+            (Work::Append, 64) => Some(Goal::AtMost(1.0 / 16.0, "")),
+            _ => None,
+        }
+    }
+
+    fn octets_goal(self) -> Option<Goal> {
+        (self.work == Work::Append).then_some(Goal::AtMost(10.0, "KiB"))
     }
 }
 
@@ -74,17 +120,16 @@ impl Writer {
     }
 }
 
-fn turn(party: &Party, work: Work, connections: usize, pace: Pace) -> anyhow::Result<Turn> {
+fn turn(party: &Party, case: Case, pace: Pace) -> anyhow::Result<Turn> {
     let side = match party {
         Party::Raw(folder) => {
-            let per_second = raw::appends(folder, connections, pace.time)?;
+            let per_second = raw::appends(folder, case.connections, pace.time)?;
             return Ok(Turn { per_second, each: Costs::default() });
         }
         Party::Server(side) => side,
     };
-    let user = |number| format!("{}{connections}x{number}", work.name().to_lowercase());
-    let open = |number| Writer::open(side, work, &user(number));
-    let mut writers = (0..connections).map(open).collect::<anyhow::Result<Vec<_>>>()?;
+    let open = |number| Writer::open(side, case.work, &case.user(number));
+    let mut writers = (0..case.connections).map(open).collect::<anyhow::Result<Vec<_>>>()?;
     let body = mail::message(0);
     // The first one makes and opens the account.
     writers.iter_mut().try_for_each(|writer| writer.write(&body))?;
@@ -117,18 +162,15 @@ pub fn run(pace: Pace, with_dovecot: bool) -> anyhow::Result<Vec<Table>> {
         "Dovecot, the system's count",
     ];
     let mut costs = Table::new(SUITE, "What one operation costs the disk", &heads);
-    for connections in CONNECTIONS {
-        for work in WORKS {
-            let what = format!("{}, {connections} connections", work.name());
-            let taken =
-                pace.interleave(&what, &mut parties, |party| turn(party, work, connections, pace))?;
-            speed.row(speed_row(&what, connections, &taken));
-            costs.row(costs_row(&what, work, connections, &taken));
-        }
+    for case in Case::all() {
+        let measure = |party: &mut Party| turn(party, case, pace);
+        let taken = pace.interleave(&case.name(), &mut parties, measure)?;
+        speed.row(speed_row(case, &taken));
+        costs.row(costs_row(case, &taken));
     }
     speed.note("raw: append + fdatasync of the same octets, as many at once, synced together");
     speed
-        .note("Dovecot: sdbox, mail_fsync = always; one account for each connection on both sides");
+        .note("Dovecot: sdbox, mail_fsync = always; an account for each connection but where one mailbox is said");
     costs.note("the system's count: write_bytes of all its processes, in whole pages; the file system's journal is in nobody's count");
     Ok(vec![speed, costs])
 }
@@ -137,39 +179,32 @@ fn samples(taken: Option<&Vec<Turn>>, of: impl Fn(&Turn) -> f64) -> Samples {
     taken.into_iter().flatten().map(of).collect()
 }
 
-fn speed_row(what: &str, connections: usize, taken: &[Vec<Turn>]) -> Vec<Cell> {
+fn speed_row(case: Case, taken: &[Vec<Turn>]) -> Vec<Cell> {
     let rates = |party: usize| samples(taken.get(party), |turn| turn.per_second);
     let (raw, ours, theirs) = (rates(0), rates(1), rates(2));
     let of_dovecot = ours.of(&theirs);
-    let goal = (connections == 16).then_some(Goal::times(3.0));
     vec![
-        Cell::text(what),
+        Cell::text(case.name()),
         Cell::Rate(ours.clone()),
         Cell::Rate(raw.clone()),
         Cell::Ratio(ours.of(&raw)),
         Cell::Rate(theirs),
         Cell::Ratio(of_dovecot.clone()),
-        Cell::goal(goal, &of_dovecot),
+        Cell::goal(case.speed_goal(), &of_dovecot),
     ]
 }
 
-fn costs_row(what: &str, work: Work, connections: usize, taken: &[Vec<Turn>]) -> Vec<Cell> {
+fn costs_row(case: Case, taken: &[Vec<Turn>]) -> Vec<Cell> {
     const KIB: f64 = 1024.0;
     let syncs = samples(taken.get(1), |turn| turn.each.syncs);
     let counted = samples(taken.get(1), |turn| turn.each.counted / KIB);
     let written = |party: usize| samples(taken.get(party), |turn| turn.each.written / KIB);
-    let syncs_goal = match (work, connections) {
-        (Work::Append, 1) => Some(Goal::AtMost(2.0, "")),
-        (Work::Append, 64) => Some(Goal::AtMost(1.0 / 16.0, "")),
-        _ => None,
-    };
-    let octets_goal = (work == Work::Append).then_some(Goal::AtMost(10.0, "KiB"));
     vec![
-        Cell::text(what),
+        Cell::text(case.name()),
         Cell::Figure(syncs.clone(), ""),
-        Cell::goal(syncs_goal, &syncs),
+        Cell::goal(case.syncs_goal(), &syncs),
         Cell::Figure(counted.clone(), "KiB"),
-        Cell::goal(octets_goal, &counted),
+        Cell::goal(case.octets_goal(), &counted),
         Cell::Figure(written(1), "KiB"),
         Cell::Figure(written(2), "KiB"),
     ]
