@@ -125,6 +125,25 @@ fn lsub_names_subscriptions_and_the_levels_above() {
 }
 
 #[test]
+fn a_pattern_that_no_name_can_match_is_no_mistake() {
+    check(
+        "C: a LIST \"\" !#$&'+,-.0123456789:;<=>?@^_`|[}%*
+         S: a OK LIST completed
+         C: b LIST \"\" (&x INBOX) RETURN (CHILDREN)
+         S: * LIST (\\HasNoChildren) \"/\" INBOX
+         S: b OK LIST completed
+         C: c LIST & *
+         S: c OK LIST completed
+         C: d LSUB \"\" &
+         S: d OK LSUB completed
+         C: e LIST \"\" \"\u{e9}*\"
+         S: e OK LIST completed
+         C: f STATUS &x (MESSAGES)
+         S: f NO [CANNOT] a mailbox name is written in modified UTF-7...",
+    );
+}
+
+#[test]
 fn names_travel_in_modified_utf7() {
     check(
         "C: a CREATE Entw&APw-rfe
