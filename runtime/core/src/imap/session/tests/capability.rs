@@ -81,7 +81,7 @@ const TRANSCRIPTS: [(&str, &str); 19] = [
         "C: a SUBSCRIBE Gone
          S: a OK ...
          C: b LIST (SUBSCRIBED) \"\" (INBOX G%)
-         S: * LIST (\\NonExistent \\Noselect \\HasNoChildren \\Subscribed) \"/\" Gone
+         S: * LIST (\\NonExistent \\HasNoChildren \\Subscribed) \"/\" Gone
          S: b OK ...
          C: c LIST (REMOTE) \"\" \"INBOX\" RETURN (SUBSCRIBED CHILDREN)
          S: * LIST (\\HasNoChildren) \"/\" INBOX
