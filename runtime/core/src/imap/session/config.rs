@@ -5,9 +5,10 @@ use crate::session::Millis;
 /// Most octets of one command with its literals, but for APPEND's message: 16,384 UIDs in one set
 /// fit more than twice, and it bounds what a connection can make the server hold.
 pub const MAX_LINE: usize = 256 * 1024;
-/// The same for commands before login and for SASL responses: nothing that is allowed there is
-/// larger, and whoever has not logged in costs no more than this.
-pub const MAX_LINE_BEFORE_LOGIN: usize = 8 * 1024;
+/// The same for commands before login and for SASL responses: the largest that is allowed there is
+/// an ID of 30 pairs of 30 and 1024 octets (RFC 2971 §3.3), which needs 32 KiB with its quotes.
+/// Whoever has not logged in costs no more than this.
+pub const MAX_LINE_BEFORE_LOGIN: usize = 36 * 1024;
 /// Largest message in octets that APPEND takes: what large mail providers take, with the third that
 /// base64 adds.
 pub const MAX_MESSAGE_OCTETS: u64 = 64 * 1024 * 1024;

@@ -38,6 +38,22 @@ fn the_greeting_says_what_can_be_done() {
 }
 
 #[test]
+fn who_somebody_is_can_be_said_at_length_before_login() {
+    let pairs: Vec<String> =
+        (0..30).map(|n| format!("\"{n:030}\" \"{}\"", "x".repeat(1024))).collect();
+    check_connection(
+        plaintext(),
+        &format!(
+            "S: * OK ...
+             C: a ID ({})
+             S: * ID (\"name\" \"Postroom\" ...)
+             S: a OK ID completed",
+            pairs.join(" ")
+        ),
+    );
+}
+
+#[test]
 fn login_opens_the_account() {
     check_connection(
         plaintext(),
@@ -109,7 +125,7 @@ fn what_is_wrong_with_sasl_is_said() {
 
 #[test]
 fn a_sasl_response_is_bounded() {
-    let long = "A".repeat(9000);
+    let long = "A".repeat(40_000);
     check_connection(
         plaintext(),
         &format!(
