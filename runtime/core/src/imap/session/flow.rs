@@ -268,7 +268,8 @@ impl ImapSession {
             Waiting::Login(tag) => self.login_failed(tag, &error),
             Waiting::Select(task) => self.select_failed(task, &error),
             Waiting::Say(done) => self.say(done),
-            Waiting::Change(tag, _) | Waiting::Status(tag, ..) => self.fail(tag, &error, anything),
+            Waiting::Change(tag, change) => self.mailbox_not_changed(tag, &change, &error),
+            Waiting::Status(tag, ..) => self.fail(tag, &error, anything),
             Waiting::List(task) => self.fail(task.tag, &error, anything),
             // It was there when it was listed: somebody has removed it since.
             Waiting::ListStatus(task) if matches!(error, StoreError::NotFound(_)) => {

@@ -73,6 +73,10 @@ const TRANSCRIPTS: [(&str, &str); 19] = [
          S: a OK [MAILBOXID (F...)] CREATE completed
          C: b CREATE Odd (USE (\\Odd))
          S: b NO [USEATTR] ...
+         C: b CREATE Bin2 (USE (\\Trash))
+         S: b NO [USEATTR] another mailbox has this use
+         C: b CREATE Bin (USE (\\Sent))
+         S: b NO [ALREADYEXISTS] ...
          C: c CREATE None (USE ())
          S: c OK ...",
     ),
