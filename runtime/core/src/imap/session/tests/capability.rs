@@ -180,6 +180,7 @@ const TRANSCRIPTS: [(&str, &str); 19] = [
          S: * 2 EXPUNGE
          S: j OK [HIGHESTMODSEQ 5] EXPUNGE completed
          C: k SELECT INBOX (CONDSTORE)
+         S: * OK [CLOSED] ...
          S: * FLAGS ...
          S: * 2 EXISTS
          S: * 0 RECENT
