@@ -118,6 +118,10 @@ pub(super) fn expunges_after(numbering: Numbering) -> Expunges {
 impl ImapSession {
     /// Answers a command without asking what has happened in the mailbox.
     pub(super) fn say(&mut self, done: Done) {
+        if self.is_authenticated() {
+            // Until now the client had to wait: that was not its silence.
+            self.last_heard = self.now;
+        }
         let Done { tag, status, code, text } = done;
         response::tagged(self.output.text(), &tag, status, code.as_ref(), &text);
     }

@@ -237,6 +237,32 @@ fn silence_ends_in_logout() {
 }
 
 #[test]
+fn a_command_that_takes_long_is_no_silence_of_the_client() {
+    const HOUR: Millis = Millis(3_600_000);
+    let mut server = selected(1);
+    let session = &mut server.clients[0].session;
+    session.input(Millis(0), Input::Octets(b"a SEARCH TEXT one\r\n"));
+    let Some(Action::Call(call)) = session.action() else { panic!("the SEARCH") };
+    assert_eq!(session.deadline(), None, "the server is at work");
+    let answer = server.store.call(0, call);
+    session.input(HOUR, Input::Answer(answer));
+    server.now = HOUR;
+    server.perform(0);
+    server.script(
+        "S: * SEARCH 1
+         S: a OK SEARCH completed
+         T: 1799
+         S2: * BYE Autologout...
+         S2: <closed>
+         C: b NOOP
+         S: b OK NOOP completed
+         T: 1800
+         S: * BYE Autologout...
+         S: <closed>",
+    );
+}
+
+#[test]
 fn chatter_without_login_ends_too() {
     let chatter = "C: a NOOP\nS: a OK ...\nT: 50\n".repeat(6);
     let script = format!("S: * OK ...\n{chatter}S: * BYE Autologout...\nS: <closed>");
