@@ -45,6 +45,18 @@ fn a_missing_mailbox_is_told_before_the_message_is_sent() {
 }
 
 #[test]
+fn a_literal8_is_no_message_without_binary() {
+    check(
+        "C: a APPEND INBOX ~{5}
+         S: a BAD expected a literal without \"~\" at column 16
+         C: b APPEND INBOX ~{5+}<CRLF>hello
+         S: b BAD expected a literal without \"~\" at column 16
+         C: c NOOP
+         S: c OK ...",
+    );
+}
+
+#[test]
 fn a_selected_mailbox_shows_what_was_appended() {
     check_selected(
         "C: a APPEND INBOX {5+}<CRLF>hello
