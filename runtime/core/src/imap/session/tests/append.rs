@@ -57,6 +57,33 @@ fn a_literal8_is_no_message_without_binary() {
 }
 
 #[test]
+fn a_message_with_bare_line_feeds_is_kept_as_it_came_and_is_read_like_any_other() {
+    let body = "Subject: x\nContent-Type: multipart/mixed; boundary=b\n\n\
+                --b\nContent-Type: text/plain\n\none\ntwo\n--b\n\nthree\n--b--\n";
+    let mut server = selected(1);
+    server.send(0, format!("a APPEND INBOX {{{}+}}\r\n{body}\r\n", body.len()).as_bytes());
+    server.clients[0].unread.clear();
+    server.script(&format!(
+        "C: b FETCH 4 (RFC822.SIZE BODY)
+         S: * 4 FETCH (RFC822.SIZE {} BODY ((\"text\" \"plain\" NIL NIL NIL \"7bit\" 7 1)...\"mixed\"))
+         S: b OK ...
+         C: c FETCH 4 (BODY.PEEK[1] BODY.PEEK[HEADER.FIELDS (Subject)] BODY.PEEK[2])
+         S: * 4 FETCH (BODY[1] {{7}}
+         S: one...two BODY[HEADER.FIELDS (...)] {{12}}
+         S: Subject: x... BODY[2] {{5}}
+         S: three)
+         S: c OK ...
+         C: d SEARCH SUBJECT x TEXT two
+         S: * SEARCH 4
+         S: d OK ...",
+        body.len()
+    ));
+    server.send(0, b"e FETCH 4 BODY.PEEK[]\r\n");
+    let unread = std::mem::take(&mut server.clients[0].unread);
+    assert!(unread.windows(body.len()).any(|octets| octets == body.as_bytes()));
+}
+
+#[test]
 fn a_selected_mailbox_shows_what_was_appended() {
     check_selected(
         "C: a APPEND INBOX {5+}<CRLF>hello
