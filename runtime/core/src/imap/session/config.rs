@@ -1,5 +1,8 @@
 //! What a session is told of its server, and its limits.
 
+use std::sync::Arc;
+
+use crate::budget::Budget;
 use crate::session::Millis;
 
 /// Most octets of one command with its literals, but for APPEND's message: 16,384 UIDs in one set
@@ -35,6 +38,8 @@ pub struct Config {
     pub max_line: usize,
     /// Largest message that APPEND takes, in octets; see [`MAX_MESSAGE_OCTETS`].
     pub max_message_octets: u64,
+    /// Memory for messages in arrival, shared with the node's other sessions.
+    pub budget: Arc<Budget>,
     /// Failed logins until the connection is closed.
     pub login_failures: u32,
     /// Silence until a client that has logged in is logged out.
@@ -45,7 +50,7 @@ pub struct Config {
     pub name: String,
 }
 
-/// No TLS, no passwords without it: every permission is given by name.
+/// No TLS, no passwords without it: every permission is given by name. A budget of its own.
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -54,6 +59,7 @@ impl Default for Config {
             plaintext_login: false,
             max_line: MAX_LINE,
             max_message_octets: MAX_MESSAGE_OCTETS,
+            budget: Arc::default(),
             login_failures: LOGIN_FAILURES,
             idle_timeout: IDLE_TIMEOUT,
             login_timeout: LOGIN_TIMEOUT,

@@ -17,6 +17,8 @@
 
 pub mod config;
 
+mod arrival;
+
 mod framing;
 
 mod flow;
