@@ -13,7 +13,7 @@ use crate::storage::Engine;
 use super::account::Account;
 use super::actor::{self, Job};
 use super::limits::MAX_OPEN_ACCOUNTS;
-use super::{Answer, Claims, Mint, Request};
+use super::{Answer, Claims, Mint, RecentBodies, Request};
 
 /// What every account of a node is made from.
 pub struct Env {
@@ -25,6 +25,8 @@ pub struct Env {
     pub claims: Claims,
     /// Names and ids.
     pub mint: Arc<Mint>,
+    /// Large bodies that were read a moment ago.
+    pub recent: RecentBodies,
 }
 
 /// The open accounts of this node. Cheap to clone.

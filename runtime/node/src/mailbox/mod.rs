@@ -16,6 +16,8 @@ mod account;
 
 mod read;
 
+mod recent;
+
 mod shared;
 
 mod actor;
@@ -42,3 +44,4 @@ pub use accounts::{Accounts, Env};
 pub use ask::{Answer, Ask, CheckStep, Checked, Request, Write};
 pub use claims::Claims;
 pub use mint::{Mint, now, random};
+pub use recent::RecentBodies;

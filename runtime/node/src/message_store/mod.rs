@@ -36,7 +36,7 @@ use tokio::sync::Semaphore;
 use tracing::Instrument;
 
 use crate::guest::Stores;
-use crate::mailbox::{Accounts, Claims, Env, Mint};
+use crate::mailbox::{Accounts, Claims, Env, Mint, RecentBodies};
 use crate::router::Router;
 use crate::storage::Engine;
 
@@ -95,8 +95,13 @@ impl MessageStore {
     pub fn new(config: Config, stores: Stores, engine: Arc<dyn Engine>) -> Self {
         let mint = Arc::new(Mint::default());
         let claims = Claims::new(engine.clone(), config.node, config.generation);
-        let env =
-            Env { engine: engine.clone(), stores: stores.clone(), claims, mint: mint.clone() };
+        let env = Env {
+            engine: engine.clone(),
+            stores: stores.clone(),
+            claims,
+            mint: mint.clone(),
+            recent: RecentBodies::default(),
+        };
         let directory = Directory::new(config.directory, engine.clone(), stores, mint.clone());
         let inner = Inner {
             engine,
