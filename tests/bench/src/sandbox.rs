@@ -49,9 +49,15 @@ struct Side {
 enum Work {
     /// Durable appends: how many in flight, and over how many accounts.
     Append { in_flight: usize, accounts: usize },
-    /// A flag of every message of the large mailbox.
+    /// Something with the large mailbox.
+    Large(Large),
+}
+
+#[derive(Clone, Copy)]
+enum Large {
+    /// A flag of every message changes.
     StoreAll,
-    /// The large mailbox is read from its store and made active.
+    /// It is read from its store and made active.
     Open,
 }
 
@@ -60,8 +66,8 @@ const WORKS: [(&str, Work); 6] = [
     ("append, 16 in flight", Work::Append { in_flight: 16, accounts: 16 }),
     ("append, 64 in flight", Work::Append { in_flight: 64, accounts: 64 }),
     ("append, 64 in flight, one account", Work::Append { in_flight: 64, accounts: 1 }),
-    ("STORE ±FLAGS of the large mailbox", Work::StoreAll),
-    ("list and open the large mailbox", Work::Open),
+    ("STORE ±FLAGS of the large mailbox", Work::Large(Large::StoreAll)),
+    ("list and open the large mailbox", Work::Large(Large::Open)),
 ];
 
 async fn component() -> anyhow::Result<Stores> {
@@ -117,14 +123,18 @@ impl Side {
 
     /// Times a second that a work is done.
     async fn turn(&mut self, work: Work, messages: u64, time: Duration) -> anyhow::Result<f64> {
-        if let Work::Append { in_flight, accounts } = work {
-            return self.appends(in_flight, accounts, time).await;
+        match work {
+            Work::Append { in_flight, accounts } => self.appends(in_flight, accounts, time).await,
+            Work::Large(large) => self.repeat(large, messages, time).await,
         }
+    }
+
+    async fn repeat(&mut self, work: Large, messages: u64, time: Duration) -> anyhow::Result<f64> {
         let (mut done, mut took) = (0, Duration::ZERO);
         while took < time || done == 0 {
             took += match work {
-                Work::StoreAll => self.store_all(messages).await?,
-                Work::Open | Work::Append { .. } => self.open(messages).await?,
+                Large::StoreAll => self.store_all(messages).await?,
+                Large::Open => self.open(messages).await?,
             };
             done += 1;
         }
