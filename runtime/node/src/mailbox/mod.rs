@@ -16,6 +16,8 @@ mod account;
 
 mod read;
 
+mod whole;
+
 mod shared;
 
 mod actor;
@@ -29,6 +31,8 @@ mod settle;
 mod load;
 
 mod check;
+
+mod count;
 
 mod mend;
 
