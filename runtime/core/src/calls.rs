@@ -41,7 +41,7 @@ pub enum Call {
     /// All mailboxes and subscriptions of the account. Reads. → [`Reply::Mailboxes`].
     Mailboxes,
     /// Makes a mailbox and the missing levels above it. Writes. → [`Reply::Created`]. Errors:
-    /// `AlreadyExists`, `Limit`.
+    /// `AlreadyExists`, `Limit`; `Invalid` when the special use is unknown, or another mailbox's.
     Create {
         /// Its name.
         name: MailboxName,

@@ -5,6 +5,7 @@
 //! package `postroom-node` performs it. `clippy.toml` and the tidy check keep that wall.
 
 pub mod archive;
+pub mod budget;
 pub mod calls;
 pub mod error;
 pub mod imap;

@@ -7,9 +7,10 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
+use postroom_core::budget::Budget;
 use postroom_core::calls::{Call, Recipient, Reply};
 use postroom_core::error::StoreError;
-use postroom_core::lmtp::{Budget, Config, LmtpSession, Peer};
+use postroom_core::lmtp::{Config, LmtpSession, Peer};
 use postroom_core::session::{Action, Input, Millis, Session};
 use postroom_core::types::{AccountId, Timestamp, Uid, UidValidity};
 

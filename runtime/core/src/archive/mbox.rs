@@ -239,6 +239,17 @@ mod tests {
     }
 
     #[test]
+    fn a_message_with_bare_line_feeds_stays_one_message() {
+        let octets = b"A: b\n\nx\n\nFrom a@b Thu Jan  1 00:00:01 2015\ny\n".to_vec();
+        let message = ArchivedMessage { octets, date: None, flags: Flags::default() };
+        let mut file = Vec::new();
+        assert_eq!(write(&mut file, &message).quoted, 1);
+        write(&mut file, &message);
+        let text = "A: b\r\n\r\nx\r\n\r\n>From a@b Thu Jan  1 00:00:01 2015\r\ny\r\n";
+        check(std::str::from_utf8(&file).unwrap(), &[text, text]);
+    }
+
+    #[test]
     fn a_line_that_begins_with_from_in_a_text_stays_in_it() {
         check(
             &format!("{FROM}A: b\r\n\r\nx\r\nFrom here 10:00 on\r\n>From y\r\n"),

@@ -9,7 +9,8 @@ use crate::types::{Flags, Timestamp};
 /// A message as an archive holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ArchivedMessage {
-    /// Its octets with CRLF line ends, without the archive's own lines.
+    /// Its octets, without the archive's own lines. Line ends are those of the message; read out of
+    /// an archive, they are CRLF.
     pub octets: Vec<u8>,
     /// When it arrived, if the archive says so.
     pub date: Option<Timestamp>,

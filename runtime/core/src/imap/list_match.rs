@@ -22,6 +22,11 @@ impl ListPattern {
         (pattern.len() <= MAX_PATTERN_OCTETS).then_some(Self(pattern))
     }
 
+    /// The pattern that matches no name: it holds a character that no name may hold.
+    pub fn unmatchable() -> Self {
+        Self("\0".to_owned())
+    }
+
     /// The pattern itself.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -123,6 +128,16 @@ mod tests {
         check("inbox/A", "INBOX/a", false);
         check("%/inbox", "a/INBOX", false);
         check("in%", "INBOXES", false);
+    }
+
+    #[test]
+    fn the_unmatchable_matches_nothing_wherever_it_stands() {
+        let (never, all) = (ListPattern::unmatchable(), ListPattern::new("*").unwrap());
+        for pattern in [never.clone(), all.under(&never), never.under(&all)] {
+            assert!(!pattern.is_empty());
+            assert!(["", "INBOX", "a/b", "0"].iter().all(|name| !pattern.matches(name)));
+        }
+        assert!(crate::types::MailboxName::new(never.as_str()).is_err());
     }
 
     #[test]

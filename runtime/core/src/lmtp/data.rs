@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::budget::{Budget, Reservation};
+use crate::budget::{Budget, Reservation};
+
 use super::reply::{self, Reply};
 
 /// First size of the buffer, in octets: most mail fits after few growths.

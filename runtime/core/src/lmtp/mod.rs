@@ -13,7 +13,6 @@
 //! CRLF is un-stuffed. A bare LF inside the data becomes CRLF in the stored message and is nothing
 //! else; a bare CR stays as it is. A command line may end in a bare LF.
 
-pub mod budget;
 pub mod command;
 pub mod data;
 pub mod path;
@@ -24,7 +23,6 @@ pub mod trace;
 #[cfg(test)]
 mod tests;
 
-pub use budget::Budget;
 pub use session::{Config, LmtpSession, Peer};
 
 /// Longest command line in octets, line end included. RFC 5321 §4.5.3.1.4 asks for 512 and more

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::budget::{Budget, Reservation};
 use super::command::{self, Command};
 use super::data::{Received, Receiver};
 use super::path::Address;
@@ -15,6 +14,7 @@ use super::{
     COMMAND_MILLIS, DATA_IDLE_MILLIS, DATA_TOTAL_MILLIS, HANDSHAKE_MILLIS, MAX_ERRORS,
     MAX_LINE_OCTETS, MAX_RECIPIENTS, trace,
 };
+use crate::budget::{Budget, Reservation};
 use crate::calls::{Call, Recipient, Reply as Answer};
 use crate::error::StoreError;
 use crate::session::{Action, Input, Millis, Session};

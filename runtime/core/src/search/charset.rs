@@ -41,17 +41,26 @@ pub enum CharsetError {
     Malformed,
 }
 
+/// Whether texts in this charset can be read. For programs that have no text, in which
+/// [`decode_charset`] would find out.
+pub fn check_charset(charset: Option<&str>) -> Result<(), CharsetError> {
+    encoding(charset).map(|_| ())
+}
+
 /// Decodes a search text. Without a charset it is UTF-8, of which IMAP's default US-ASCII is a part
 /// (RFC 9051 §6.4.4); US-ASCII is read as UTF-8 too, because clients say the one and mean the other.
 pub fn decode_charset(charset: Option<&str>, octets: &[u8]) -> Result<String, CharsetError> {
-    let encoding = match charset {
-        None => UTF_8,
-        Some(name) if name.eq_ignore_ascii_case("US-ASCII") => UTF_8,
-        Some(name) => Encoding::for_label_no_replacement(name.as_bytes())
-            .ok_or(CharsetError::Unsupported { supported: SUPPORTED_CHARSETS })?,
-    };
-    let decoded = encoding.decode_without_bom_handling_and_without_replacement(octets);
+    let decoded = encoding(charset)?.decode_without_bom_handling_and_without_replacement(octets);
     decoded.map(|text| text.into_owned()).ok_or(CharsetError::Malformed)
+}
+
+fn encoding(charset: Option<&str>) -> Result<&'static Encoding, CharsetError> {
+    match charset {
+        None => Ok(UTF_8),
+        Some(name) if name.eq_ignore_ascii_case("US-ASCII") => Ok(UTF_8),
+        Some(name) => Encoding::for_label_no_replacement(name.as_bytes())
+            .ok_or(CharsetError::Unsupported { supported: SUPPORTED_CHARSETS }),
+    }
 }
 
 #[cfg(test)]

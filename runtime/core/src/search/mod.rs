@@ -14,7 +14,7 @@ mod query;
 
 mod evaluate;
 
-pub use charset::{CharsetError, SUPPORTED_CHARSETS, decode_charset};
+pub use charset::{CharsetError, SUPPORTED_CHARSETS, check_charset, decode_charset};
 pub use evaluate::{Evidence, Facts, Verdict};
 pub use fold::Needle;
 pub use query::{

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use postroom_core::budget::Budget;
 use postroom_core::imap::session::{self as imap, ImapSession};
 use postroom_core::lmtp;
 
@@ -22,8 +23,8 @@ use crate::message_store::MessageStore;
 /// How long sessions have for their goodbye when the node stops: a call under way may take that
 /// long, a service manager waits longer.
 const GRACE: Duration = Duration::from_secs(20);
-/// Memory for LMTP messages in arrival, in multiples of the largest message: bounds the node's
-/// memory whatever the number of connections.
+/// Memory for messages in arrival, over LMTP and by APPEND together, in multiples of the largest
+/// message: bounds the node's memory whatever the number of connections.
 const ARRIVING_MESSAGES: u64 = 8;
 /// Octets of randomness in an admin token.
 const TOKEN_OCTETS: usize = 24;
@@ -93,7 +94,12 @@ impl Doors {
         })
     }
 
-    fn imap_sessions(&self) -> Arc<MakeSession> {
+    /// One for all doors through which messages arrive.
+    fn budget(&self) -> Arc<Budget> {
+        Arc::new(Budget::new(self.limits.message_octets.saturating_mul(ARRIVING_MESSAGES)))
+    }
+
+    fn imap_sessions(&self, budget: Arc<Budget>) -> Arc<MakeSession> {
         let (tls_available, plaintext_login) = (self.tls.is_some(), self.plaintext_login);
         let (name, max_message_octets) = (self.name.clone(), self.limits.message_octets);
         Arc::new(move |peer: Peer| {
@@ -102,20 +108,19 @@ impl Doors {
                 tls_active: peer.tls,
                 plaintext_login,
                 max_message_octets,
+                budget: budget.clone(),
                 name: name.clone(),
                 ..imap::Config::default()
             }))
         })
     }
 
-    fn lmtp_sessions(&self) -> Arc<MakeSession> {
-        let largest = self.limits.message_octets;
-        let budget = largest.saturating_mul(ARRIVING_MESSAGES);
+    fn lmtp_sessions(&self, budget: Arc<Budget>) -> Arc<MakeSession> {
         lmtp_sessions(Arc::new(lmtp::Config {
             name: self.name.clone(),
-            max_message_octets: largest,
+            max_message_octets: self.limits.message_octets,
             starttls: self.tls.is_some(),
-            budget: Arc::new(lmtp::Budget::new(budget)),
+            budget,
         }))
     }
 }
@@ -154,9 +159,10 @@ impl Composed {
             ))
         };
         let store: MessageStore = self.message_store.clone();
+        let budget = doors.budget();
         let imap = Door {
             protocol: Protocol::Imap,
-            sessions: doors.imap_sessions(),
+            sessions: doors.imap_sessions(budget.clone()),
             store: Arc::new(store.clone()),
             connections: connections(),
             tls: doors.tls.clone(),
@@ -166,7 +172,7 @@ impl Composed {
         let imap_tls = Door { implicit_tls: true, ..imap.clone() };
         let lmtp = Door {
             protocol: Protocol::Lmtp,
-            sessions: doors.lmtp_sessions(),
+            sessions: doors.lmtp_sessions(budget),
             connections: connections(),
             ..imap.clone()
         };

@@ -14,7 +14,7 @@ use crate::storage::{Commit, Committed, Engine, StorageError};
 use super::account::Account;
 use super::actor::{self, Job};
 use super::limits::MAX_OPEN_ACCOUNTS;
-use super::{Answer, Claims, Mint, Request};
+use super::{Answer, Claims, Mint, RecentBodies, Request};
 
 /// What every account of a node is made from.
 pub struct Env {
@@ -26,6 +26,8 @@ pub struct Env {
     pub claims: Claims,
     /// Names and ids.
     pub mint: Arc<Mint>,
+    /// Large bodies that were read a moment ago.
+    pub recent: RecentBodies,
     /// How long a commit may take.
     pub commit_deadline: Duration,
 }

@@ -24,6 +24,11 @@ pub const LEDGER_PAGE_OCTETS: usize = 4 << 20;
 pub const CHECK_PAGE: u32 = 200;
 /// Bodies that one call reads or looks up at a time.
 pub const PARALLEL_READS: usize = 8;
+/// Octets of large bodies that are remembered after they were read, in the whole node: one message
+/// of the default largest size, or many usual ones with attachments.
+pub const RECENT_BODIES_OCTETS: usize = 64 << 20;
+/// Smaller bodies are read again: that costs little, and clients fetch them at once.
+pub const MIN_RECENT_OCTETS: usize = 256 << 10;
 /// How long one call of a store component or of storage may take.
 pub const STEP_DEADLINE: Duration = Duration::from_secs(30);
 /// How long a caller waits for its answer, queueing included.

@@ -18,6 +18,8 @@ mod read;
 
 mod whole;
 
+mod recent;
+
 mod shared;
 
 mod actor;
@@ -46,3 +48,4 @@ pub use accounts::{Accounts, Env};
 pub use ask::{Answer, Ask, CheckStep, Checked, Request, Write};
 pub use claims::Claims;
 pub use mint::{Mint, now, random};
+pub use recent::RecentBodies;

@@ -121,11 +121,18 @@ impl Account {
             let Some(seen) = seen else { return Ok(None) };
             let mailbox = active.mailbox;
             if let Some(row) = self.body_row(mailbox, &seen).await? {
+                if let Some(octets) = self.env.recent.get(self.id(), row.digest) {
+                    return Ok(Some(octets));
+                }
                 let octets = self.octets(asker, mailbox, &row, seen.facts.size).await;
                 return match octets {
                     // Bodies of a mailbox that goes away may be gone before it is asked again.
                     Err(StoreError::Damaged(_)) if !self.is_there(mailbox).await? => Err(gone()),
-                    octets => octets.map(Some),
+                    Err(error) => Err(error),
+                    Ok(octets) => {
+                        self.env.recent.put(self.id(), row.digest, &octets);
+                        Ok(Some(octets))
+                    }
                 };
             }
             // Its removal is durable but not yet seen in memory: the tombstone's key is known when

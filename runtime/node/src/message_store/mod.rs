@@ -36,7 +36,7 @@ use tokio::sync::Semaphore;
 use tracing::Instrument;
 
 use crate::guest::Stores;
-use crate::mailbox::{Accounts, Claims, Env, Mint};
+use crate::mailbox::{Accounts, Claims, Env, Mint, RecentBodies};
 use crate::router::Router;
 use crate::storage::Engine;
 
@@ -106,6 +106,7 @@ impl MessageStore {
             stores: stores.clone(),
             claims,
             mint: mint.clone(),
+            recent: RecentBodies::default(),
             commit_deadline: patience.commit,
         };
         let mode = config.directory;

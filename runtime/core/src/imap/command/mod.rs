@@ -205,7 +205,7 @@ pub struct AppendHead {
     pub flags: Flags,
     /// INTERNALDATE; `None`: now.
     pub internal_date: Option<Timestamp>,
-    /// The literal that follows: the message.
+    /// The literal that follows: the message. Not a literal8.
     pub literal: LiteralHeader,
 }
 

@@ -16,10 +16,15 @@ use super::token::{atom, is_atom_char, string_or, word};
 
 const NAME: &str = "a mailbox name";
 
+/// Octets of a name that stands without quotes.
+fn is_name_char(c: u8) -> bool {
+    is_atom_char(c) || c == b']'
+}
+
 /// A mailbox name.
 pub(super) fn name(input: &mut Input<'_>) -> Parsed<MailboxName> {
     let at = place(input);
-    let text = decoded(input, NAME, |c| is_atom_char(c) || c == b']')?;
+    let text = decoded(input)?;
     checked(at, &text)
 }
 
@@ -39,10 +44,10 @@ fn checked(at: usize, text: &str) -> Parsed<MailboxName> {
     })
 }
 
-/// A name or pattern out of modified UTF-7.
-fn decoded(input: &mut Input<'_>, expected: &'static str, plain: fn(u8) -> bool) -> Parsed<String> {
+/// A name out of modified UTF-7.
+fn decoded(input: &mut Input<'_>) -> Parsed<String> {
     let at = place(input);
-    let octets = string_or(input, expected, plain)?;
+    let octets = string_or(input, NAME, is_name_char)?;
     utf7::decode(&octets).ok_or_else(|| Failure {
         at,
         fault: Fault::MailboxName,
@@ -70,7 +75,7 @@ pub(super) fn select(input: &mut Input<'_>) -> Parsed<(MailboxName, bool)> {
 pub(super) fn create(input: &mut Input<'_>) -> Parsed<CommandBody> {
     space(input)?;
     let at = place(input);
-    let text = decoded(input, NAME, |c| is_atom_char(c) || c == b']')?;
+    let text = decoded(input)?;
     // RFC 9051 §6.3.4: a delimiter at the end says only that there will be names below.
     let mailbox = checked(at, text.strip_suffix(DELIMITER).unwrap_or(&text))?;
     if !accept(input, " ") {
@@ -201,12 +206,12 @@ fn list_return(input: &mut Input<'_>) -> Parsed<ListReturn> {
 }
 
 fn reference(input: &mut Input<'_>) -> Parsed<ListPattern> {
-    bounded(input, "a reference name", |c| is_atom_char(c) || c == b']')
+    bounded(input, "a reference name", is_name_char)
 }
 
 /// A pattern: RFC 9051 §9 `list-mailbox`.
 fn pattern(input: &mut Input<'_>) -> Parsed<ListPattern> {
-    bounded(input, "a pattern", |c| is_atom_char(c) || b"]%*".contains(&c))
+    bounded(input, "a pattern", |c| is_name_char(c) || matches!(c, b'%' | b'*'))
 }
 
 fn bounded(
@@ -215,7 +220,10 @@ fn bounded(
     plain: fn(u8) -> bool,
 ) -> Parsed<ListPattern> {
     let at = place(input);
-    let text = decoded(input, expected, plain)?;
+    let octets = string_or(input, expected, plain)?;
+    // What is no modified UTF-7 is no mistake here, as it is in a name: RFC 3501 §6.3.8 answers a
+    // pattern that no name matches with OK.
+    let Some(text) = utf7::decode(&octets) else { return Ok(ListPattern::unmatchable()) };
     ListPattern::new(&text)
         .ok_or_else(|| Failure::limit(at, MAX_PATTERN_OCTETS, "octets in a pattern"))
 }

@@ -122,9 +122,14 @@ pub fn append_head(text: &[u8]) -> Option<Result<AppendHead, ParseError>> {
     }
     let head = (|| {
         let (mailbox, flags, internal_date) = message::append(&mut input)?;
+        let at = place(&input);
         let literal = token::literal_header(&mut input)?;
         end(&mut input)?;
-        Ok((mailbox, flags, internal_date, literal))
+        match literal.binary {
+            // RFC 3516 §4.4: only a server that offers BINARY takes one.
+            true => Err(Failure::syntax(at, "a literal without \"~\"")),
+            false => Ok((mailbox, flags, internal_date, literal)),
+        }
     })();
     Some(match head {
         Ok((mailbox, flags, internal_date, literal)) => {

@@ -94,7 +94,7 @@ pub enum Code {
     Unavailable,
     /// UNSEEN: sequence number of the first message without `\Seen`.
     Unseen(u32),
-    /// USEATTR: the special use is not supported (RFC 6154 §3).
+    /// USEATTR: the special use is not supported, or is another mailbox's (RFC 6154 §3).
     UseAttr,
 }
 

@@ -11,8 +11,8 @@ use super::text::{mailbox, put};
 /// An attribute of a mailbox in LIST (RFC 9051 §7.3.1, RFC 6154).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ListAttribute {
-    /// `\NonExistent`: only a level of other names, or a subscription without a mailbox. Implies
-    /// `\Noselect`, which is sent too, for clients older than RFC 5258.
+    /// `\NonExistent`: only a level of other names, or a subscription without a mailbox. To clients
+    /// that know RFC 5258 it says `\Noselect` too.
     NonExistent,
     /// `\Noselect`
     NoSelect,
@@ -33,7 +33,7 @@ pub enum ListAttribute {
 impl ListAttribute {
     fn name(&self) -> &str {
         match self {
-            Self::NonExistent => "\\NonExistent \\Noselect",
+            Self::NonExistent => "\\NonExistent",
             Self::NoSelect => "\\Noselect",
             Self::HasChildren => "\\HasChildren",
             Self::HasNoChildren => "\\HasNoChildren",
@@ -52,8 +52,8 @@ pub struct ListLine<'a> {
     pub attributes: &'a [ListAttribute],
     /// Its name.
     pub name: &'a MailboxName,
-    /// Mailboxes below it match the selection option SUBSCRIBED, which it perhaps does not itself
-    /// (RFC 5258 §3.5, RECURSIVEMATCH).
+    /// Names below it match the selection option SUBSCRIBED, which it perhaps does not itself, and
+    /// are not listed themselves (RFC 5258 §3.5, RECURSIVEMATCH).
     pub subscribed_below: bool,
 }
 
@@ -137,7 +137,8 @@ mod tests {
         let wire = r#"* LIST () "/" "Entw&APw-rfe/a b" ("CHILDINFO" ("SUBSCRIBED"))"#;
         check(|out| list(out, &line), wire);
         let wire = r#"* LSUB (\NonExistent \Noselect) "/" INBOX"#;
-        check(|out| lsub(out, &[ListAttribute::NonExistent], &MailboxName::inbox()), wire);
+        let attributes = [ListAttribute::NonExistent, ListAttribute::NoSelect];
+        check(|out| lsub(out, &attributes, &MailboxName::inbox()), wire);
         check(list_delimiter, r#"* LIST (\Noselect) "/" """#);
     }
 

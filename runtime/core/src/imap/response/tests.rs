@@ -305,7 +305,7 @@ proptest! {
         let Response::Data(Data::List { mailbox, items, .. }) = read(&text)? else {
             return Err(TestCaseError::fail("no LIST"));
         };
-        prop_assert_eq!(items.len(), 3);
+        prop_assert_eq!(items.len(), 2);
         let read = match &mailbox {
             Mailbox::Inbox => Some("INBOX".to_owned()),
             Mailbox::Other(other) => utf7::decode(other.as_ref()),

@@ -1,13 +1,17 @@
 //! What a session is told of its server, and its limits.
 
+use std::sync::Arc;
+
+use crate::budget::Budget;
 use crate::session::Millis;
 
 /// Most octets of one command with its literals, but for APPEND's message: 16,384 UIDs in one set
 /// fit more than twice, and it bounds what a connection can make the server hold.
 pub const MAX_LINE: usize = 256 * 1024;
-/// The same for commands before login and for SASL responses: nothing that is allowed there is
-/// larger, and whoever has not logged in costs no more than this.
-pub const MAX_LINE_BEFORE_LOGIN: usize = 8 * 1024;
+/// The same for commands before login and for SASL responses: the largest that is allowed there is
+/// an ID of 30 pairs of 30 and 1024 octets (RFC 2971 §3.3), which needs 32 KiB with its quotes.
+/// Whoever has not logged in costs no more than this.
+pub const MAX_LINE_BEFORE_LOGIN: usize = 36 * 1024;
 /// Largest message in octets that APPEND takes: what large mail providers take, with the third that
 /// base64 adds.
 pub const MAX_MESSAGE_OCTETS: u64 = 64 * 1024 * 1024;
@@ -34,6 +38,8 @@ pub struct Config {
     pub max_line: usize,
     /// Largest message that APPEND takes, in octets; see [`MAX_MESSAGE_OCTETS`].
     pub max_message_octets: u64,
+    /// Memory for messages in arrival, shared with the node's other sessions.
+    pub budget: Arc<Budget>,
     /// Failed logins until the connection is closed.
     pub login_failures: u32,
     /// Silence until a client that has logged in is logged out.
@@ -44,7 +50,7 @@ pub struct Config {
     pub name: String,
 }
 
-/// No TLS, no passwords without it: every permission is given by name.
+/// No TLS, no passwords without it: every permission is given by name. A budget of its own.
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -53,6 +59,7 @@ impl Default for Config {
             plaintext_login: false,
             max_line: MAX_LINE,
             max_message_octets: MAX_MESSAGE_OCTETS,
+            budget: Arc::default(),
             login_failures: LOGIN_FAILURES,
             idle_timeout: IDLE_TIMEOUT,
             login_timeout: LOGIN_TIMEOUT,

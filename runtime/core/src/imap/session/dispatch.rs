@@ -4,6 +4,7 @@ use crate::imap::command::{Command, CommandBody, Tag};
 use crate::imap::parse::{self, Fault, ParseError};
 use crate::imap::response::{self, Code, Status};
 
+use super::append;
 use super::flow::{Done, Flush};
 use super::framing::{Frame, Refusal};
 use super::mailboxes::ANYTHING;
@@ -74,7 +75,7 @@ impl ImapSession {
             Frame::Line(line) => self.line(&line),
             Frame::GoOn => response::continuation(self.output.text(), "go on"),
             Frame::Append(head) => self.append_head(head),
-            Frame::Message(head, body) => self.append_message(head, body),
+            Frame::Message(head, arrival) => self.append_message(head, arrival),
             Frame::Refused(refusal) => self.refused(refusal),
         }
     }
@@ -149,6 +150,7 @@ impl ImapSession {
             }
             Refusal::Parse(error) => self.not_understood(error),
             Refusal::Append(done) => self.say(done),
+            Refusal::Unwanted(tag, unwanted) => self.say(append::unwanted(tag, unwanted)),
             Refusal::Hopeless => self.farewell(None, "the command is too long"),
         }
     }

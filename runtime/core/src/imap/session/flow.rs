@@ -118,6 +118,10 @@ pub(super) fn expunges_after(numbering: Numbering) -> Expunges {
 impl ImapSession {
     /// Answers a command without asking what has happened in the mailbox.
     pub(super) fn say(&mut self, done: Done) {
+        if self.is_authenticated() {
+            // Until now the client had to wait: that was not its silence.
+            self.last_heard = self.now;
+        }
         let Done { tag, status, code, text } = done;
         response::tagged(self.output.text(), &tag, status, code.as_ref(), &text);
     }
@@ -269,7 +273,8 @@ impl ImapSession {
             Waiting::Login(tag) => self.login_failed(tag, &error),
             Waiting::Select(task) => self.select_failed(task, &error),
             Waiting::Say(done) => self.say(done),
-            Waiting::Change(tag, _) | Waiting::Status(tag, ..) => self.fail(tag, &error, anything),
+            Waiting::Change(tag, change) => self.mailbox_not_changed(tag, &change, &error),
+            Waiting::Status(tag, ..) => self.fail(tag, &error, anything),
             Waiting::List(task) => self.fail(task.tag, &error, anything),
             // It was there when it was listed: somebody has removed it since.
             Waiting::ListStatus(task) if matches!(error, StoreError::NotFound(_)) => {

@@ -5,17 +5,19 @@
 //! large is either not asked for (the client waits before it sends a literal) or passed over octet
 //! by octet without being kept (it does not wait, RFC 7888), and the connection stays usable.
 
+use std::sync::Arc;
+
 use bytes::{Buf, Bytes};
 
+use crate::budget::Budget;
 use crate::imap::command::{AppendHead, LiteralHeader, Tag};
 use crate::imap::parse::{self, ParseError};
+
+use super::arrival::{Arrival, Unwanted};
 
 /// Most octets of one refused command that are passed over: the largest literal of IMAP4rev1. With
 /// more the connection is closed, because reading on costs both ends more than connecting again.
 pub(super) const MAX_SKIPPED_OCTETS: u64 = u32::MAX as u64;
-/// So much of a message is reserved when it is announced; more is taken as octets really arrive,
-/// so that announcing costs the client as much as the server.
-const MESSAGE_RESERVE_OCTETS: u64 = 64 * 1024;
 /// The end of a dropped line is kept up to this length: an announcement of a literal fits.
 const LINE_TAIL_OCTETS: usize = 32;
 
@@ -39,7 +41,7 @@ pub(super) enum Frame {
     /// An APPEND whose message comes next: [`Framer::accept`] or [`Framer::refuse`] must follow.
     Append(AppendHead),
     /// An APPEND is complete.
-    Message(AppendHead, Bytes),
+    Message(AppendHead, Arrival),
     /// A command that could not be taken in; all of it has been passed over.
     Refused(Refusal),
 }
@@ -54,6 +56,8 @@ pub(super) enum Refusal {
     Parse(ParseError),
     /// An APPEND that the session does not want.
     Append(super::flow::Done),
+    /// An APPEND whose message cannot be kept.
+    Unwanted(Tag, Unwanted),
     /// So long that reading on makes no sense: the connection is closed.
     Hopeless,
 }
@@ -67,9 +71,9 @@ enum Reading {
     /// A message that the session has not decided upon.
     Decide(AppendHead),
     /// The message of an APPEND.
-    Message { head: AppendHead, left: u64, body: Vec<u8> },
+    Message { head: AppendHead, arrival: Arrival },
     /// The line end behind the message.
-    Tail { head: AppendHead, body: Vec<u8> },
+    Tail { head: AppendHead, arrival: Arrival },
     /// A literal of a refused command.
     SkipLiteral { left: u64, refusal: Refusal },
     /// A line of a refused command.
@@ -104,8 +108,8 @@ impl Framer {
                     self.reading = Reading::Decide(head);
                     return None;
                 }
-                Reading::Message { head, left, body } => self.message(octets, head, left, body)?,
-                Reading::Tail { head, body } => self.tail(octets, expect, head, body)?,
+                Reading::Message { head, arrival } => self.message(octets, head, arrival)?,
+                Reading::Tail { head, arrival } => self.tail(octets, expect, head, arrival)?,
                 Reading::SkipLiteral { left, refusal } => {
                     self.skip_literal(octets, left, refusal)?
                 }
@@ -122,19 +126,24 @@ impl Framer {
         }
     }
 
-    /// Takes the message of the APPEND that was the last frame. Says whether the client waits to be
-    /// told so.
-    pub(super) fn accept(&mut self) -> bool {
+    /// Takes the message of the APPEND that was the last frame, if the budget has room for it; else
+    /// [`Frame::Refused`] follows. Says whether the client waits to be told that it can send it.
+    pub(super) fn accept(&mut self, budget: &Arc<Budget>) -> bool {
         let Reading::Decide(head) = std::mem::replace(&mut self.reading, Reading::Line) else {
             unreachable!("only after Frame::Append");
         };
-        let left = head.literal.octets;
-        let waits = !head.literal.non_sync;
         self.text = Vec::new();
-        // At most the reserve, so it fits.
-        let body = Vec::with_capacity(left.min(MESSAGE_RESERVE_OCTETS) as usize);
-        self.reading = Reading::Message { head, left, body };
-        waits
+        match Arrival::new(head.literal.octets, budget.clone()) {
+            Ok(arrival) => {
+                let waits = !head.literal.non_sync;
+                self.reading = Reading::Message { head, arrival };
+                waits
+            }
+            Err(unwanted) => {
+                self.reading = self.skip(head.literal, Refusal::Unwanted(head.tag, unwanted));
+                false
+            }
+        }
     }
 
     /// Does not take the message of the APPEND that was the last frame: it is passed over if the
@@ -200,15 +209,20 @@ impl Framer {
         &mut self,
         octets: &mut Bytes,
         head: AppendHead,
-        left: u64,
-        mut body: Vec<u8>,
+        mut arrival: Arrival,
     ) -> Option<Option<Frame>> {
-        let part = take(octets, left);
-        body.extend_from_slice(&part);
-        let left = left - part.len() as u64;
+        let part = take(octets, arrival.left());
+        let left = arrival.left() - part.len() as u64;
+        if let Err(unwanted) = arrival.push(&part) {
+            // Nothing of it is kept from here on.
+            self.skipped = left;
+            let refusal = Refusal::Unwanted(head.tag, unwanted);
+            self.reading = Reading::SkipLiteral { left, refusal };
+            return Some(None);
+        }
         self.reading = match left {
-            0 => Reading::Tail { head, body },
-            left => Reading::Message { head, left, body },
+            0 => Reading::Tail { head, arrival },
+            _ => Reading::Message { head, arrival },
         };
         (left == 0).then_some(None)
     }
@@ -218,12 +232,12 @@ impl Framer {
         octets: &mut Bytes,
         expect: Expect,
         head: AppendHead,
-        body: Vec<u8>,
+        arrival: Arrival,
     ) -> Option<Option<Frame>> {
         let (Expect::Command(max) | Expect::Line(max)) = expect;
         match self.collect_line(octets, max) {
             None => {
-                self.reading = Reading::Tail { head, body };
+                self.reading = Reading::Tail { head, arrival };
                 None
             }
             Some(Collected::TooLong) => {
@@ -235,7 +249,7 @@ impl Framer {
             Some(Collected::Line) => {
                 let text = std::mem::take(&mut self.text);
                 let Err(error) = parse::append_tail(&head.tag, &text) else {
-                    return Some(Some(Frame::Message(head, body.into())));
+                    return Some(Some(Frame::Message(head, arrival)));
                 };
                 let refusal = Refusal::Parse(error);
                 self.reading = match parse::literal_at_end(&text) {

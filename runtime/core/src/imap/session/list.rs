@@ -58,9 +58,7 @@ impl ImapSession {
                 self.finish(Done::ok(task.tag, "LSUB completed"), ANYTHING);
             }
             Question::List(list) => {
-                let under = |pattern: &ListPattern| pattern.under(&list.reference);
-                let patterns: Vec<ListPattern> = list.patterns.iter().map(under).collect();
-                task.lines = list_plan::list(all, &patterns, list.select, &list.returns).into();
+                task.lines = list_plan::list(all, list).into();
                 self.list_lines(task);
             }
         }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::calls::MailboxList;
-use crate::imap::command::{ListReturn, ListSelect, SpecialUse};
+use crate::imap::command::{List, ListSelect, SpecialUse};
 use crate::imap::list_match::ListPattern;
 use crate::imap::response::ListAttribute;
 use crate::types::MailboxName;
@@ -14,7 +14,7 @@ use crate::types::MailboxName;
 pub(super) struct Line {
     pub(super) name: MailboxName,
     pub(super) attributes: Vec<ListAttribute>,
-    /// There are subscribed names below it (asked for by RECURSIVEMATCH).
+    /// RECURSIVEMATCH: a subscribed name below it is selected and has no line of its own.
     pub(super) subscribed_below: bool,
     /// There is such a mailbox, so that it has a STATUS.
     pub(super) exists: bool,
@@ -28,22 +28,38 @@ struct Entry {
     special_use: Option<String>,
     /// A mailbox lies below it.
     children: bool,
-    subscribed_below: bool,
-    special_use_below: bool,
+    /// RECURSIVEMATCH: a name below it is selected and matches no pattern.
+    selected_below: bool,
 }
 
 /// What LIST answers, by name.
-pub(super) fn list(
-    all: &MailboxList,
-    patterns: &[ListPattern],
-    select: ListSelect,
-    returns: &ListReturn,
-) -> Vec<Line> {
-    let names = entries(all);
+pub(super) fn list(all: &MailboxList, list: &List) -> Vec<Line> {
+    let patterns: Vec<ListPattern> =
+        list.patterns.iter().map(|pattern| pattern.under(&list.reference)).collect();
     let matches = |name: &MailboxName| patterns.iter().any(|p| p.matches(name.as_str()));
-    let chosen =
-        names.into_iter().filter(|(name, entry)| entry.is_selected(select) && matches(name));
-    chosen.map(|(name, entry)| entry.line(name, select, returns)).collect()
+    let mut names = entries(all);
+    if list.select.recursive_match {
+        mark_levels(&mut names, list.select, matches);
+    }
+    let chosen = names.into_iter().filter(|(name, entry)| {
+        (entry.is_selected(list.select) || entry.selected_below) && matches(name)
+    });
+    chosen.map(|(name, entry)| entry.line(name, list)).collect()
+}
+
+/// Marks the levels above what is selected but matches no pattern. Only for that is a level named
+/// that is not selected itself (RFC 5258 §3.3, 2B): what has a line of its own needs no second one
+/// that points to it (§3.5).
+fn mark_levels(
+    names: &mut BTreeMap<MailboxName, Entry>,
+    select: ListSelect,
+    matches: impl Fn(&MailboxName) -> bool,
+) {
+    let hidden = names.iter().filter(|(name, entry)| entry.is_selected(select) && !matches(name));
+    let levels: Vec<MailboxName> = hidden.flat_map(|(name, _)| levels_above(name)).collect();
+    for level in levels {
+        names.entry(level).or_default().selected_below = true;
+    }
 }
 
 /// What LSUB answers, by name: the subscriptions that match, and levels that match of which only
@@ -76,15 +92,13 @@ fn entries(all: &MailboxList) -> BTreeMap<MailboxName, Entry> {
         entry.exists = true;
         entry.special_use = mailbox.special_use.clone();
         for level in levels_above(&mailbox.name) {
-            let above = names.entry(level).or_default();
-            above.children = true;
-            above.special_use_below |= mailbox.special_use.is_some();
+            names.entry(level).or_default().children = true;
         }
     }
     for name in &all.subscriptions {
         names.entry(name.clone()).or_default().subscribed = true;
         for level in levels_above(name) {
-            names.entry(level).or_default().subscribed_below = true;
+            names.entry(level).or_default();
         }
     }
     names
@@ -95,37 +109,38 @@ fn levels_above(name: &MailboxName) -> impl Iterator<Item = MailboxName> {
 }
 
 impl Entry {
-    /// Whether the selection options choose it.
+    /// Whether the selection options choose it for itself.
     fn is_selected(&self, select: ListSelect) -> bool {
-        let itself = match (select.subscribed, select.special_use) {
+        match (select.subscribed, select.special_use) {
             // A level that does not exist is worth a line only for what is below it.
             (false, false) => self.exists || self.children,
             (subscribed, special_use) => {
                 (!subscribed || self.subscribed) && (!special_use || self.special_use.is_some())
             }
-        };
-        let below = (select.subscribed && self.subscribed_below)
-            || (select.special_use && self.special_use_below);
-        itself || (select.recursive_match && below)
+        }
     }
 
-    fn line(self, name: MailboxName, select: ListSelect, returns: &ListReturn) -> Line {
+    fn line(self, name: MailboxName, list: &List) -> Line {
         let mut attributes = Vec::new();
         if !self.exists {
             attributes.push(ListAttribute::NonExistent);
+            // It says \Noselect too (RFC 5258 §3), but not to a client that is older than that.
+            if !list.extended {
+                attributes.push(ListAttribute::NoSelect);
+            }
         }
         attributes.push(match self.children {
             true => ListAttribute::HasChildren,
             false => ListAttribute::HasNoChildren,
         });
-        if self.subscribed && (select.subscribed || returns.subscribed) {
+        if self.subscribed && (list.select.subscribed || list.returns.subscribed) {
             attributes.push(ListAttribute::Subscribed);
         }
         attributes.extend(self.special_use.map(|u| ListAttribute::Use(SpecialUse::from_name(&u))));
         Line {
             name,
             attributes,
-            subscribed_below: select.recursive_match && select.subscribed && self.subscribed_below,
+            subscribed_below: list.select.subscribed && self.selected_below,
             exists: self.exists,
         }
     }
@@ -156,9 +171,15 @@ mod tests {
         lines.iter().map(|line| line.name.as_str()).collect()
     }
 
-    fn check(all: &MailboxList, pattern: &str, select: ListSelect, expected: &[&str]) -> Vec<Line> {
-        let patterns = [ListPattern::new(pattern).unwrap()];
-        let lines = list(all, &patterns, select, &ListReturn::default());
+    /// An extended LIST with these patterns, parted by spaces.
+    fn check(
+        all: &MailboxList,
+        patterns: &str,
+        select: ListSelect,
+        expected: &[&str],
+    ) -> Vec<Line> {
+        let patterns = patterns.split(' ').map(|text| ListPattern::new(text).unwrap()).collect();
+        let lines = list(all, &List { select, patterns, extended: true, ..List::default() });
         assert_eq!(names(&lines), expected);
         lines
     }
@@ -173,6 +194,11 @@ mod tests {
         let expected = [ListAttribute::NonExistent, ListAttribute::HasChildren];
         assert_eq!((lines[1].attributes.as_slice(), lines[1].exists), (&expected[..], false));
         assert_eq!(lines[0].attributes, [ListAttribute::HasNoChildren]);
+        let patterns = vec![ListPattern::new("a").unwrap()];
+        let plain = list(&all, &List { patterns, ..List::default() });
+        let expected =
+            [ListAttribute::NonExistent, ListAttribute::NoSelect, ListAttribute::HasChildren];
+        assert_eq!(plain[0].attributes, expected);
     }
 
     #[test]
@@ -191,6 +217,29 @@ mod tests {
         assert!(lines[0].subscribed_below);
         assert!(!lines[0].attributes.contains(&ListAttribute::Subscribed));
         check(&all, "%", SUBSCRIBED, &[]);
+    }
+
+    #[test]
+    fn recursive_match_names_no_parent_of_what_has_its_own_line() {
+        let select = ListSelect { recursive_match: true, ..SUBSCRIBED };
+        let all = account(&["a", "a/b", "c", "c/d", "c/e"], &["a/b", "c", "c/d", "c/e", "x/y/z"]);
+        let lines = check(&all, "*", select, &["a/b", "c", "c/d", "c/e", "x/y/z"]);
+        assert!(lines.iter().all(|line| !line.subscribed_below));
+        check(&all, "a a/b", select, &["a/b"]);
+        let lines = check(&all, "c c/d", select, &["c", "c/d"]);
+        assert_eq!(lines.iter().map(|l| l.subscribed_below).collect::<Vec<_>>(), [true, false]);
+        let lines = check(&all, "x x/y", select, &["x", "x/y"]);
+        assert!(lines.iter().all(|line| line.subscribed_below && !line.exists));
+    }
+
+    #[test]
+    fn recursive_match_asks_all_options_of_the_one_below() {
+        let all = account(&["a/Bin \\Trash", "a/b", "c/Out \\Sent"], &["a/b", "c/Out"]);
+        let select = ListSelect { recursive_match: true, special_use: true, ..SUBSCRIBED };
+        check(&all, "%", select, &["c"]);
+        let select = ListSelect { subscribed: false, ..select };
+        let lines = check(&all, "%", select, &["a", "c"]);
+        assert!(lines.iter().all(|line| !line.subscribed_below));
     }
 
     #[test]

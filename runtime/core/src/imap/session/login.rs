@@ -157,7 +157,6 @@ impl ImapSession {
     pub(super) fn logged_in(&mut self, tag: Tag, principal: Principal) {
         self.actions.push_back(Action::LoggedIn(principal));
         self.phase = Phase::Authenticated;
-        self.last_heard = self.now;
         let code = self.capability_code();
         self.say(Done::ok(tag, "logged in").with(code));
     }

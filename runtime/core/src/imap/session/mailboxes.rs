@@ -8,13 +8,20 @@ use crate::mailbox::view::Expunges;
 use crate::types::{MailboxName, ModSeq};
 
 use super::ImapSession;
+use super::errors;
 use super::flow::{Done, Flush, Waiting};
 
 /// A change of the account's mailboxes.
 pub(super) enum Change {
-    Create,
+    /// With a special use, or without.
+    Create {
+        special_use: bool,
+    },
     Delete(MailboxName),
-    Rename { from: MailboxName, to: MailboxName },
+    Rename {
+        from: MailboxName,
+        to: MailboxName,
+    },
     Subscribe,
     Unsubscribe,
 }
@@ -32,7 +39,8 @@ impl ImapSession {
                 return self.finish(Done::no(tag, text).with(Code::UseAttr), ANYTHING);
             }
         };
-        self.call(Call::Create { name, special_use }, Waiting::Change(tag, Change::Create));
+        let change = Change::Create { special_use: special_use.is_some() };
+        self.call(Call::Create { name, special_use }, Waiting::Change(tag, change));
     }
 
     pub(super) fn delete(&mut self, tag: Tag, name: MailboxName) {
@@ -52,7 +60,7 @@ impl ImapSession {
 
     pub(super) fn mailbox_changed(&mut self, tag: Tag, change: Change, reply: Reply) {
         match (change, reply) {
-            (Change::Create, Reply::Created(id)) => {
+            (Change::Create { .. }, Reply::Created(id)) => {
                 let done = Done::ok(tag, "CREATE completed").with(Code::MailboxId(id));
                 self.finish(done, ANYTHING);
             }
@@ -75,7 +83,7 @@ impl ImapSession {
                 self.finish(Done::ok(tag, "UNSUBSCRIBE completed"), ANYTHING);
             }
             (
-                Change::Create
+                Change::Create { .. }
                 | Change::Delete(_)
                 | Change::Rename { .. }
                 | Change::Subscribe
@@ -83,6 +91,14 @@ impl ImapSession {
                 _,
             ) => self.fail(tag, &StoreError::Broken(String::new()), ANYTHING),
         }
+    }
+
+    pub(super) fn mailbox_not_changed(&mut self, tag: Tag, change: &Change, error: &StoreError) {
+        let done = errors::done(tag, error);
+        // RFC 6154 §3: what a special use cannot be given to has a code of its own.
+        let of_use = matches!(change, Change::Create { special_use: true })
+            && matches!(error, StoreError::Invalid(_));
+        self.finish(if of_use { done.with(Code::UseAttr) } else { done }, ANYTHING);
     }
 
     /// The active mailbox has a new name, unless it is INBOX, which stays where it is.

@@ -17,6 +17,8 @@
 
 pub mod config;
 
+mod arrival;
+
 mod framing;
 
 mod flow;
@@ -133,7 +135,7 @@ pub struct ImapSession {
     shutting_down: bool,
     failed_logins: u32,
     bad_commands: u32,
-    /// When the client last sent something (before login: a whole command).
+    /// When the client last sent something, or was answered (before login: sent a whole command).
     last_heard: Millis,
 }
 

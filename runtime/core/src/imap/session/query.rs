@@ -1,5 +1,7 @@
 //! From what a client names to UIDs: sequence sets, and SEARCH programs as a [`Query`].
 
+use std::num::NonZeroU32;
+
 use crate::imap::command::{Numbering, SearchHeader, SearchKey, SequenceSet};
 use crate::mailbox::view::View;
 use crate::search::{AddressField, CharsetError, Needle, Query, decode_charset};
@@ -8,14 +10,14 @@ use crate::types::{Flag, SystemFlag, UidSet};
 /// The answer to a command that names a sequence number which no message has.
 pub(super) const NO_SUCH_NUMBER: &str = "no message has such a number";
 
-/// The messages that a set means, within what the client knows; UIDs of no message may be among
-/// them. `None`: it names a sequence number that no message has. That is BAD, also for `*` when
-/// there are no messages (RFC 9051 §9, `seq-number`); UIDs that do not exist mean nothing.
+/// The messages on which a command works, within what the client knows; UIDs of no message may be
+/// among them. `None`: it names a sequence number that no message has. That is BAD, also for `*`
+/// when there are no messages (RFC 9051 §9, `seq-number`); UIDs that do not exist mean nothing.
 pub(super) fn resolve(view: &View, set: &SequenceSet, numbering: Numbering) -> Option<UidSet> {
     match numbering {
         Numbering::Uid => Some(view.clip(&set.to_uids(view.largest_uid()))),
         Numbering::Sequence => {
-            let largest = std::num::NonZeroU32::new(view.exists())?;
+            let largest = NonZeroU32::new(view.exists())?;
             let mut uids = UidSet::default();
             for (first, last) in set.resolve(Some(largest)) {
                 uids.insert_range(view.uid_at(first.get())?, view.uid_at(last.get())?);
@@ -25,13 +27,19 @@ pub(super) fn resolve(view: &View, set: &SequenceSet, numbering: Numbering) -> O
     }
 }
 
-/// Why a search program makes no query.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum QueryError {
-    /// It names a sequence number that no message has.
-    NoSuchNumber,
-    /// Its texts cannot be read.
-    Charset(CharsetError),
+/// The messages of which a search key speaks. A number that no message has is true of none, and
+/// that is an answer, not a mistake: RFC 3501 §6.4.4 knows BAD for no such key, and who searches
+/// `1:*` in an empty mailbox wants to be told that there is nothing.
+fn searched(view: &View, set: &SequenceSet) -> UidSet {
+    let exists = view.exists();
+    let mut uids = UidSet::default();
+    for (first, last) in set.resolve(NonZeroU32::new(exists)) {
+        let ends = (view.uid_at(first.get()), view.uid_at(last.get().min(exists)));
+        if let (Some(first), Some(last)) = ends {
+            uids.insert_range(first, last);
+        }
+    }
+    uids
 }
 
 /// A search program in terms of UIDs and characters.
@@ -39,10 +47,8 @@ pub(super) fn query(
     view: &View,
     charset: Option<&str>,
     key: &SearchKey,
-) -> Result<Query, QueryError> {
-    let text = |octets: &[u8]| {
-        decode_charset(charset, octets).map(|t| Needle::new(&t)).map_err(QueryError::Charset)
-    };
+) -> Result<Query, CharsetError> {
+    let text = |octets: &[u8]| decode_charset(charset, octets).map(|text| Needle::new(&text));
     let not = |query| Query::Not(Box::new(query));
     let recent = || Query::Uids(view.recent_uids().clone());
     Ok(match key {
@@ -55,9 +61,7 @@ pub(super) fn query(
         }
         SearchKey::Not(key) => not(query(view, charset, key)?),
         SearchKey::All => Query::All,
-        SearchKey::Sequence(set) => {
-            Query::Uids(resolve(view, set, Numbering::Sequence).ok_or(QueryError::NoSuchNumber)?)
-        }
+        SearchKey::Sequence(set) => Query::Uids(searched(view, set)),
         SearchKey::Uid(set) => Query::Uids(view.clip(&set.to_uids(view.largest_uid()))),
         SearchKey::Flag(flag) => Query::Flag(flag.clone()),
         SearchKey::NotFlag(flag) => not(Query::Flag(flag.clone())),

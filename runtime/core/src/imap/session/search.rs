@@ -3,12 +3,12 @@
 use crate::calls::Call;
 use crate::imap::command::{Numbering, Search, SearchReturn, Tag};
 use crate::imap::response::{self, Code, Esearch};
-use crate::search::CharsetError;
+use crate::search::{CharsetError, check_charset};
 use crate::types::{ModSeq, Uid};
 
 use super::ImapSession;
 use super::flow::{Done, Flush, Waiting};
-use super::query::{self, NO_SUCH_NUMBER, QueryError};
+use super::query;
 
 /// A SEARCH under way.
 pub(super) struct SearchTask {
@@ -22,6 +22,10 @@ pub(super) struct SearchTask {
 impl ImapSession {
     pub(super) fn search(&mut self, tag: Tag, search: Search) {
         let Search { numbering, returns, charset, key } = search;
+        // RFC 3501 §6.4.4: also when there is no text that would have to be read in it.
+        if let Err(error) = check_charset(charset.as_deref()) {
+            return self.bad_charset(tag, error);
+        }
         let modseq = query::asks_modseq(&key);
         if modseq {
             self.enable_condstore();
@@ -29,8 +33,7 @@ impl ImapSession {
         let Some(active) = self.active() else { return };
         let query = match query::query(&active.view, charset.as_deref(), &key) {
             Ok(query) => query.prepared(),
-            Err(QueryError::NoSuchNumber) => return self.bad(Some(tag), NO_SUCH_NUMBER),
-            Err(QueryError::Charset(error)) => return self.bad_charset(tag, error),
+            Err(error) => return self.bad_charset(tag, error),
         };
         match query {
             Ok(query) => {

@@ -1,4 +1,11 @@
 //! SELECT, EXAMINE, CLOSE, UNSELECT (RFC 9051 §6.3.2, §6.3.3, §6.4.1, §6.4.2).
+//!
+//! When SELECT or EXAMINE leaves a mailbox, CLOSED parts what is said of that one from what is said
+//! of the next (RFC 7162 §3.2.11, RFC 9051 §7.1). It is said whether the client follows
+//! mod-sequences or not, and whether the next mailbox can be selected or not: RFC 7162 asks it of
+//! the server that has the extension, not of the session that uses it, the old mailbox is left in
+//! any case, and a client that does not know the code passes it over (RFC 3501 §7.1). CLOSE and
+//! UNSELECT say it with their own OK.
 
 use crate::calls::{Call, Selected};
 use crate::error::StoreError;
@@ -28,6 +35,10 @@ impl ImapSession {
         condstore: bool,
     ) {
         let leaves = self.active().is_some();
+        if leaves {
+            let text = "the mailbox selected before is left";
+            response::untagged(self.output.text(), Status::Ok, Some(&Code::Closed), text);
+        }
         self.phase = Phase::Authenticated;
         self.changed = false;
         if condstore {

@@ -6,7 +6,8 @@ mod transactions;
 
 use std::sync::Arc;
 
-use super::{Budget, Config, LmtpSession, Peer};
+use super::{Config, LmtpSession, Peer};
+use crate::budget::Budget;
 use crate::calls::{Call, Recipient, Reply};
 use crate::error::StoreError;
 use crate::session::{Action, Input, Millis, Session};

@@ -1,13 +1,17 @@
 //! Operations on more messages than one commit takes.
 
+use std::sync::atomic::Ordering;
+
 use bytes::Bytes;
 use postroom_core::calls::{Call, NewMessage, Reply, Want};
+use postroom_core::error::StoreError;
 use postroom_core::mailbox::limits::{MAX_APPEND_MESSAGES, MAX_BATCH_MESSAGES};
 use postroom_core::types::{
-    Flag, FlagChange, FlagChangeKind, Flags, SystemFlag, Timestamp, UidSet,
+    Flag, FlagChange, FlagChangeKind, Flags, ModSeq, SystemFlag, Timestamp, UidSet,
 };
 
 use super::{Bench, Client, all, mailbox};
+use crate::mailbox::limits::MIN_RECENT_OCTETS;
 
 /// A few more than fit one commit.
 const MANY: usize = MAX_BATCH_MESSAGES + 616;
@@ -53,6 +57,30 @@ async fn long_operations_go_on_in_further_commits() {
     let Ok(Reply::Expunged { uids, .. }) = expunged else { panic!("{expunged:?}") };
     assert_eq!(uids.len() as usize, MANY);
     assert_eq!(client.select("old").await.status.messages, 0);
+}
+
+#[tokio::test]
+async fn a_large_body_that_is_fetched_again_is_not_read_again() {
+    let bench = Bench::new();
+    let client = bench.alice().await;
+    let large = "x".repeat(MIN_RECENT_OCTETS);
+    let uids = [client.append("INBOX", &large).await, client.append("INBOX", "small").await];
+    client.select("INBOX").await;
+    assert_eq!(client.body(uids[0]).await.as_deref(), Some(large.as_bytes()));
+    assert_eq!(client.body(uids[1]).await.as_deref(), Some(&b"small"[..]));
+    // Whoever asks the store component now is answered with another body.
+    bench.plain.lies.store(1, Ordering::SeqCst);
+    assert_eq!(client.body(uids[0]).await.as_deref(), Some(large.as_bytes()));
+    assert_eq!(bench.plain.lies.load(Ordering::SeqCst), 1);
+    let want = Want { body: true, ..Want::default() };
+    let small = client.call(Call::Fetch { uids: UidSet::range(uids[1], uids[1]), want }).await;
+    assert!(matches!(small, Err(StoreError::Damaged(_))), "{small:?}");
+
+    client.flag(&all(), SystemFlag::Deleted).await;
+    client.done(Call::Expunge { uids: None }).await;
+    let told = client.changes(ModSeq(0), ModSeq(0)).await.upto;
+    client.changes(told, told).await;
+    assert_eq!(client.body(uids[0]).await, None, "what is remembered is still gone");
 }
 
 #[tokio::test]

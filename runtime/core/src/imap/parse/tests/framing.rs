@@ -50,7 +50,7 @@ fn an_append_is_read_up_to_its_message() {
     let sync = header(310, false, false);
     check_append("a1 APPEND \"x y\" {310}\r\n", &[], None, sync);
     check_append("a1 append {3}\r\nx y {310}\r\n", &[], None, sync);
-    check_append("a1 APPEND {3+}\r\nx y () ~{9+}\r\n", &[], None, header(9, true, true));
+    check_append("a1 APPEND {3+}\r\nx y () {9+}\r\n", &[], None, header(9, true, false));
     let line = "a1 APPEND \"x y\" (\\Seen $a) \" 1-Feb-1994 21:52:25 -0800\" {310}\r\n";
     check_append(line, &["\\Seen", "$a"], date, sync);
     let line = "a1 APPEND \"x y\" \"01-Feb-1994 21:52:25 -0800\" {310}\r\n";
@@ -89,4 +89,6 @@ fn a_wrong_append_is_refused_before_its_message_comes() {
     let end = "expected the end of the command at column 26";
     check("a1 APPEND x (\\Seen) {3}\r\nabc {4}\r\n", end);
     check("a1 APPEND x (\\Seen) foo {3}\r\n", "expected a literal at column 21");
+    check("a1 APPEND x ~{3}\r\n", "expected a literal without \"~\" at column 13");
+    check("a1 APPEND x (\\Seen) ~{3+}\r\n", "expected a literal without \"~\" at column 21");
 }

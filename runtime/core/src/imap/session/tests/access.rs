@@ -38,6 +38,22 @@ fn the_greeting_says_what_can_be_done() {
 }
 
 #[test]
+fn who_somebody_is_can_be_said_at_length_before_login() {
+    let pairs: Vec<String> =
+        (0..30).map(|n| format!("\"{n:030}\" \"{}\"", "x".repeat(1024))).collect();
+    check_connection(
+        plaintext(),
+        &format!(
+            "S: * OK ...
+             C: a ID ({})
+             S: * ID (\"name\" \"Postroom\" ...)
+             S: a OK ID completed",
+            pairs.join(" ")
+        ),
+    );
+}
+
+#[test]
 fn login_opens_the_account() {
     check_connection(
         plaintext(),
@@ -109,7 +125,7 @@ fn what_is_wrong_with_sasl_is_said() {
 
 #[test]
 fn a_sasl_response_is_bounded() {
-    let long = "A".repeat(9000);
+    let long = "A".repeat(40_000);
     check_connection(
         plaintext(),
         &format!(
@@ -216,6 +232,32 @@ fn silence_ends_in_logout() {
          S2: <closed>
          T: 1
          S: * BYE Autologout: idle for too long
+         S: <closed>",
+    );
+}
+
+#[test]
+fn a_command_that_takes_long_is_no_silence_of_the_client() {
+    const HOUR: Millis = Millis(3_600_000);
+    let mut server = selected(1);
+    let session = &mut server.clients[0].session;
+    session.input(Millis(0), Input::Octets(b"a SEARCH TEXT one\r\n"));
+    let Some(Action::Call(call)) = session.action() else { panic!("the SEARCH") };
+    assert_eq!(session.deadline(), None, "the server is at work");
+    let answer = server.store.call(0, call);
+    session.input(HOUR, Input::Answer(answer));
+    server.now = HOUR;
+    server.perform(0);
+    server.script(
+        "S: * SEARCH 1
+         S: a OK SEARCH completed
+         T: 1799
+         S2: * BYE Autologout...
+         S2: <closed>
+         C: b NOOP
+         S: b OK NOOP completed
+         T: 1800
+         S: * BYE Autologout...
          S: <closed>",
     );
 }

@@ -1,6 +1,9 @@
 //! APPEND.
 
+use std::sync::Arc;
+
 use super::*;
+use crate::budget::{Budget, Reservation};
 use crate::error::StoreError;
 
 #[test]
@@ -42,6 +45,108 @@ fn a_missing_mailbox_is_told_before_the_message_is_sent() {
          C: Sent {5}
          S: d NO [TRYCREATE] Sent does not exist",
     );
+}
+
+#[test]
+fn a_message_with_nul_is_passed_over_and_refused() {
+    check(
+        "C: a APPEND INBOX {5+}<CRLF>he<NUL>lo
+         S: a NO [CANNOT] a message has no NUL octets
+         C: b APPEND INBOX {5}
+         S: + send the message
+         C: hell<NUL>
+         S: b NO [CANNOT] a message has no NUL octets
+         C: c APPEND INBOX {5+}<CRLF><NUL>ello {3+}<CRLF>abc
+         S: c NO [CANNOT] a message has no NUL octets
+         C: d STATUS INBOX (MESSAGES)
+         S: * STATUS INBOX (MESSAGES 3)
+         S: d OK ...",
+    );
+}
+
+#[test]
+fn a_literal8_is_no_message_without_binary() {
+    check(
+        "C: a APPEND INBOX ~{5}
+         S: a BAD expected a literal without \"~\" at column 16
+         C: b APPEND INBOX ~{5+}<CRLF>hello
+         S: b BAD expected a literal without \"~\" at column 16
+         C: c NOOP
+         S: c OK ...",
+    );
+}
+
+#[test]
+fn a_message_with_bare_line_feeds_is_kept_as_it_came_and_is_read_like_any_other() {
+    let body = "Subject: x\nContent-Type: multipart/mixed; boundary=b\n\n\
+                --b\nContent-Type: text/plain\n\none\ntwo\n--b\n\nthree\n--b--\n";
+    let mut server = selected(1);
+    server.send(0, format!("a APPEND INBOX {{{}+}}\r\n{body}\r\n", body.len()).as_bytes());
+    server.clients[0].unread.clear();
+    server.script(&format!(
+        "C: b FETCH 4 (RFC822.SIZE BODY)
+         S: * 4 FETCH (RFC822.SIZE {} BODY ((\"text\" \"plain\" NIL NIL NIL \"7bit\" 7 1)...\"mixed\"))
+         S: b OK ...
+         C: c FETCH 4 (BODY.PEEK[1] BODY.PEEK[HEADER.FIELDS (Subject)] BODY.PEEK[2])
+         S: * 4 FETCH (BODY[1] {{7}}
+         S: one...two BODY[HEADER.FIELDS (...)] {{12}}
+         S: Subject: x... BODY[2] {{5}}
+         S: three)
+         S: c OK ...
+         C: d SEARCH SUBJECT x TEXT two
+         S: * SEARCH 4
+         S: d OK ...",
+        body.len()
+    ));
+    server.send(0, b"e FETCH 4 BODY.PEEK[]\r\n");
+    let unread = std::mem::take(&mut server.clients[0].unread);
+    assert!(unread.windows(body.len()).any(|octets| octets == body.as_bytes()));
+}
+
+#[test]
+fn without_memory_a_message_is_passed_over_and_refused_for_now() {
+    let budget = Arc::new(Budget::new(20));
+    let config = Config { plaintext_login: true, budget: budget.clone(), ..Config::default() };
+    let mut server = Server::greeting(config);
+    // Somebody else's message arrives meanwhile, over whatever protocol.
+    let mut others = Reservation::new(budget.clone());
+    assert!(others.hold(12));
+    server.script(
+        "S: * OK ...
+         C: l LOGIN alice secret
+         S: l OK ...
+         C: a APPEND INBOX {9}
+         S: a NO [UNAVAILABLE] too many messages arrive at once, try again in a moment
+         C: b APPEND INBOX {9+}<CRLF>some mail
+         S: b NO [UNAVAILABLE] ...
+         C: c APPEND INBOX {8}
+         S: + send the message
+         C: somemail
+         S: c OK [APPENDUID 1 4] APPEND completed",
+    );
+    drop(others);
+    server.script("C: d APPEND INBOX {20+}<CRLF>as much as there is.\nS: d OK ...");
+    assert_eq!(budget.left(), 20, "all is given back");
+}
+
+#[test]
+fn memory_that_runs_out_within_a_message_is_told_at_its_end() {
+    let octets = 200 * 1024;
+    let budget = Arc::new(Budget::new(octets));
+    let config = Config { plaintext_login: true, budget: budget.clone(), ..Config::default() };
+    let mut server = Server::greeting(config);
+    server.script("S: * OK ...\nC: l LOGIN alice secret\nS: l OK ...");
+    server.send(0, format!("a APPEND INBOX {{{octets}+}}\r\n").as_bytes());
+    let mut others = Reservation::new(budget.clone());
+    assert!(others.hold(64 * 1024));
+    for piece in vec![b'x'; octets as usize].chunks(10_000) {
+        server.send(0, piece);
+    }
+    assert_eq!(budget.left(), octets - 64 * 1024, "what has arrived is not kept");
+    server.script("C:\nS: a NO [UNAVAILABLE] too many messages arrive...");
+    drop(others);
+    server.script("C: b NOOP\nS: b OK ...");
+    assert_eq!(budget.left(), octets);
 }
 
 #[test]

@@ -284,6 +284,10 @@ impl FakeStore {
         if self.mailboxes.contains_key(&name) {
             return Err(StoreError::AlreadyExists(name.to_string()));
         }
+        let same_use = |m: &Mailbox| special_use.is_some() && m.special_use == special_use;
+        if self.mailboxes.values().any(same_use) {
+            return Err(StoreError::Invalid("another mailbox has this use".into()));
+        }
         let above = std::iter::successors(name.parent(), MailboxName::parent);
         let missing: Vec<_> = above.filter(|above| !self.mailboxes.contains_key(above)).collect();
         for above in missing {

@@ -74,12 +74,12 @@ fn a_long_line_that_ends_in_a_literal_takes_it_along() {
 #[test]
 fn before_login_less_is_taken_in() {
     let config = Config { plaintext_login: true, ..Config::default() };
-    let long = "x".repeat(9000);
+    let long = "x".repeat(40_000);
     Server::greeting(config).script(&format!(
         "S: * OK ...
          C: a LOGIN {long} x
          S: a BAD the command is too long
-         C: b LOGIN {{9000}}
+         C: b LOGIN {{40000}}
          S: b BAD the command is too long
          C: c NOOP
          S: c OK ..."

@@ -52,7 +52,10 @@ fn a_deleted_parent_is_still_a_level() {
          C: b LIST \"\" W*
          S: * LIST (\\NonExistent \\Noselect \\HasChildren) \"/\" Work
          S: * LIST (\\HasNoChildren) \"/\" Work/2024
-         S: b OK ...",
+         S: b OK ...
+         C: c LIST \"\" Work RETURN (CHILDREN)
+         S: * LIST (\\NonExistent \\HasChildren) \"/\" Work
+         S: c OK ...",
     );
 }
 
@@ -60,12 +63,15 @@ fn a_deleted_parent_is_still_a_level() {
 fn extended_list_selects_and_returns() {
     check_folders(
         "C: a LIST (SUBSCRIBED) \"\" *
-         S: * LIST (\\NonExistent \\Noselect \\HasNoChildren \\Subscribed) \"/\" Gone
+         S: * LIST (\\NonExistent \\HasNoChildren \\Subscribed) \"/\" Gone
          S: * LIST (\\HasNoChildren \\Subscribed) \"/\" Work/2024
          S: a OK ...
          C: b LIST (SUBSCRIBED RECURSIVEMATCH) \"\" %
-         S: * LIST (\\NonExistent \\Noselect \\HasNoChildren \\Subscribed) \"/\" Gone
+         S: * LIST (\\NonExistent \\HasNoChildren \\Subscribed) \"/\" Gone
          S: * LIST (\\HasChildren) \"/\" Work (\"CHILDINFO\" (\"SUBSCRIBED\"))
+         S: b OK ...
+         C: b LIST (SUBSCRIBED RECURSIVEMATCH) \"\" W*
+         S: * LIST (\\HasNoChildren \\Subscribed) \"/\" Work/2024
          S: b OK ...
          C: c LIST \"\" (Sent Work/%) RETURN (SUBSCRIBED CHILDREN)
          S: * LIST (\\HasNoChildren \\Sent) \"/\" Sent
@@ -121,6 +127,25 @@ fn lsub_names_subscriptions_and_the_levels_above() {
          S: c OK UNSUBSCRIBE completed
          C: d LSUB \"\" G*
          S: d OK ...",
+    );
+}
+
+#[test]
+fn a_pattern_that_no_name_can_match_is_no_mistake() {
+    check(
+        "C: a LIST \"\" !#$&'+,-.0123456789:;<=>?@^_`|[}%*
+         S: a OK LIST completed
+         C: b LIST \"\" (&x INBOX) RETURN (CHILDREN)
+         S: * LIST (\\HasNoChildren) \"/\" INBOX
+         S: b OK LIST completed
+         C: c LIST & *
+         S: c OK LIST completed
+         C: d LSUB \"\" &
+         S: d OK LSUB completed
+         C: e LIST \"\" \"\u{e9}*\"
+         S: e OK LIST completed
+         C: f STATUS &x (MESSAGES)
+         S: f NO [CANNOT] a mailbox name is written in modified UTF-7...",
     );
 }
 

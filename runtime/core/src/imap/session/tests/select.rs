@@ -24,10 +24,43 @@ fn select_says_what_there_is() {
 fn a_select_that_fails_leaves_the_mailbox_all_the_same() {
     check_selected(
         "C: a SELECT Nowhere
+         S: * OK [CLOSED] the mailbox selected before is left
          S: a NO [NONEXISTENT] Nowhere does not exist
          C: b FETCH 1 UID
-         S: b BAD select a mailbox first",
+         S: b BAD select a mailbox first
+         C: c SELECT Nowhere
+         S: c NO [NONEXISTENT] Nowhere does not exist",
     );
+}
+
+#[test]
+fn the_mailbox_before_is_closed_before_anything_is_said_of_the_next() {
+    let facts = "S: * 3 EXISTS
+         S: * 0 RECENT
+         S: * OK [UNSEEN 1] ...
+         S: * OK [PERMANENTFLAGS ...
+         S: * OK [UIDVALIDITY ...
+         S: * OK [UIDNEXT ...
+         S: * OK [HIGHESTMODSEQ ...
+         S: * OK [MAILBOXID ...\n";
+    check_selected(&format!(
+        "C: a SELECT INBOX
+         S: * OK [CLOSED] the mailbox selected before is left
+         S: * FLAGS ...
+         {facts}
+         S: a OK [READ-WRITE] selected
+         C: b EXAMINE INBOX
+         S: * OK [CLOSED] ...
+         S: * FLAGS ...
+         {facts}
+         S: b OK [READ-ONLY] ...
+         C: c UNSELECT
+         S: c OK UNSELECT completed
+         C: d EXAMINE INBOX
+         S: * FLAGS ...
+         {facts}
+         S: d OK [READ-ONLY] ..."
+    ));
 }
 
 #[test]

@@ -171,12 +171,12 @@ fn about_mailboxes(theirs: &Their<'_>) -> Option<CommandBody> {
         Their::Unsubscribe { mailbox } => CommandBody::Unsubscribe(name(mailbox)?),
         Their::Rename { from, to } => CommandBody::Rename { from: name(from)?, to: name(to)? },
         Their::List { reference, mailbox_wildcard } => CommandBody::List(List {
-            reference: ListPattern::new(&text_of(reference)?)?,
+            reference: list_pattern(text_of(reference))?,
             patterns: vec![pattern(mailbox_wildcard)?],
             ..List::default()
         }),
         Their::Lsub { reference, mailbox_wildcard } => CommandBody::Lsub {
-            reference: ListPattern::new(&text_of(reference)?)?,
+            reference: list_pattern(text_of(reference))?,
             pattern: pattern(mailbox_wildcard)?,
         },
         Their::Status { mailbox, item_names } => {
@@ -229,7 +229,12 @@ fn pattern(theirs: &ListMailbox<'_>) -> Option<ListPattern> {
         ListMailbox::Token(token) => token.as_ref().to_vec(),
         ListMailbox::String(string) => string.clone().into_inner().into_owned(),
     };
-    ListPattern::new(&utf7::decode(&octets)?)
+    list_pattern(utf7::decode(&octets))
+}
+
+/// `None` stands for what is no modified UTF-7.
+fn list_pattern(text: Option<String>) -> Option<ListPattern> {
+    text.map_or_else(|| Some(ListPattern::unmatchable()), |text| ListPattern::new(&text))
 }
 
 fn numbering(uid: bool) -> Numbering {

@@ -1,5 +1,5 @@
-//! Memory for messages in arrival, shared by all sessions of a node: without it, as many messages
-//! of the largest size as there are connections could be in memory at once.
+//! Memory for messages in arrival, over LMTP or by APPEND, shared by all sessions of a node: without
+//! it, as many messages of the largest size as there are connections could be in memory at once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
