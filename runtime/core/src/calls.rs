@@ -92,6 +92,9 @@ pub enum Call {
     Changes {
         /// The highest mod-sequence up to which this session knows flags, arrivals and removals.
         since: ModSeq,
+        /// The largest UID that this session has been told of, or that was given out before it came:
+        /// messages above it are new to it. `None`: none.
+        known: Option<Uid>,
         /// Removals up to this mod-sequence have been told to the client: their bodies need not be
         /// kept for this session any longer.
         released: ModSeq,
@@ -281,9 +284,11 @@ pub struct FlagRow {
 /// What has happened in a mailbox after a mod-sequence.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// Everything up to here is told.
+    /// Everything up to here is told. Below the mailbox's last change there is more to ask for, from
+    /// here on and above the largest UID that was told.
     pub upto: ModSeq,
-    /// New messages and changed flags, ascending by UID. A new one is one that the view lacks.
+    /// New messages and changed flags, ascending by UID. A new one is one that the view lacks; it can
+    /// be later than `upto`.
     pub changed: Vec<FlagRow>,
     /// Removed messages.
     pub expunged: UidSet,

@@ -11,4 +11,4 @@ pub mod twin;
 
 pub use build::{component, script};
 pub use convert::Row;
-pub use subject::{EngineKind, Subject, Wanted, run};
+pub use subject::{EngineKind, Subject, Wanted, load, run};

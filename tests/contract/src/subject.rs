@@ -91,15 +91,19 @@ pub struct Subject<S = StoreComponent> {
     _directory: Option<TempDir>,
 }
 
+/// Loads a component, which gets what it asks for and these grants have.
+pub async fn load(file: PathBuf, grants: &Grants) -> Result<Arc<StoreComponent>, LoadError> {
+    let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let source = ComponentSource { name, from: ComponentFrom::File(file) };
+    let limits = Limits { instances: 1, ..Limits::default() };
+    let _loading = LOADING.lock().await;
+    HOST.load(source, grants, limits).await
+}
+
 impl Subject {
     /// Loads a component.
     pub async fn new(wanted: Wanted, space: Space) -> Result<Self, LoadError> {
-        let name = wanted.file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let source = ComponentSource { name, from: ComponentFrom::File(wanted.file) };
-        let limits = Limits { instances: 1, ..Limits::default() };
-        let loading = LOADING.lock().await;
-        let component = HOST.load(source, &wanted.grants, limits).await?;
-        drop(loading);
+        let component = load(wanted.file, &wanted.grants).await?;
         Ok(Self::over(component, wanted.engine, space).await)
     }
 }

@@ -39,26 +39,50 @@ impl Open {
 }
 
 impl Mailbox {
-    /// What has happened after a mod-sequence: all of it, or as many whole commits as fit
-    /// [`MAX_CHANGED_ROWS`]. A message that came and went in between is among the removed ones.
-    /// Nothing is said of what is recent. Removals are known from the session's selection (and what
-    /// it has released) on: nobody asks for earlier ones.
-    pub fn changes(&self, since: ModSeq) -> Changes {
+    /// What has happened after a mod-sequence, in at most [`MAX_CHANGED_ROWS`] rows. A message that
+    /// came and went in between is among the removed ones. Nothing is said of what is recent.
+    /// Removals are known from the session's selection (and what it has released) on: nobody asks
+    /// for earlier ones.
+    ///
+    /// Messages above `known` come first, in the order of their UIDs and whatever their
+    /// mod-sequences: numbers go to messages in the order of UIDs, so one that was passed over could
+    /// never be told. When they alone do not fit, nothing else is told and `upto` stays; otherwise
+    /// changes of known messages follow, as many whole commits as fit.
+    pub fn changes(&self, since: ModSeq, known: Option<Uid>) -> Changes {
+        self.changes_within(since, known, MAX_CHANGED_ROWS)
+    }
+
+    /// [`Mailbox::changes`], in at most so many rows.
+    pub(super) fn changes_within(
+        &self,
+        since: ModSeq,
+        known: Option<Uid>,
+        limit: usize,
+    ) -> Changes {
         let highest = self.counters.highest_modseq;
         let nothing = Changes { upto: since, ..Changes::default() };
-        let Some(open) = self.open.as_ref().filter(|_| since < highest) else { return nothing };
-        let mut changed: Vec<Facts> = open.index.since(since).collect();
-        let upto = cut(&changed, highest);
-        changed.retain(|facts| facts.modseq <= upto);
+        let Some(open) = &self.open else { return nothing };
         let row = |facts: Facts| FlagRow {
             uid: facts.uid,
             flags: open.flags(&facts),
             modseq: facts.modseq,
         };
-        let gone = open.ghosts.range((since.next(), Uid::MIN)..=(upto, Uid::MAX));
+        let first_new = known.map_or(Some(Uid::MIN), Uid::next);
+        let new = first_new.into_iter().flat_map(|first| open.index.range(first, Uid::MAX));
+        let mut new: Vec<Facts> = new.take(limit + 1).collect();
+        if new.len() > limit {
+            new.truncate(limit);
+            return Changes { changed: new.into_iter().map(row).collect(), ..nothing };
+        }
+        let told = |facts: &Facts| known.is_some_and(|known| facts.uid <= known);
+        let mut changed: Vec<Facts> = open.index.since(since).filter(told).collect();
+        let upto = cut(&changed, highest, limit - new.len()).max(since);
+        changed.retain(|facts| facts.modseq <= upto);
+        let gone = open.ghosts.range((since, Uid::MAX)..=(upto, Uid::MAX));
+        let gone = gone.filter(|((modseq, _), _)| *modseq > since);
         Changes {
             upto,
-            changed: changed.into_iter().map(row).collect(),
+            changed: changed.into_iter().chain(new).map(row).collect(),
             expunged: gone.map(|((_, uid), _)| *uid).collect(),
             recent: UidSet::default(),
         }
@@ -82,15 +106,14 @@ impl Mailbox {
     }
 }
 
-/// The last mod-sequence up to which at most [`MAX_CHANGED_ROWS`] rows have changed, or the first
-/// with any.
-fn cut(changed: &[Facts], highest: ModSeq) -> ModSeq {
-    if changed.len() <= MAX_CHANGED_ROWS {
+/// The last mod-sequence up to which at most so many rows have changed, or the first with any.
+fn cut(changed: &[Facts], highest: ModSeq, most: usize) -> ModSeq {
+    if changed.len() <= most {
         return highest;
     }
     let mut order: Vec<ModSeq> = changed.iter().map(|facts| facts.modseq).collect();
     order.sort_unstable();
-    let beyond = order[MAX_CHANGED_ROWS];
+    let beyond = order[most];
     let whole = order.partition_point(|modseq| *modseq < beyond);
     order[whole.saturating_sub(1)]
 }

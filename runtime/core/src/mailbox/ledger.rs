@@ -11,6 +11,7 @@
 //! | `t` mailbox modseq uid | [`BodyRow`] of a removed message: its tombstone |
 //! | `u` name | nothing: a subscription |
 //! | `x` mailbox | nothing: a deleted mailbox whose `d` and `t` rows are not settled yet |
+//! | `s` mailbox uid | [`UnsettledRow`]: a message of which an outside medium was not told yet |
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -68,6 +69,15 @@ pub struct BodyRow {
     pub name: String,
     /// BLAKE3 of its octets.
     pub digest: [u8; 32],
+}
+
+/// What an outside medium is to be told: a message was written, and this is committed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnsettledRow {
+    /// The message's name.
+    pub name: String,
+    /// Of the last change: a row that was written again is another one.
+    pub modseq: ModSeq,
 }
 
 /// A change of the ledger.
@@ -138,13 +148,18 @@ pub fn dropped_key(mailbox: MailboxId) -> Bytes {
     key(b'x', &[&mailbox.0])
 }
 
-/// All keys of counters, subscriptions or deleted mailboxes: first, and after the last.
+/// Key of a message of which an outside medium was not told yet.
+pub fn unsettled_key(mailbox: MailboxId, uid: Uid) -> Bytes {
+    key(b's', &[&mailbox.0, &uid.get().to_be_bytes()])
+}
+
+/// All keys of one kind: first, and after the last.
 pub fn range_of(kind: RowKind) -> (Bytes, Bytes) {
     let kind = kind as u8;
     (key(kind, &[]), key(kind + 1, &[]))
 }
 
-/// Kinds of row that are read as a whole.
+/// Kinds of row that are read over all mailboxes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum RowKind {
@@ -154,6 +169,8 @@ pub enum RowKind {
     Subscriptions = b'u',
     /// Deleted mailboxes that are not settled yet.
     Dropped = b'x',
+    /// Messages of which an outside medium was not told yet.
+    Unsettled = b's',
 }
 
 /// All body rows of a mailbox: first key, and after the last.
@@ -183,6 +200,12 @@ fn after(prefix: Bytes) -> Bytes {
 /// The mailbox in a key of a counters row or a deleted mailbox.
 pub fn mailbox_in(key: &[u8]) -> Result<MailboxId, StoreError> {
     let id = key.get(1..).and_then(|id| id.try_into().ok()).map(MailboxId);
+    id.ok_or_else(|| damaged(key))
+}
+
+/// The mailbox in a key of a message that is not settled.
+pub fn unsettled_in(key: &[u8]) -> Result<MailboxId, StoreError> {
+    let id = key.get(1..17).and_then(|id| id.try_into().ok()).map(MailboxId);
     id.ok_or_else(|| damaged(key))
 }
 
@@ -224,6 +247,11 @@ mod tests {
         let (start, end) = bodies_of(mailbox);
         assert!(start <= body && body < end);
         assert_eq!(uid_in(&body), Ok(uid));
+        let unsettled = unsettled_key(mailbox, uid);
+        let (start, end) = range_of(RowKind::Unsettled);
+        assert!(start <= unsettled && unsettled < end);
+        assert!(end <= tombstone_key(MailboxId([0; 16]), ModSeq(0), Uid::MIN));
+        assert_eq!(unsettled_in(&unsettled), Ok(mailbox));
         let tombstone = tombstone_key(mailbox, ModSeq(9), uid);
         assert_eq!(tombstone_in(&tombstone), Ok((ModSeq(9), uid)));
         let inside = |after, upto| {
@@ -243,5 +271,6 @@ mod tests {
         assert!(matches!(decode::<AccountRow>(&[]), Err(StoreError::Damaged(_))));
         assert!(matches!(mailbox_in(b"mxx"), Err(StoreError::Damaged(_))));
         assert!(matches!(tombstone_in(b"t"), Err(StoreError::Damaged(_))));
+        assert!(matches!(unsettled_in(b"s"), Err(StoreError::Damaged(_))));
     }
 }

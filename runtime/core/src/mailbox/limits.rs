@@ -17,11 +17,16 @@ pub const MAX_APPEND_MESSAGES: usize = 1_000;
 pub const MAX_BATCH_MESSAGES: usize = 16_384;
 /// Most messages that one COPY takes: it is one commit, all or none.
 pub const MAX_COPY_MESSAGES: usize = 65_536;
-/// Most rows in the answer to one question for changes; the rest is told by the next one. A single
-/// commit's changes are never parted.
+/// Most rows in the answer to one question for changes; the rest is told by the next one. What a
+/// single commit has changed of known messages is never parted.
 pub const MAX_CHANGED_ROWS: usize = 65_536;
 /// Tombstones that a mailbox keeps for clients that come back (RFC 7162 QRESYNC); older ones are
 /// forgotten and the mailbox's low-water mark rises.
 pub const MAX_TOMBSTONES: u64 = 100_000;
+/// Removed messages that are kept in memory of one mailbox for sessions that have not told their
+/// clients: some 40 MiB. Above it the session that is most behind loses the mailbox. As many as
+/// sixteen commits remove, so that only a client that does not listen, or one that removes more than
+/// this with one command, gets there.
+pub const MAX_GHOSTS: usize = 16 * MAX_BATCH_MESSAGES;
 /// The largest mod-sequence (RFC 7162 §7: 63 bits).
 pub const MAX_MODSEQ: u64 = i64::MAX as u64;

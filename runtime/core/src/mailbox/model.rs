@@ -110,7 +110,9 @@ impl Model {
                 self.sessions.remove(&session);
                 Ok(Reply::Done)
             }
-            Call::Changes { since, released } => self.changes(session, since.0, released.0),
+            Call::Changes { since, known, released } => {
+                self.changes(session, since.0, *known, released.0)
+            }
             Call::Fetch { uids, want } => self.fetch(session, uids, *want),
             Call::Store { uids, change, unchanged_since } => {
                 self.store(session, uids, change, *unchanged_since)
@@ -288,13 +290,21 @@ impl Model {
         Ok(Reply::Selected(Box::new(selected)))
     }
 
-    fn changes(&mut self, session: SessionId, since: u64, released: u64) -> Answer {
+    fn changes(
+        &mut self,
+        session: SessionId,
+        since: u64,
+        known: Option<Uid>,
+        released: u64,
+    ) -> Answer {
         self.looking(session)?;
         let looking = self.sessions.get_mut(&session).expect("looked up before");
         looking.released = looking.released.max(released);
         let looking = *looking;
         let mailbox = self.by_id(looking.mailbox);
-        let changed = mailbox.messages.iter().filter(|(_, message)| message.modseq > since);
+        let known = known.map_or(0, Uid::get);
+        let news = |uid: u32, message: &Message| message.modseq > since || uid > known;
+        let changed = mailbox.messages.iter().filter(|(uid, message)| news(**uid, message));
         let changed = changed.map(|(uid, message)| message.row(*uid)).collect();
         let removed = mailbox.removed.iter().filter(|(modseq, ..)| *modseq > since);
         let expunged = removed.map(|(_, uid, _)| to_uid(*uid)).collect();

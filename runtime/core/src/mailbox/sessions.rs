@@ -77,6 +77,12 @@ impl Sessions {
         let sessions = self.by_mailbox.get(&mailbox)?;
         sessions.iter().filter_map(|session| self.active.get(session)).map(|a| a.released).min()
     }
+
+    /// The session whose client has been told least of a mailbox's removals.
+    pub fn slowest(&self, mailbox: MailboxId) -> Option<SessionId> {
+        let sessions = self.by_mailbox.get(&mailbox)?.iter().copied();
+        sessions.min_by_key(|session| self.active.get(session).map(|active| active.released))
+    }
 }
 
 #[cfg(test)]
@@ -91,6 +97,7 @@ mod tests {
         sessions.select(b, mailbox, false, ModSeq(7));
         sessions.release(a, ModSeq(9));
         assert_eq!(sessions.told(mailbox), Some(ModSeq(7)));
+        assert_eq!(sessions.slowest(mailbox), Some(b));
         sessions.release(b, ModSeq(3));
         assert_eq!(sessions.told(mailbox), Some(ModSeq(7)), "told cannot be untold");
         assert_eq!(sessions.deselect(b), Some(mailbox));
@@ -98,5 +105,6 @@ mod tests {
         assert_eq!(sessions.deselect(b), None);
         sessions.select(a, MailboxId([2; 16]), true, ModSeq(1));
         assert_eq!((sessions.count(mailbox), sessions.told(mailbox)), (0, None));
+        assert_eq!(sessions.slowest(mailbox), None);
     }
 }

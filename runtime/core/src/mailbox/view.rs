@@ -188,6 +188,12 @@ impl View {
         self.since
     }
 
+    /// The largest UID that was ever in the view, or that was given out before the selection: only
+    /// messages above it are new. `None`: none.
+    pub fn known(&self) -> Option<Uid> {
+        Uid::new(self.highest_uid)
+    }
+
     /// All removals up to here have been told.
     pub fn released(&self) -> ModSeq {
         self.released

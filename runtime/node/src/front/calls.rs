@@ -19,7 +19,8 @@ pub trait Calls: Send + Sync {
     /// A fresh transaction id.
     fn transaction(&self) -> TransactionId;
 
-    /// Carries out a call. The same write under the same id has its effect once.
+    /// Carries out a call. The same write under the same id has its effect once; whether a write that
+    /// is answered as `UnknownOutcome` was asked for again is decided below, not by who calls.
     async fn call(&self, transaction: TransactionId, call: Call) -> Result<Reply, StoreError>;
 
     /// From now on calls are made for this user.

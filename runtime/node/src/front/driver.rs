@@ -11,10 +11,9 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use postroom_core::calls::{Call, Reply};
-use postroom_core::error::StoreError;
+use postroom_core::calls::Call;
 use postroom_core::session::{Action, Input, Millis, Session};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info, info_span, warn};
 
@@ -27,10 +26,6 @@ use super::tls::Tls;
 /// Octets that may wait to be sent before the session is asked for more, or more is read: enough
 /// to keep a fast client busy while the next piece is made.
 pub const OUT_OCTETS: usize = 256 << 10;
-/// Times a write is repeated under its transaction id when its outcome is not known.
-const REPEATS: u32 = 4;
-/// Pause before the first of them; each is four times the one before.
-const FIRST_PAUSE: Duration = Duration::from_millis(20);
 /// Octets that a client may still send after we have closed, before it is cut off.
 const LINGER_OCTETS: usize = 1 << 20;
 
@@ -245,7 +240,7 @@ impl Connection {
         let span = info_span!("call", kind, %transaction);
         let calls = self.calls.clone();
         let work = async move {
-            let answer = persist(&*calls, transaction, call).await;
+            let answer = calls.call(transaction, call).await;
             if let Err(error) = &answer {
                 match is_trouble(error) {
                     true => warn!(error = error_kind(error), "{error}"),
@@ -395,27 +390,6 @@ async fn until(moment: Option<Instant>) {
         Some(moment) => sleep_until(moment).await,
         None => pending().await,
     }
-}
-
-/// Makes a call; one whose outcome is not known is repeated under the same transaction id, which
-/// has its effect once.
-async fn persist(
-    calls: &dyn Calls,
-    transaction: postroom_core::types::TransactionId,
-    call: Call,
-) -> Result<Reply, StoreError> {
-    let mut pause = FIRST_PAUSE;
-    for _ in 0..REPEATS {
-        match calls.call(transaction, call.clone()).await {
-            Err(StoreError::UnknownOutcome) => {
-                warn!("the outcome is not known; asking again");
-                sleep(pause).await;
-                pause *= 4;
-            }
-            answer => return answer,
-        }
-    }
-    calls.call(transaction, call).await
 }
 
 // A session is given at most this at once; its own buffers are made for it.

@@ -7,6 +7,7 @@ use postroom_core::error::StoreError;
 use postroom_core::records::{DomainRow, MailboxRow, MessageRow, UserRow};
 use postroom_core::types::{AccountId, MailboxId, TransactionId};
 
+use super::manifest::Medium;
 use crate::storage::{Body, Txn, View};
 
 /// What every call carries.
@@ -109,6 +110,11 @@ pub struct MessagePlace {
 /// The store of messages. `insert` takes bodies besides, `list` stays within one mailbox.
 #[async_trait]
 pub trait Messages: Send + Sync {
+    /// Whether the octets live in the host's storage or elsewhere. Only a store whose medium is
+    /// outside is told of operations after their commit.
+    fn medium(&self) -> Medium {
+        Medium::Host
+    }
     /// Prepares the account. Repeatable.
     async fn create(&self, call: CallInfo, txn: &Txn) -> Result<(), StoreError>;
     /// Removes the records of a mailbox. Repeatable.
@@ -156,7 +162,8 @@ pub trait Messages: Send + Sync {
         after: Option<postroom_core::types::Uid>,
         limit: u32,
     ) -> Result<Page<MessageRow>, StoreError>;
-    /// Octets of a message from `at`, at most `max`; also of a deleted one that is not settled.
+    /// Octets of a message from `at`, at most `max`; also of a deleted one that is not settled. Fewer
+    /// mean nothing, none the end.
     async fn fetch(
         &self,
         call: CallInfo,
@@ -166,7 +173,8 @@ pub trait Messages: Send + Sync {
         at: u64,
         max: u64,
     ) -> Result<Option<Part>, StoreError>;
-    /// Nobody reads these deleted messages any more: a store over an outside medium removes them.
+    /// Operations on these messages are committed: they were written, or deleted and nobody reads
+    /// them any more. A store over an outside medium brings it into line with what `view` shows.
     /// Repeatable.
     async fn settle(
         &self,

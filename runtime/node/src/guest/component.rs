@@ -13,7 +13,7 @@ use super::convert::{self, Convert, broken, checked, listed, selected};
 use super::host::OpenCall;
 use super::inspect::Inspection;
 use super::instance::enter;
-use super::manifest::Kind;
+use super::manifest::{Kind, Medium};
 use super::pool::{Pool, Verb};
 use crate::storage::{Area, Body, Txn, View};
 
@@ -249,6 +249,10 @@ const MAX_LIST: u32 = 4096;
 
 #[async_trait]
 impl Messages for StoreComponent {
+    fn medium(&self) -> Medium {
+        self.inspection.manifest.as_ref().map_or(Medium::Host, |manifest| manifest.medium)
+    }
+
     async fn create(&self, info: CallInfo, txn: &Txn) -> Result<(), StoreError> {
         let verb = self.verb(Kind::Messages, "create")?;
         let enter = enter(|inside| {

@@ -20,6 +20,8 @@ mod limits;
 mod load;
 mod manifest;
 #[cfg(test)]
+pub mod native_outside;
+#[cfg(test)]
 pub mod native_plain;
 mod pool;
 mod wasi;

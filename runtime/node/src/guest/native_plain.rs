@@ -22,7 +22,7 @@ pub struct Plain {
     pub failing_writes: AtomicUsize,
     /// Calls of `list` and `select` that were made: reads that an index answers make none.
     pub reads: AtomicUsize,
-    /// Messages whose bodies were settled.
+    /// Messages of which it was told that they are settled.
     pub settled: AtomicUsize,
     /// Messages whose octets are answered wrongly, or left out of lists, from now on.
     pub lies: AtomicUsize,
@@ -91,19 +91,19 @@ row!(DomainRow, Area::Domain, String, name, |name| name.clone().into_bytes());
 row!(UserRow, Area::User, String, name, |name| name.clone().into_bytes());
 row!(MailboxRow, Area::Mailbox, MailboxId, id, |id| id.0.to_vec());
 
-fn place_key(place: &MessagePlace) -> Bytes {
+pub(super) fn place_key(place: &MessagePlace) -> Bytes {
     [&place.mailbox.0[..], &place.uid.get().to_be_bytes()].concat().into()
 }
 
-fn at(area: Area, octets: Bytes) -> Key {
+pub(super) fn at(area: Area, octets: Bytes) -> Key {
     Key { area, octets }
 }
 
-fn storage(error: StorageError) -> StoreError {
+pub(super) fn storage(error: StorageError) -> StoreError {
     StoreError::Unavailable(error.to_string())
 }
 
-fn encode<T: Serialize>(row: &T) -> Bytes {
+pub(super) fn encode<T: Serialize>(row: &T) -> Bytes {
     postcard::to_allocvec(row).expect("rows can be serialised").into()
 }
 
@@ -238,10 +238,18 @@ impl Messages for Plain {
         rows: Vec<MessageRow>,
     ) -> Result<(), StoreError> {
         self.fail()?;
-        rows.iter().try_for_each(|row| {
+        for row in rows {
             let key = place_key(&MessagePlace { mailbox: row.mailbox, uid: row.uid });
-            txn.write(Write::Put(at(Area::Message, key), encode(row))).map_err(storage)
-        })
+            let key = at(Area::Message, key);
+            let there = txn.view().get_many(vec![key.clone()]).await.map_err(storage)?;
+            let there = there.into_iter().next().flatten();
+            let there = there.ok_or_else(|| StoreError::Broken("an update of nothing".into()))?;
+            // Just what can differ from what was inserted, as any store may.
+            let MessageRow { modseq, flags, extra, .. } = row;
+            let row = MessageRow { modseq, flags, extra, ..decode(&there)? };
+            txn.write(Write::Put(key, encode(&row))).map_err(storage)?;
+        }
+        Ok(())
     }
 
     async fn delete(

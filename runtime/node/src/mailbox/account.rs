@@ -10,7 +10,7 @@ use postroom_core::mailbox::{Arrival, MoveMessages, Op, StoreFlags, Target};
 use postroom_core::types::{AccountId, MailboxId, SessionId, TransactionId, UidSet};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::guest::CallInfo;
+use crate::guest::{CallInfo, Medium};
 use crate::storage::{Body, Space};
 
 use super::actor::{Job, WriteJob};
@@ -52,6 +52,11 @@ impl Account {
         CallInfo { account: self.id, transaction }
     }
 
+    /// Whether the messages' octets are where the host commits nothing.
+    pub(super) fn is_outside(&self) -> bool {
+        self.env.stores.messages.medium() == Medium::Outside
+    }
+
     fn lock(&self) -> MutexGuard<'_, Shared> {
         // A panic under it leaves a committed state or none: both can be gone on from.
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
@@ -74,8 +79,8 @@ impl Account {
                 let (selected, watch) = self.select(session, &name, read_write).await?;
                 Ok(Answer::Selected(Box::new(selected), watch))
             }
-            Ask::Changes { since, released } => {
-                Ok(Answer::Changes(self.changes(session, since, released).await?))
+            Ask::Changes { since, known, released } => {
+                Ok(Answer::Changes(self.changes(session, since, known, released).await?))
             }
             Ask::Seen { uids, limit } => {
                 let (seen, more) = self.seen(session, &uids, limit).await?;

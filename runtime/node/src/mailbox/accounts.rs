@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use postroom_core::error::StoreError;
 use postroom_core::types::{AccountId, SessionId};
 use tokio_util::task::TaskTracker;
 
 use crate::guest::Stores;
-use crate::storage::Engine;
+use crate::storage::{Commit, Committed, Engine, StorageError};
 
 use super::account::Account;
 use super::actor::{self, Job};
@@ -27,6 +28,15 @@ pub struct Env {
     pub mint: Arc<Mint>,
     /// Large bodies that were read a moment ago.
     pub recent: RecentBodies,
+    /// How long a commit may take.
+    pub commit_deadline: Duration,
+}
+
+impl Env {
+    /// Commits; `None` when nobody waits for it any longer: it can still take effect.
+    pub(super) async fn commit(&self, commit: Commit) -> Option<Result<Committed, StorageError>> {
+        tokio::time::timeout(self.commit_deadline, self.engine.commit(commit)).await.ok()
+    }
 }
 
 /// The open accounts of this node. Cheap to clone.

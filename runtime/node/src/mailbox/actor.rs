@@ -10,6 +10,7 @@ use postroom_core::error::StoreError;
 use postroom_core::mailbox::Op;
 use postroom_core::types::{AccountId, MailboxId, Slot, TransactionId};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use crate::storage::{Body, Fence};
@@ -18,7 +19,7 @@ use super::account::Account;
 use super::accounts::Registry;
 use super::ask::{CheckStep, Checked};
 use super::limits::{
-    IDLE_ACCOUNT, MAX_BATCH_OCTETS, MAX_BATCH_OPS, MAX_IDLE_MAILBOXES, SETTLE_AFTER,
+    IDLE_ACCOUNT, MAX_BATCH_OCTETS, MAX_BATCH_OPS, MAX_IDLE_MAILBOXES, SETTLE_AFTER, SETTLE_PAUSE,
 };
 use super::settle::Settling;
 
@@ -91,8 +92,8 @@ pub(super) struct Actor {
     /// The number of commits of the account.
     pub(super) head: u64,
     pub(super) settling: Settling,
-    /// When settling last failed, so that it is not tried in each batch.
-    pub(super) settle_pause: bool,
+    /// Settling has failed: until when it is not tried again.
+    settle_pause: Option<Instant>,
 }
 
 /// Takes the account out of the registry however the writer ends: also when it panics, which is a
@@ -126,7 +127,7 @@ pub(super) async fn run(
         fence: None,
         head: 0,
         settling: Settling::default(),
-        settle_pause: false,
+        settle_pause: None,
     };
     actor.serve(&registry).await;
 }
@@ -144,7 +145,8 @@ impl Actor {
         loop {
             match self.job().await {
                 Some(Job::Write(write)) => {
-                    self.backlog.push_back(write);
+                    // Where it came from, when that is the backlog: calls keep their order.
+                    self.backlog.push_front(write);
                     let batch = self.gather();
                     self.run_batch(batch).await;
                 }
@@ -184,21 +186,29 @@ impl Actor {
             // Cancel-safe: a job that is not received stays in the queue.
             match tokio::time::timeout(self.patience(settle), self.queue.recv()).await {
                 Ok(job) => return job,
-                Err(_) if settle => {
-                    self.settle_pause = false;
-                    self.settle_alone().await;
-                }
+                Err(_) if settle => self.settle_alone().await,
                 Err(_) => return Some(Job::Retire),
             }
         }
     }
 
     fn patience(&self, settle: bool) -> Duration {
-        match (settle, self.settle_pause) {
-            (true, false) => SETTLE_AFTER,
-            (true, true) => SETTLE_AFTER * 10,
-            (false, _) => IDLE_ACCOUNT,
+        let pause = self.settle_pause.map(|until| until.saturating_duration_since(Instant::now()));
+        match settle {
+            true => SETTLE_AFTER.max(pause.unwrap_or_default()),
+            false => IDLE_ACCOUNT,
         }
+    }
+
+    /// Settling has failed.
+    pub(super) fn pause_settling(&mut self, error: &StoreError) {
+        warn!(account = %self.id(), %error, "not everything can be settled now");
+        self.settle_pause = Some(Instant::now() + SETTLE_PAUSE);
+    }
+
+    /// Whether settling has failed not long ago.
+    pub(super) fn settling_pauses(&self) -> bool {
+        self.settle_pause.is_some_and(|until| Instant::now() < until)
     }
 
     /// As many writes as fit one batch, without waiting for more.
@@ -258,11 +268,11 @@ impl Actor {
             self.run_batch(batch).await;
         }
         self.flush_claims().await;
-        while !self.settle_pause && self.settling.is_due(&self.account) {
+        while !self.settling_pauses() && self.settling.is_due(&self.account) {
             self.settle_alone().await;
         }
-        if self.settle_pause {
-            warn!(account = %self.id(), "removed messages are settled at the next start");
+        if self.settling_pauses() {
+            warn!(account = %self.id(), "the rest is settled at the next start");
         }
     }
 }

@@ -46,6 +46,8 @@ pub enum Ask {
     Changes {
         /// After this.
         since: ModSeq,
+        /// Messages above it are new.
+        known: Option<Uid>,
         /// Removals up to here are told.
         released: ModSeq,
     },

@@ -14,7 +14,7 @@ use crate::storage::{Commit, Idempotency, StorageError, Txn};
 
 use super::actor::{Actor, WriteJob};
 use super::error::{guest, read, storage_error};
-use super::limits::{RESOLVE_PAUSES, STEP_DEADLINE};
+use super::limits::RESOLVE_PAUSES;
 use super::mint::{now, random};
 use super::perform::Performer;
 use super::settle::SettlePage;
@@ -40,6 +40,10 @@ enum Failed {
     Together(StoreError),
     /// The account was read again: the batch can be planned anew.
     Stale,
+    /// A body or a name of a body was not as it should be; the account is read again.
+    Conflict,
+    /// The page of settling that was taken along has failed, or may have: the batch goes on without.
+    Page(StoreError),
     /// One transaction had its effect before.
     AlreadyDone(Idempotency),
     /// It is not known what became of it; whether this node gave up waiting, so that it may still
@@ -65,12 +69,12 @@ impl Actor {
         for _ in 0..MAX_ATTEMPTS {
             let mut loaded = self.account.load(transaction).await?;
             self.head = loaded.head;
-            self.settling = super::settle::Settling::new(loaded.dropped);
+            self.settling = loaded.settling;
             if loaded.state.is_empty() {
                 let draft = Draft::new(&loaded.state);
                 match self.make_account(draft, transaction).await {
                     Ok(draft) => loaded.state = draft.into_account().0,
-                    Err(Failed::Stale) => continue,
+                    Err(Failed::Stale | Failed::Conflict) => continue,
                     Err(failed) => return Err(failed.error()),
                 }
             }
@@ -114,16 +118,38 @@ impl Actor {
         });
         for (id, told) in active {
             let Some(mailbox) = state.mailbox(id).cloned() else { continue };
-            let mut opened = self.account.load_mailbox(&mailbox, transaction).await?;
+            let opened = self.account.load_mailbox(&mailbox, transaction).await;
+            let mut opened = match opened {
+                // It stays closed, and only who has it active hears of it.
+                Err(error @ StoreError::Damaged(_)) => {
+                    warn!(account = %self.id(), mailbox = %id, %error, "cannot be opened");
+                    continue;
+                }
+                opened => opened?,
+            };
             let before = previous.as_ref().and_then(|state| state.mailbox(id)?.open.clone());
-            if let (Some(open), Some(before), Some(told)) = (&mut opened.open, before, told) {
-                let upto = mailbox.counters.highest_modseq;
-                let tombstones = self.account.tombstones(id, told, upto).await?;
-                open.inherit(&before, &tombstones);
+            match (&mut opened.open, before, told) {
+                (Some(open), Some(before), Some(told)) => {
+                    let upto = mailbox.counters.highest_modseq;
+                    let tombstones = self.account.tombstones(id, told, upto).await?;
+                    open.inherit(&before, &tombstones);
+                }
+                _ => self.evict_unless_told(&mailbox),
             }
             state.replace(opened);
         }
         Ok(())
+    }
+
+    /// A mailbox is in memory again of whose removed messages nothing is known any more: sessions
+    /// that were not told of them all cannot go on.
+    fn evict_unless_told(&self, mailbox: &postroom_core::mailbox::Mailbox) {
+        let id = mailbox.row.id;
+        self.account.with(|shared| {
+            if shared.sessions.told(id).is_some_and(|told| told < mailbox.counters.removed) {
+                shared.evict(id);
+            }
+        });
     }
 
     /// Brings a mailbox's index into memory.
@@ -139,6 +165,7 @@ impl Actor {
         let transaction = TransactionId(random());
         let span = debug_span!("open", account = %self.id(), mailbox = %id, %transaction);
         let opened = self.account.load_mailbox(&mailbox, transaction).instrument(span).await?;
+        self.evict_unless_told(&mailbox);
         self.account.with(|shared| {
             if let Some(state) = &mut shared.state {
                 state.replace(opened);
@@ -161,10 +188,14 @@ impl Actor {
                 Err(failed) => failed,
             };
             match failed {
-                Failed::Stale => stale += 1,
+                Failed::Stale | Failed::Conflict => stale += 1,
+                Failed::Page(error) => {
+                    self.pause_settling(&error);
+                    stale += 1;
+                }
                 Failed::AlreadyDone(before) => {
                     // Not one of ours would be an engine's mistake: not for ever, then.
-                    stale += usize::from(!self.answer_done(&mut jobs, &before));
+                    stale += usize::from(!self.answer_done(&mut jobs, &before).await);
                 }
                 Failed::Together(error) if jobs.len() > 1 => {
                     debug!(%error, "each operation of the batch is tried alone");
@@ -204,7 +235,11 @@ impl Actor {
             Ok((_, Some(_))) | Err(_) => None,
         });
         let transactions = transactions.collect();
-        self.commit(&drafted.draft, &drafted.txn, transactions).await?;
+        let committed = self.commit(&drafted.draft, &drafted.txn, transactions).await;
+        match drafted.settle {
+            Some(_) => committed.map_err(Failed::perhaps_of_page)?,
+            None => committed?,
+        }
         Ok(drafted)
     }
 
@@ -261,7 +296,14 @@ impl Actor {
         let planned = self.plan(draft, &job.op, job.quota);
         let idle = planned.as_ref().map_or(true, |planned| planned.steps.is_empty());
         if idle && let Some(outcome) = self.remembered(job.transaction).await {
-            return Ok(Ok((outcome, None)));
+            return match self.is_behind().await.map_err(Failed::All)? {
+                // The effect is not in the state from which the answer would be taken.
+                true => {
+                    self.account.with(|shared| shared.drop_state());
+                    Err(Failed::Stale)
+                }
+                false => Ok(Ok((outcome, None))),
+            };
         }
         match planned {
             Err(error) => Ok(Err(error)),
@@ -306,6 +348,22 @@ impl Actor {
         ledger::decode(&result).ok()
     }
 
+    /// Whether something was committed that is not in memory: a commit that this node gave up
+    /// waiting for can land late.
+    async fn is_behind(&self) -> Result<bool, StoreError> {
+        let head = read(self.account.env.engine.head(self.account.space())).await?;
+        Ok(head != self.head)
+    }
+
+    /// Sees to it that what is committed is in memory, and that watchers hear of it: before an
+    /// answer that was remembered is given.
+    async fn catch_up(&mut self) -> Result<(), StoreError> {
+        if self.is_behind().await? {
+            self.account.with(|shared| shared.drop_state());
+        }
+        self.ensure_loaded().await
+    }
+
     async fn commit(
         &mut self,
         draft: &Draft,
@@ -325,16 +383,16 @@ impl Actor {
             now: now(),
         };
         metrics::histogram!("postroom_batch_operations").record(commit.transactions.len() as f64);
-        let (began, commit) = (Instant::now(), self.account.env.engine.commit(commit));
-        let committed = tokio::time::timeout(STEP_DEADLINE, commit).await;
+        let began = Instant::now();
+        let committed = self.account.env.commit(commit).await;
         metrics::histogram!("postroom_commit_seconds").record(began.elapsed().as_secs_f64());
         match committed {
-            Ok(Ok(committed)) => {
+            Some(Ok(committed)) => {
                 self.head = committed.head;
                 Ok(())
             }
-            Ok(Err(error)) => Err(self.refused(error)),
-            Err(_) => {
+            Some(Err(error)) => Err(self.refused(error)),
+            None => {
                 self.account.with(|shared| shared.drop_state());
                 Err(Failed::Unknown { gave_up: true })
             }
@@ -345,9 +403,13 @@ impl Actor {
     fn refused(&mut self, error: StorageError) -> Failed {
         match error {
             StorageError::AlreadyDone(before) => Failed::AlreadyDone(before),
-            StorageError::HeadMoved { .. } | StorageError::Conflict => {
+            StorageError::HeadMoved { .. } => {
                 self.account.with(|shared| shared.drop_state());
                 Failed::Stale
+            }
+            StorageError::Conflict => {
+                self.account.with(|shared| shared.drop_state());
+                Failed::Conflict
             }
             StorageError::Fenced => {
                 warn!(account = %self.id(), "another claim holds the slot");
@@ -371,7 +433,11 @@ impl Actor {
 
     /// Puts the draft in place of the state, tells the watchers, answers the callers.
     fn announce(&mut self, jobs: Vec<WriteJob>, drafted: Drafted) {
+        let changed = drafted.draft.has_changes();
         let state = self.install(drafted.draft, drafted.settle);
+        if changed && self.account.is_outside() {
+            self.settling.written();
+        }
         for (job, found) in jobs.into_iter().zip(drafted.found) {
             match found {
                 Ok((outcome, None)) => job.answer(Ok(outcome.reply(&state))),
@@ -415,13 +481,17 @@ impl Actor {
     }
 
     /// Answers the call that had its effect before; the others go on.
-    fn answer_done(&mut self, jobs: &mut Vec<WriteJob>, before: &Idempotency) -> bool {
+    async fn answer_done(&mut self, jobs: &mut Vec<WriteJob>, before: &Idempotency) -> bool {
         let at = jobs.iter().position(|job| job.transaction == before.transaction);
-        if let Some(at) = at {
-            let job = jobs.remove(at);
-            job.answer(self.outcome_of(&before.result));
-        }
-        at.is_some()
+        let Some(at) = at else { return false };
+        let job = jobs.remove(at);
+        let answer = match self.catch_up().await {
+            Ok(()) => self.outcome_of(&before.result),
+            // It is done, but its caller could not see that: it asks again.
+            Err(_) => Err(StoreError::UnknownOutcome),
+        };
+        job.answer(answer);
+        true
     }
 
     fn outcome_of(&self, result: &Bytes) -> Result<postroom_core::calls::Reply, StoreError> {
@@ -432,23 +502,30 @@ impl Actor {
 
     /// Finds out what became of a commit, by the transactions that it carried.
     async fn resolve(&mut self, jobs: Vec<WriteJob>, gave_up: bool) {
+        let mut loaded = false;
         for pause in RESOLVE_PAUSES {
             tokio::time::sleep(pause).await;
-            if self.ensure_loaded().await.is_ok() {
+            loaded = self.ensure_loaded().await.is_ok();
+            if loaded {
                 break;
             }
         }
-        for job in jobs {
+        let mut results = Vec::with_capacity(jobs.len());
+        for job in &jobs {
             let space = self.account.space();
             let result = self.account.env.engine.transaction(space, job.transaction);
-            let result = match read(result).await {
-                Ok(Some(result)) => self.outcome_of(&result),
-                Ok(None) if !gave_up => {
+            results.push(read(result).await);
+        }
+        // Only now: what was found may have landed after the account was read.
+        let caught_up = self.catch_up().await.is_ok();
+        for (job, result) in jobs.into_iter().zip(results) {
+            job.answer(match result {
+                Ok(Some(result)) if caught_up => self.outcome_of(&result),
+                Ok(None) if loaded && !gave_up => {
                     Err(StoreError::Unavailable("storage failed; nothing was done".into()))
                 }
-                Ok(None) | Err(_) => Err(StoreError::UnknownOutcome),
-            };
-            job.answer(result);
+                Ok(_) | Err(_) => Err(StoreError::UnknownOutcome),
+            });
         }
     }
 
@@ -459,36 +536,36 @@ impl Actor {
         draft: &mut Draft,
         txn: &Txn,
     ) -> Result<Option<SettlePage>, Failed> {
-        if self.settle_pause || !self.settling.is_due(&self.account) {
+        if self.settling_pauses() || !self.settling.is_due(&self.account) {
             return Ok(None);
         }
         let transaction = TransactionId(random());
-        let page = match self.settling.page(&self.account, transaction).await {
+        let page = match self.settling.page(&self.account, txn, transaction).await {
             Ok(Some(page)) => page,
             Ok(None) => return Ok(None),
             Err(error) => {
-                warn!(account = %self.id(), %error, "removed messages cannot be settled now");
-                self.settle_pause = true;
+                self.pause_settling(&error);
                 return Ok(None);
             }
         };
+        if let Some(error) = &page.left {
+            self.pause_settling(error);
+        }
         let op = Op::Settle(page.settled.clone());
-        let planned = self.plan(draft, &op, None).map_err(Failed::Together)?;
+        let planned = self.plan(draft, &op, None).map_err(Failed::Page)?;
         let performed = self.perform(txn, transaction, &planned, &[]).await;
-        performed.map_err(Failed::Together)?;
+        performed.map_err(Failed::Page)?;
         Ok(Some(page))
     }
 
     /// A page of settling in a commit of its own.
     pub(super) async fn settle_alone(&mut self) {
-        if self.ensure_loaded().await.is_err() {
-            self.settle_pause = true;
-            return;
-        }
-        if let Err(failed) = self.try_settle().await {
-            let error = failed.error();
-            warn!(account = %self.id(), %error, "removed messages cannot be settled now");
-            self.settle_pause = true;
+        let settled = match self.ensure_loaded().await {
+            Ok(()) => self.try_settle().await.map_err(Failed::error),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = settled {
+            self.pause_settling(&error);
         }
     }
 
@@ -546,9 +623,27 @@ enum Opened {
 impl Failed {
     fn error(self) -> StoreError {
         match self {
-            Self::Together(error) | Self::All(error) => error,
-            Self::Stale => StoreError::Unavailable("the account changed meanwhile".into()),
+            Self::Together(error) | Self::All(error) | Self::Page(error) => error,
+            Self::Stale | Self::Conflict => {
+                StoreError::Unavailable("the account changed meanwhile".into())
+            }
             Self::AlreadyDone(_) | Self::Unknown { .. } => StoreError::UnknownOutcome,
+        }
+    }
+
+    /// Of a commit that had a page of settling in it: what can be the page's fault is taken for it.
+    fn perhaps_of_page(self) -> Self {
+        match self {
+            Self::Together(error)
+            | Self::All(error @ (StoreError::Damaged(_) | StoreError::Limit(_))) => {
+                Self::Page(error)
+            }
+            Self::Conflict => Self::Page(self.error()),
+            Self::Stale
+            | Self::Page(_)
+            | Self::AlreadyDone(_)
+            | Self::Unknown { .. }
+            | Self::All(_) => self,
         }
     }
 }

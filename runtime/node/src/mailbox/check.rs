@@ -14,12 +14,14 @@ use postroom_core::records::{MailboxRow, MessageRow};
 use postroom_core::types::{MailboxId, ModSeq, SystemFlag, TransactionId, Uid};
 
 use crate::guest::{CheckPage, Finding};
-use crate::storage::{Area, Commit, Key, Txn, View};
+use crate::storage::{Commit, Txn, View};
 
 use super::actor::Actor;
 use super::ask::{CheckStep, Checked, Contents, Tally};
+use super::count::Recount;
 use super::error::{guest, read, storage_error};
 use super::limits::CHECK_PAGE;
+use super::load::rows_in;
 use super::mend::Mending;
 use super::mint::{now, random};
 
@@ -27,11 +29,13 @@ use super::mint::{now, random};
 pub(super) struct Findings {
     found: Vec<(&'static str, Finding)>,
     checked: u64,
+    /// Mailboxes whose UIDVALIDITY will be another one.
+    renewed: Vec<MailboxId>,
 }
 
 impl Findings {
     fn new() -> Self {
-        Self { found: Vec::new(), checked: 0 }
+        Self { found: Vec::new(), checked: 0, renewed: Vec::new() }
     }
 
     pub(super) fn add(
@@ -43,6 +47,21 @@ impl Findings {
     ) {
         let finding = Finding { name: name.to_string(), problem: problem.to_string(), repaired };
         self.found.push((kind, finding));
+    }
+
+    /// A mailbox that is mended with another UIDVALIDITY.
+    fn renew(
+        &mut self,
+        id: MailboxId,
+        kind: &'static str,
+        name: impl ToString,
+        problem: &str,
+        repaired: bool,
+    ) {
+        if repaired {
+            self.renewed.push(id);
+        }
+        self.add(kind, name, problem, repaired);
     }
 
     fn page(&mut self, kind: &'static str, page: CheckPage) {
@@ -79,7 +98,7 @@ impl Actor {
             }
             Err(error) => return Err(error),
         };
-        let mended = self.commit_repair(&txn, head).await?;
+        let mended = self.commit_repair(&txn, head, &findings.renewed).await?;
         // The check's own commit is no change under it.
         let next = match next {
             Some(CheckStep::Contents(mut contents)) if mended => {
@@ -92,7 +111,12 @@ impl Actor {
     }
 
     /// Commits what mends; whether there was anything.
-    async fn commit_repair(&mut self, txn: &Txn, head: u64) -> Result<bool, StoreError> {
+    async fn commit_repair(
+        &mut self,
+        txn: &Txn,
+        head: u64,
+        renewed: &[MailboxId],
+    ) -> Result<bool, StoreError> {
         let writes = txn.take();
         if writes.is_empty() {
             return Ok(false);
@@ -106,17 +130,24 @@ impl Actor {
             writes,
             now: now(),
         };
-        // What is in memory may be wrong in whatever was mended.
-        self.account.with(|shared| shared.drop_state());
-        self.account.env.engine.commit(commit).await.map_err(storage_error)?;
-        Ok(true)
+        // What is in memory may be wrong in whatever was mended, and UIDs that a session knows mean
+        // nothing under another UIDVALIDITY.
+        self.account.with(|shared| {
+            shared.drop_state();
+            renewed.iter().for_each(|id| shared.evict(*id));
+        });
+        match self.account.env.commit(commit).await {
+            Some(committed) => committed.map(|_| true).map_err(storage_error),
+            None => Err(StoreError::UnknownOutcome),
+        }
     }
 
     /// The step after one that could not be read.
     async fn skipped(&self, step: CheckStep) -> Result<Option<CheckStep>, StoreError> {
         match step {
             CheckStep::Contents(contents) => {
-                let next = next_mailbox(&self.account, Some(contents.mailbox), 0).await;
+                let view = View::new(self.account.env.engine.clone(), self.account.space());
+                let next = next_mailbox(&view, Some(contents.mailbox), 0).await;
                 Ok(next.unwrap_or(Some(CheckStep::Totals)))
             }
             CheckStep::Mailboxes(_) => Ok(Some(CheckStep::Messages(None))),
@@ -156,7 +187,7 @@ async fn run(
         }
         CheckStep::Pairs => {
             pairs(mending, findings).await?;
-            next_mailbox(mending.account, None, head).await
+            next_mailbox(&mending.txn.view(), None, head).await
         }
         CheckStep::Contents(contents) => contents_page(mending, contents, head, findings).await,
         CheckStep::Totals => {
@@ -168,11 +199,11 @@ async fn run(
 
 /// The check of the next mailbox in the ledger; the totals after the last one.
 async fn next_mailbox(
-    account: &super::account::Account,
+    view: &View,
     after: Option<MailboxId>,
     head: u64,
 ) -> Result<Option<CheckStep>, StoreError> {
-    let counters = counters(account).await?;
+    let counters = counters(view).await?;
     let next = counters.keys().find(|id| after.is_none_or(|after| **id > after));
     Ok(Some(match next {
         Some(id) => CheckStep::Contents(Contents {
@@ -185,10 +216,8 @@ async fn next_mailbox(
     }))
 }
 
-async fn counters(
-    account: &super::account::Account,
-) -> Result<BTreeMap<MailboxId, CountersRow>, StoreError> {
-    let rows = account.rows(ledger::range_of(RowKind::Counters)).await?;
+async fn counters(view: &View) -> Result<BTreeMap<MailboxId, CountersRow>, StoreError> {
+    let rows = rows_in(view, ledger::range_of(RowKind::Counters)).await?;
     let row = |(key, value): &(Bytes, Bytes)| {
         Ok((ledger::mailbox_in(key)?, ledger::decode::<CountersRow>(value)?))
     };
@@ -198,17 +227,25 @@ async fn counters(
 /// Mailboxes of the store against those of the ledger.
 async fn pairs(mending: &Mending<'_>, findings: &mut Findings) -> Result<(), StoreError> {
     let rows = mending.account.mailbox_rows(mending.transaction).await?;
-    let mut counted = counters(mending.account).await?;
-    for row in &rows {
-        findings.checked += 1;
-        if counted.remove(&row.id).is_none() {
-            mending.count_new(row)?;
-            findings.add("ledger", &row.name, "the mailbox was not counted", mending.repair);
+    let mut counted = counters(&mending.txn.view()).await?;
+    let new = rows.iter().filter(|row| counted.remove(&row.id).is_none());
+    let new: Vec<&MailboxRow> = new.collect();
+    findings.checked += rows.len() as u64;
+    let mut recount = Recount::new(mending, &rows);
+    for row in new {
+        let problem = "the mailbox was not counted";
+        match recount.mailbox(row).await {
+            Ok(()) => findings.renew(row.id, "ledger", &row.name, problem, mending.repair),
+            Err(StoreError::Damaged(why)) => {
+                findings.add("ledger", &row.name, format!("{problem}: {why}"), false);
+            }
+            Err(error) => return Err(error),
         }
     }
     for id in counted.keys() {
-        mending.recover_mailbox(*id, &rows).await?;
-        findings.add("mailbox", id, "the store has lost this mailbox", mending.repair);
+        recount.recover(*id).await?;
+        let problem = "the store has lost this mailbox";
+        findings.renew(*id, "mailbox", id, problem, mending.repair);
     }
     Ok(())
 }
@@ -227,7 +264,7 @@ async fn contents_page(
     let page = guest(list).await?;
     let last = page.rows.last().filter(|_| page.more).map_or(Uid::MAX, |row| row.uid);
     let known = body_rows(account, at.mailbox, at.after, last).await?;
-    let counted = counters(account).await?.remove(&at.mailbox);
+    let counted = counters(&mending.txn.view()).await?.remove(&at.mailbox);
     let mark = counted.map_or(Uid::MIN, |counted| counted.recent_mark);
     for row in joined(page.rows, known) {
         findings.checked += 1;
@@ -242,7 +279,7 @@ async fn contents_page(
     if let Some(counted) = counted.filter(|_| unchanged) {
         mending.counters(at.mailbox, &counted, &at.tally, findings)?;
     }
-    next_mailbox(account, Some(at.mailbox), head).await
+    next_mailbox(&mending.txn.view(), Some(at.mailbox), head).await
 }
 
 /// A message as the store has it and as the ledger has it: at least one of both.
@@ -274,7 +311,8 @@ async fn body_rows(
     rows.iter().map(row).collect()
 }
 
-fn count(tally: &mut Tally, row: &MessageRow, recent_mark: Uid) {
+/// Counts a message.
+pub(super) fn count(tally: &mut Tally, row: &MessageRow, recent_mark: Uid) {
     tally.messages += 1;
     tally.unseen += u32::from(!row.flags.has(SystemFlag::Seen));
     tally.deleted += u32::from(row.flags.has(SystemFlag::Deleted));
@@ -287,10 +325,8 @@ fn count(tally: &mut Tally, row: &MessageRow, recent_mark: Uid) {
 /// The account's counters against those of its mailboxes.
 async fn totals(mending: &Mending<'_>, findings: &mut Findings) -> Result<(), StoreError> {
     let account = mending.account;
-    let keys = vec![Key { area: Area::Ledger, octets: ledger::account_key() }];
-    let found = read(account.env.engine.get_many(account.space(), keys)).await?.pop().flatten();
-    let row: Option<AccountRow> = found.map(|row| ledger::decode(&row)).transpose()?;
-    let counted = counters(account).await?;
+    let row = account.account_row().await?;
+    let counted = counters(&mending.txn.view()).await?;
     let rows: Vec<MailboxRow> = account.mailbox_rows(mending.transaction).await?;
     if row.is_none() && counted.is_empty() && rows.is_empty() {
         return Ok(());

@@ -14,7 +14,7 @@ pub const MAX_BATCH_OCTETS: u64 = 16 << 20;
 pub const MAX_IDLE_MAILBOXES: usize = 4;
 /// Records in one call of a store component: bounds what it has to hold.
 pub const GUEST_PAGE: u32 = 1_000;
-/// Removed messages that are settled with one commit.
+/// Messages that are settled with one commit.
 pub const SETTLE_PAGE: usize = 2_048;
 /// Rows of the ledger in one scan.
 pub const LEDGER_PAGE: usize = 10_000;
@@ -35,8 +35,10 @@ pub const STEP_DEADLINE: Duration = Duration::from_secs(30);
 pub const CALL_DEADLINE: Duration = Duration::from_secs(90);
 /// An account without sessions and calls is closed after this long.
 pub const IDLE_ACCOUNT: Duration = Duration::from_secs(60);
-/// Removals that wait to be settled get a commit of their own when no other came for this long.
+/// What waits to be settled gets a commit of its own when no other came for this long.
 pub const SETTLE_AFTER: Duration = Duration::from_secs(1);
+/// Settling that failed is not tried again for this long, not even with a commit that is made anyway.
+pub const SETTLE_PAUSE: Duration = Duration::from_secs(10);
 /// Pauses between attempts to find out what became of a commit.
 pub const RESOLVE_PAUSES: [Duration; 4] = [
     Duration::from_millis(10),

@@ -16,14 +16,15 @@ use crate::storage::{Area, Key, ScanLimit, View};
 use super::account::Account;
 use super::error::{guest, read};
 use super::limits::{GUEST_PAGE, LEDGER_PAGE, LEDGER_PAGE_OCTETS};
+use super::settle::Settling;
 
 /// An account as it was read.
 pub(super) struct Loaded {
     pub(super) state: State,
     /// The number of its commits.
     pub(super) head: u64,
-    /// Deleted mailboxes that are not settled yet.
-    pub(super) dropped: Vec<MailboxId>,
+    /// What is to be settled.
+    pub(super) settling: Settling,
 }
 
 impl Account {
@@ -50,31 +51,31 @@ impl Account {
         };
         let paired = paired(mailboxes, counters)?;
         let state = State::from_rows(row.unwrap_or_default(), paired, subscriptions)?;
-        Ok(Loaded { state, head, dropped })
+        let settling = Settling::new(dropped, self.has_unsettled().await?);
+        Ok(Loaded { state, head, settling })
     }
 
-    async fn account_row(&self) -> Result<Option<AccountRow>, StoreError> {
+    /// Whether an outside medium was not told of every message.
+    async fn has_unsettled(&self) -> Result<bool, StoreError> {
+        if !self.is_outside() {
+            return Ok(false);
+        }
+        let (start, end) = ledger::range_of(RowKind::Unsettled);
+        Ok(!self.ledger_page(start, end, 1).await?.items.is_empty())
+    }
+
+    pub(super) async fn account_row(&self) -> Result<Option<AccountRow>, StoreError> {
         let keys = vec![Key { area: Area::Ledger, octets: ledger::account_key() }];
         let mut found = read(self.env.engine.get_many(self.space(), keys)).await?;
         found.pop().flatten().map(|row| ledger::decode(&row)).transpose()
     }
 
-    /// All rows of a range of the ledger: only for ranges whose length a limit bounds.
+    /// All committed rows of a range of the ledger: only for ranges whose length a limit bounds.
     pub(super) async fn rows(
         &self,
         range: (Bytes, Bytes),
     ) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
-        let (mut start, end) = range;
-        let mut rows = Vec::new();
-        loop {
-            let page = self.ledger_page(start, end.clone(), LEDGER_PAGE).await?;
-            let last = page.items.last().map(|(key, _)| after(key));
-            rows.extend(page.items);
-            match last {
-                Some(last) if page.more => start = last,
-                _ => return Ok(rows),
-            }
-        }
+        rows_in(&View::new(self.env.engine.clone(), self.space()), range).await
     }
 
     pub(super) async fn ledger_page(
@@ -147,6 +148,25 @@ impl Account {
     ) -> Result<Vec<(ModSeq, Uid)>, StoreError> {
         let rows = self.rows(ledger::tombstones_of(mailbox, after, upto)).await?;
         rows.iter().map(|(key, _)| ledger::tombstone_in(key)).collect()
+    }
+}
+
+/// All rows of a range of the ledger in a view: only for ranges whose length a limit bounds.
+pub(super) async fn rows_in(
+    view: &View,
+    range: (Bytes, Bytes),
+) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
+    let (mut start, end) = range;
+    let mut rows = Vec::new();
+    loop {
+        let limit = ScanLimit { items: LEDGER_PAGE, octets: LEDGER_PAGE_OCTETS };
+        let page = read(view.scan(Area::Ledger, start, end.clone(), limit)).await?;
+        let last = page.items.last().map(|(key, _)| after(key));
+        rows.extend(page.items);
+        match last {
+            Some(last) if page.more => start = last,
+            _ => return Ok(rows),
+        }
     }
 }
 

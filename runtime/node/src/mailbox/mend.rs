@@ -3,15 +3,16 @@
 
 use bytes::Bytes;
 use postroom_core::error::StoreError;
+use postroom_core::mailbox::Step;
 use postroom_core::mailbox::ledger::{self, AccountRow, BodyRow, CountersRow, LedgerWrite};
+use postroom_core::mailbox::limits::MAX_MESSAGE_OCTETS;
 use postroom_core::mime::{self, thread};
-use postroom_core::records::{MailboxRow, MessageRow};
+use postroom_core::records::MessageRow;
 use postroom_core::types::{
-    Flags, MailboxId, MailboxName, MessageId, SessionId, ThreadId, Timestamp, TransactionId, Uid,
-    UidValidity,
+    Flags, MailboxId, MessageId, SessionId, ThreadId, Timestamp, TransactionId, Uid,
 };
 
-use crate::guest::{CallInfo, Part};
+use crate::guest::{CallInfo, MessagePlace, Part};
 use crate::storage::{Body, Txn, View};
 
 use super::account::{Account, Asker};
@@ -20,9 +21,6 @@ use super::check::{Findings, Pair};
 use super::error::{guest, read};
 use super::mint::now;
 use super::perform::Performer;
-
-/// Where mailboxes go whose names are lost.
-const RECOVERED: &str = "Recovered";
 
 /// One step's way to mend.
 pub(super) struct Mending<'a> {
@@ -38,58 +36,20 @@ impl Mending<'_> {
         self.account.call(self.transaction)
     }
 
-    fn put(&self, key: Bytes, row: Bytes) -> Result<(), StoreError> {
+    /// Puts a row into the ledger, if something is to be mended at all.
+    pub(super) fn put(&self, key: Bytes, row: Bytes) -> Result<(), StoreError> {
         if !self.repair {
             return Ok(());
         }
-        let performer = Performer { account: self.account, txn: self.txn, call: self.call() };
-        performer.ledger(&[LedgerWrite::Put(key, row)])
+        self.performer().ledger(&[LedgerWrite::Put(key, row)])
+    }
+
+    fn performer(&self) -> Performer<'_> {
+        Performer { account: self.account, txn: self.txn, call: self.call() }
     }
 
     fn mint(&self) -> [u8; 16] {
         self.account.env.mint.next()
-    }
-
-    /// Counts a mailbox of the store that the ledger does not know; its messages are counted when
-    /// their turn comes.
-    pub(super) fn count_new(&self, row: &MailboxRow) -> Result<(), StoreError> {
-        let counters = ledger::CountersRow {
-            uid_next: Uid::MIN,
-            highest_modseq: Default::default(),
-            messages: 0,
-            unseen: 0,
-            deleted: 0,
-            size: 0,
-            recent_mark: Uid::MIN,
-            recent: 0,
-            tombstones: 0,
-            low_water: Default::default(),
-            removed: Default::default(),
-            settled: Default::default(),
-        };
-        self.put(ledger::counters_key(row.id), ledger::encode(&counters))
-    }
-
-    /// Makes a row again for a mailbox that the store has lost, under a name that says so. Its
-    /// UIDVALIDITY is new, as what clients remember of it cannot be relied on.
-    pub(super) async fn recover_mailbox(
-        &self,
-        id: MailboxId,
-        rows: &[MailboxRow],
-    ) -> Result<(), StoreError> {
-        if !self.repair {
-            return Ok(());
-        }
-        let name = MailboxName::new(&format!("{RECOVERED} {id}"));
-        let name = name.map_err(|error| StoreError::Invalid(error.to_string()))?;
-        let highest = rows.iter().map(|row| row.uid_validity.0.get()).max().unwrap_or(0);
-        let now = now().clamp(1, i64::from(u32::MAX)) as u32;
-        let uid_validity = highest.saturating_add(1).max(now);
-        let uid_validity =
-            std::num::NonZeroU32::new(uid_validity).unwrap_or(std::num::NonZeroU32::MAX);
-        let uid_validity = UidValidity(uid_validity);
-        let row = MailboxRow { id, name, uid_validity, special_use: None, extra: Vec::new() };
-        guest(self.account.env.stores.mailboxes.insert(self.call(), self.txn, vec![row])).await
     }
 
     /// Holds a message's two sides and its octets against each other; the row as it is afterwards.
@@ -130,17 +90,14 @@ impl Mending<'_> {
         }
         let (transaction, session) = (self.transaction, SessionId(0));
         let asker = Asker { session, transaction, quota: None };
-        match self.account.octets(asker, row.mailbox, body, row.size).await {
+        // Not by the size that the row has: that may be what is wrong.
+        match self.account.octets(asker, row.mailbox, body, MAX_MESSAGE_OCTETS).await {
             Ok(octets) if octets.len() as u64 == row.size => {}
             Ok(octets) => {
                 let problem = format!("its size is {}, not {}", octets.len(), row.size);
                 findings.add("message", name, problem, self.repair);
                 row.size = octets.len() as u64;
-                if self.repair {
-                    let rows = vec![row.clone()];
-                    let messages = &self.account.env.stores.messages;
-                    guest(messages.update(self.call(), self.txn, rows)).await?;
-                }
+                row = self.replace(row, body).await?;
             }
             Err(StoreError::Damaged(problem)) => findings.add("message", name, problem, false),
             Err(error) => return Err(error),
@@ -153,9 +110,8 @@ impl Mending<'_> {
     async fn know(&self, row: &MessageRow) -> Result<bool, StoreError> {
         let view = View::new(self.account.env.engine.clone(), self.account.space());
         let (mailbox, name) = (row.mailbox, row.name.clone());
-        let messages = &self.account.env.stores.messages;
-        let fetch = messages.fetch(self.call(), &view, mailbox, name.clone(), 0, row.size);
-        let digest = match guest(fetch).await? {
+        let whole = self.account.whole(self.call(), &view, mailbox, &name, MAX_MESSAGE_OCTETS);
+        let digest = match whole.await? {
             None => return Ok(false),
             Some(Part::Body(body)) => body.digest(),
             Some(Part::Octets(octets)) => super::read::digest(octets).await?,
@@ -183,26 +139,45 @@ impl Mending<'_> {
             Err(StoreError::Damaged(_)) => return Ok(None),
             octets => octets?,
         };
-        // The old name is in use by the link that is to be kept: the copy gets one of its own.
         let row = self.row(mailbox, uid, &octets);
-        if self.repair {
-            let (rows, bodies) = (vec![row.clone()], vec![Body::Stored(stored)]);
-            guest(self.account.env.stores.messages.insert(self.call(), self.txn, rows, bodies))
-                .await?;
-            let performer = Performer { account: self.account, txn: self.txn, call: self.call() };
-            let names = vec![body.name.clone()];
-            performer.perform(&postroom_core::mailbox::Step::Unlink(names), &[]).await?;
-            let known = BodyRow { name: row.name.clone(), digest: body.digest };
-            self.put(ledger::body_key(mailbox, uid), ledger::encode(&known))?;
-        }
-        Ok(Some(row))
+        self.put_back(row, body, Body::Stored(stored)).await.map(Some)
     }
 
+    /// Puts a row in the place of the one that the store has: `update` may leave everything but
+    /// flags as it was inserted.
+    async fn replace(&self, row: MessageRow, old: &BodyRow) -> Result<MessageRow, StoreError> {
+        if !self.repair {
+            return Ok(row);
+        }
+        let body = self.performer().body(&self.txn.view(), row.mailbox, old, row.size).await?;
+        let places = vec![MessagePlace { mailbox: row.mailbox, uid: row.uid }];
+        guest(self.account.env.stores.messages.delete(self.call(), self.txn, places)).await?;
+        self.put_back(row, old, body).await
+    }
+
+    /// Inserts a message at the place at which it was, under a new name: the old one is in use by
+    /// the link that goes.
+    async fn put_back(
+        &self,
+        row: MessageRow,
+        old: &BodyRow,
+        body: Body,
+    ) -> Result<MessageRow, StoreError> {
+        if !self.repair {
+            return Ok(row);
+        }
+        let row = MessageRow { name: hex::encode(self.mint()), ..row };
+        self.performer().insert(std::slice::from_ref(&row), &[body]).await?;
+        self.performer().perform(&Step::Unlink(vec![old.name.clone()]), &[]).await?;
+        Ok(row)
+    }
+
+    /// A row without a name yet.
     fn row(&self, mailbox: MailboxId, uid: Uid, octets: &Bytes) -> MessageRow {
         let derived = mime::derive(octets);
         let oldest = thread::candidates(&derived).first().map(|id| thread::thread_of(id));
         MessageRow {
-            name: hex::encode(self.mint()),
+            name: String::new(),
             mailbox,
             uid,
             modseq: Default::default(),

@@ -16,6 +16,8 @@ mod account;
 
 mod read;
 
+mod whole;
+
 mod recent;
 
 mod shared;
@@ -31,6 +33,8 @@ mod settle;
 mod load;
 
 mod check;
+
+mod count;
 
 mod mend;
 

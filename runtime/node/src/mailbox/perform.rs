@@ -5,7 +5,7 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use postroom_core::calls::FlagRow;
 use postroom_core::error::StoreError;
-use postroom_core::mailbox::ledger::{self, BodyRow, LedgerWrite};
+use postroom_core::mailbox::ledger::{self, BodyRow, LedgerWrite, UnsettledRow};
 use postroom_core::mailbox::{CopyRow, Step};
 use postroom_core::records::MessageRow;
 use postroom_core::types::{MailboxId, ModSeq, Uid};
@@ -77,9 +77,31 @@ impl Performer<'_> {
         self.ledger(&[LedgerWrite::Put(key, ledger::encode(&body))])
     }
 
-    async fn insert(&self, rows: &[MessageRow], bodies: &[Body]) -> Result<(), StoreError> {
+    /// Notes in the same commit that an outside medium is to be told of a message; for a store over
+    /// the host's storage there is nothing to note.
+    fn put_unsettled(
+        &self,
+        mailbox: MailboxId,
+        uid: Uid,
+        name: String,
+        modseq: ModSeq,
+    ) -> Result<(), StoreError> {
+        if !self.account.is_outside() {
+            return Ok(());
+        }
+        let (key, row) = (ledger::unsettled_key(mailbox, uid), UnsettledRow { name, modseq });
+        self.ledger(&[LedgerWrite::Put(key, ledger::encode(&row))])
+    }
+
+    /// Adds messages with their bodies.
+    pub(super) async fn insert(
+        &self,
+        rows: &[MessageRow],
+        bodies: &[Body],
+    ) -> Result<(), StoreError> {
         for (row, body) in rows.iter().zip(bodies) {
             self.put_body_row(row, body.digest())?;
+            self.put_unsettled(row.mailbox, row.uid, row.name.clone(), row.modseq)?;
         }
         let messages = &self.account.env.stores.messages;
         let pages = rows.chunks(GUEST_PAGE as usize).zip(bodies.chunks(GUEST_PAGE as usize));
@@ -118,6 +140,21 @@ impl Performer<'_> {
                 row.modseq = change.modseq;
             }
             guest(self.account.env.stores.messages.update(self.call, self.txn, rows)).await?;
+        }
+        match self.account.is_outside() {
+            true => self.reflagged(mailbox, changes).await,
+            false => Ok(()),
+        }
+    }
+
+    /// Notes that an outside medium is to be told of other flags.
+    async fn reflagged(&self, mailbox: MailboxId, changes: &[FlagRow]) -> Result<(), StoreError> {
+        for page in changes.chunks(GUEST_PAGE as usize) {
+            let uids: Vec<Uid> = page.iter().map(|change| change.uid).collect();
+            let names = self.body_rows(mailbox, &uids).await?;
+            for (change, row) in page.iter().zip(names) {
+                self.put_unsettled(mailbox, change.uid, row.name, change.modseq)?;
+            }
         }
         Ok(())
     }
@@ -158,7 +195,7 @@ impl Performer<'_> {
 
     /// The body of a message: the one linked in storage, or, from a store that keeps octets itself,
     /// a new one of the same octets.
-    async fn body(
+    pub(super) async fn body(
         &self,
         view: &View,
         mailbox: MailboxId,
@@ -170,9 +207,7 @@ impl Performer<'_> {
         {
             return Ok(body);
         }
-        let messages = &self.account.env.stores.messages;
-        let fetch = messages.fetch(self.call, view, mailbox, row.name.clone(), 0, size);
-        let octets = match guest(fetch).await? {
+        let octets = match self.account.whole(self.call, view, mailbox, &row.name, size).await? {
             None => return Err(StoreError::Damaged(format!("message {} is lost", row.name))),
             Some(Part::Body(body)) => read(view.read_body(&body, 0, body.size())).await?,
             Some(Part::Octets(octets)) => octets,
@@ -198,6 +233,10 @@ impl Performer<'_> {
                     LedgerWrite::Delete(ledger::body_key(mailbox, *uid)),
                     LedgerWrite::Put(tombstone, ledger::encode(&row)),
                 ])?;
+                if self.account.is_outside() {
+                    // From now on it is the tombstone that says when the medium may be told.
+                    self.ledger(&[LedgerWrite::Delete(ledger::unsettled_key(mailbox, *uid))])?;
+                }
             }
             let places = page.iter().map(|uid| MessagePlace { mailbox, uid: *uid }).collect();
             guest(self.account.env.stores.messages.delete(self.call, self.txn, places)).await?;

@@ -13,7 +13,7 @@ use crate::storage::{Area, Body, Key, View};
 
 use super::account::{Account, Asker};
 use super::actor::Job;
-use super::error::{guest, read};
+use super::error::read;
 use super::shared::ActiveMailbox;
 
 /// How often a read starts over because the account changed under it.
@@ -80,6 +80,7 @@ impl Account {
         &self,
         session: SessionId,
         since: ModSeq,
+        known: Option<Uid>,
         released: ModSeq,
     ) -> Result<Changes, StoreError> {
         self.active(session).await?;
@@ -95,7 +96,7 @@ impl Account {
         if settleable {
             self.nudge(Job::Tend);
         }
-        let changes = active.mailbox.changes(since);
+        let changes = active.mailbox.changes(since, known);
         Ok(Changes { recent, ..changes })
     }
 
@@ -170,6 +171,7 @@ impl Account {
         found.pop().flatten().map(|row| ledger::decode(&row)).transpose()
     }
 
+    /// The octets of a message of at most this size, verified.
     pub(super) async fn octets(
         &self,
         asker: Asker,
@@ -178,9 +180,8 @@ impl Account {
         size: u64,
     ) -> Result<Bytes, StoreError> {
         let view = View::new(self.env.engine.clone(), self.space());
-        let (call, name) = (self.call(asker.transaction), row.name.clone());
-        let fetch = self.env.stores.messages.fetch(call, &view, mailbox, name, 0, size);
-        let octets = match guest(fetch).await? {
+        let call = self.call(asker.transaction);
+        let octets = match self.whole(call, &view, mailbox, &row.name, size).await? {
             None => return Err(StoreError::Damaged(format!("message {} is lost", row.name))),
             Some(Part::Octets(octets)) => octets,
             // Storage verifies what it reads as a whole; which body it is, is verified here.

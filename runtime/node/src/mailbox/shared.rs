@@ -3,14 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use postroom_core::mailbox::limits::MAX_GHOSTS;
 use postroom_core::mailbox::{Account, Active, Mailbox, Sessions};
 use postroom_core::types::{MailboxId, ModSeq, SessionId, UidSet};
 use tokio::sync::watch;
+use tracing::warn;
 
 use super::ask::DELETED;
 
 /// The committed state and who looks at it.
-#[derive(Default)]
 pub struct Shared {
     /// What is committed; `None` before it was read, and while an outcome is unknown.
     pub state: Option<Account>,
@@ -27,6 +28,24 @@ pub struct Shared {
     /// Open mailboxes, by when they were last made active or used.
     opened: BTreeMap<MailboxId, u64>,
     clock: u64,
+    /// Removed messages of one mailbox that are kept for sessions that have not told of them.
+    max_ghosts: usize,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self {
+            state: None,
+            previous: None,
+            sessions: Sessions::default(),
+            watches: HashMap::new(),
+            claimed: BTreeSet::new(),
+            unsettled: BTreeSet::new(),
+            opened: BTreeMap::new(),
+            clock: 0,
+            max_ghosts: MAX_GHOSTS,
+        }
+    }
 }
 
 /// A snapshot of a session's active mailbox.
@@ -93,6 +112,7 @@ impl Shared {
         // The draft may bring back what sessions were told of while it was on its way.
         let ghosts: Vec<MailboxId> = self.unsettled.union(touched).copied().collect();
         ghosts.into_iter().for_each(|id| self.forget_told(id));
+        touched.iter().for_each(|id| self.shed(*id));
         for id in touched {
             self.note_unsettled(*id);
             let mailbox = self.state.as_ref().and_then(|account| account.mailbox(*id));
@@ -164,6 +184,31 @@ impl Shared {
         }
     }
 
+    /// Takes a mailbox from the sessions that are most behind while more of its removed messages are
+    /// kept for them than may be. Their next call finds no active mailbox.
+    fn shed(&mut self, id: MailboxId) {
+        let ghosts = |shared: &Self| {
+            let mailbox = shared.state.as_ref().and_then(|account| account.mailbox(id));
+            mailbox.and_then(|mailbox| mailbox.open.as_ref()).map_or(0, |open| open.ghosts.len())
+        };
+        while ghosts(self) > self.max_ghosts
+            && let Some(slowest) = self.sessions.slowest(id)
+        {
+            warn!(session = slowest.0, mailbox = %id, "does not take in what was removed");
+            self.sessions.deselect(slowest);
+            self.forget_told(id);
+        }
+    }
+
+    /// Takes a mailbox from every session that has it active, and wakes them: what they know of it
+    /// holds no longer.
+    pub fn evict(&mut self, id: MailboxId) {
+        while let Some(session) = self.sessions.slowest(id) {
+            self.sessions.deselect(session);
+        }
+        self.announce(id, DELETED);
+    }
+
     /// Removals of a mailbox that can be settled now: after which mod-sequence, up to which.
     pub fn settleable(&self, id: MailboxId) -> Option<(ModSeq, ModSeq)> {
         let counters = self.state.as_ref()?.mailbox(id)?.counters;
@@ -188,5 +233,100 @@ impl Shared {
                 mailbox.open = None;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use postroom_core::mailbox::{Arrival, Context, Draft, Op, StoreFlags, Target};
+    use postroom_core::types::{
+        Flag, FlagChange, FlagChangeKind, Flags, MailboxName, SystemFlag, ThreadId, Timestamp, Uid,
+    };
+
+    use super::*;
+
+    const SLOW: SessionId = SessionId(1);
+    const QUICK: SessionId = SessionId(2);
+
+    /// Ids that were never there before.
+    fn mint(minted: &mut u128) -> [u8; 16] {
+        *minted += 1;
+        minted.to_be_bytes()
+    }
+
+    fn commit(shared: &mut Shared, minted: &mut u128, op: &Op) {
+        let mut draft = Draft::new(&shared.state.clone().unwrap_or_default());
+        let mut context = Context { now: 1, quota: None, mint: &mut || mint(minted) };
+        draft.plan(op, &mut context).unwrap();
+        let (account, touched) = draft.into_account();
+        shared.install(account, &touched);
+    }
+
+    fn arrival() -> Arrival {
+        Arrival {
+            flags: Flags::of([Flag::System(SystemFlag::Deleted)]),
+            internal_date: Timestamp::utc(0),
+            size: 1,
+            thread_id: ThreadId([1; 16]),
+            from: Vec::new(),
+            to: Vec::new(),
+            cc: Vec::new(),
+            bcc: Vec::new(),
+        }
+    }
+
+    fn uids(first: u32, last: u32) -> UidSet {
+        UidSet::range(Uid::new(first).unwrap(), Uid::new(last).unwrap())
+    }
+
+    /// INBOX with six messages, of which two removed ones are kept; two sessions have it active.
+    fn inbox() -> (Shared, u128, MailboxId, watch::Receiver<ModSeq>) {
+        let (mut shared, mut minted) = (Shared { max_ghosts: 2, ..Shared::default() }, 0);
+        let target = Target::Delivery(None);
+        commit(&mut shared, &mut minted, &Op::Append { target, messages: vec![arrival(); 6] });
+        let state = shared.state.as_ref().unwrap();
+        let id = state.find(&MailboxName::inbox()).unwrap().row.id;
+        let (_, _, watch) = shared.select(SLOW, id, true).unwrap();
+        shared.select(QUICK, id, true).unwrap();
+        (shared, minted, id, watch)
+    }
+
+    fn expunge(shared: &mut Shared, minted: &mut u128, mailbox: MailboxId, uids: UidSet) {
+        let (uids, done) = (Some(uids), UidSet::default());
+        commit(shared, minted, &Op::Expunge { mailbox, uids, done });
+    }
+
+    #[test]
+    fn the_session_that_is_most_behind_loses_the_mailbox_when_too_much_is_kept_for_it() {
+        let (mut shared, mut minted, id, mut watch) = inbox();
+        expunge(&mut shared, &mut minted, id, uids(1, 2));
+        assert!(shared.active(SLOW).is_some(), "two are kept for it");
+        let told = shared.state.as_ref().unwrap().mailbox(id).unwrap().counters.removed;
+        shared.sessions.release(QUICK, told);
+        watch.mark_unchanged();
+        expunge(&mut shared, &mut minted, id, uids(3, 4));
+        assert!(shared.active(SLOW).is_none());
+        assert!(watch.has_changed().unwrap(), "and hears that there is something to ask for");
+        let active = shared.active(QUICK).expect("two are kept for the other");
+        assert_eq!(active.mailbox.open.as_ref().unwrap().ghosts.len(), 2);
+    }
+
+    #[test]
+    fn nobody_loses_a_mailbox_that_others_only_flag() {
+        let (mut shared, mut minted, id, _) = inbox();
+        let change = FlagChange {
+            kind: FlagChangeKind::Add,
+            flags: Flags::of([Flag::System(SystemFlag::Seen)]),
+        };
+        let store = StoreFlags {
+            mailbox: id,
+            uids: uids(1, 6),
+            change,
+            unchanged_since: None,
+            done: UidSet::default(),
+            modified: UidSet::default(),
+        };
+        commit(&mut shared, &mut minted, &Op::Store(store));
+        assert!(shared.active(SLOW).is_some() && shared.active(QUICK).is_some());
     }
 }

@@ -7,11 +7,12 @@ use postroom_core::mailbox::limits::{MAX_APPEND_MESSAGES, MAX_MESSAGE_OCTETS};
 use postroom_core::mailbox::{Arrival, Target};
 use postroom_core::mime::{Derived, thread};
 use postroom_core::types::{AccountId, Flags, MailboxName, ThreadId, Timestamp, TransactionId};
+use tracing::warn;
 
 use crate::mailbox::{Answer, Ask, Request, Write, now};
 
 use super::derived::derive;
-use super::limits::MAX_REPEATS;
+use super::limits::{FIRST_REPEAT, MAX_REPEATS};
 use super::{MessageStore, SessionHandle};
 
 /// Addresses of one header that a message's row takes: stores show them in lists, nothing is
@@ -103,8 +104,8 @@ impl MessageStore {
                 _ => Err(mixed_up()),
             },
             Call::Select { name, read_write } => self.select(asking, name, read_write).await,
-            Call::Changes { since, released } => {
-                match self.ask(asking, Ask::Changes { since, released }).await? {
+            Call::Changes { since, known, released } => {
+                match self.ask(asking, Ask::Changes { since, known, released }).await? {
                     Answer::Changes(changes) => {
                         asking.session.told(changes.upto);
                         Ok(Reply::Changes(changes))
@@ -150,21 +151,40 @@ impl MessageStore {
     }
 
     /// Passes a write on; one whose outcome is not known is asked for again, which has its effect
-    /// once.
+    /// once. All of it within [`limits::WRITE_DEADLINE`](super::limits::WRITE_DEADLINE).
     pub(super) async fn write(
         &self,
         asking: &Asking<'_>,
         write: Write,
     ) -> Result<Reply, StoreError> {
+        let deadline = self.inner.patience.write;
+        match tokio::time::timeout(deadline, self.repeated(asking, write)).await {
+            Ok(result) => result,
+            // What has begun goes on.
+            Err(_) => Err(StoreError::UnknownOutcome),
+        }
+    }
+
+    async fn repeated(&self, asking: &Asking<'_>, write: Write) -> Result<Reply, StoreError> {
+        let mut pause = FIRST_REPEAT;
         for _ in 0..MAX_REPEATS {
-            match self.ask(asking, Ask::Write(write.clone())).await {
-                Ok(Answer::Done(reply)) => return Ok(reply),
-                Ok(_) => return Err(mixed_up()),
-                Err(StoreError::UnknownOutcome) => {}
-                Err(error) => return Err(error),
+            match self.ask_once(asking, write.clone()).await {
+                Err(StoreError::UnknownOutcome) => {
+                    warn!("the outcome is not known; asking again");
+                    tokio::time::sleep(pause).await;
+                    pause *= 4;
+                }
+                result => return result,
             }
         }
-        Err(StoreError::UnknownOutcome)
+        self.ask_once(asking, write).await
+    }
+
+    async fn ask_once(&self, asking: &Asking<'_>, write: Write) -> Result<Reply, StoreError> {
+        match self.ask(asking, Ask::Write(write)).await? {
+            Answer::Done(reply) => Ok(reply),
+            _ => Err(mixed_up()),
+        }
     }
 
     /// Adds messages, with what is derived from them (E11).

@@ -2,6 +2,25 @@
 
 use std::time::Duration;
 
+use crate::mailbox::limits::STEP_DEADLINE;
+
+/// How long one waits for what may never come. Tests have less patience.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// With a commit.
+    pub commit: Duration,
+    /// With a write, repeats included.
+    pub write: Duration,
+    /// With the changes of the directory that come before one's own.
+    pub directory: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { commit: STEP_DEADLINE, write: WRITE_DEADLINE, directory: DIRECTORY_PATIENCE }
+    }
+}
+
 /// Most messages in one answer to FETCH; the caller asks again.
 pub const MAX_FETCH_ROWS: usize = 8_192;
 /// Octets of bodies and derived data in one answer to FETCH; one message is answered even if larger.
@@ -19,8 +38,14 @@ pub const HEAVY_PATIENCE: Duration = Duration::from_secs(30);
 pub const LARGE_MESSAGE: usize = 64 << 10;
 /// Octets of derived data that are kept, by default.
 pub const DERIVED_CACHE_OCTETS: u64 = 64 << 20;
-/// How often a write whose outcome is unknown is asked for again under its transaction id.
-pub const MAX_REPEATS: usize = 2;
+/// How often a write whose outcome is unknown is asked for again under its transaction id. Nobody
+/// above repeats it once more.
+pub const MAX_REPEATS: usize = 4;
+/// Pause before the first of them; each is four times the one before.
+pub const FIRST_REPEAT: Duration = Duration::from_millis(20);
+/// How long a write may take, repeats included. An MTA waits ten minutes for the answer to its
+/// message (RFC 5321 §4.5.3.2.6), and delivers it twice when it has given up.
+pub const WRITE_DEADLINE: Duration = Duration::from_secs(180);
 /// Passwords that are checked or hashed at a time beyond the number of processors: others are
 /// refused as busy. Argon2 takes 19 MiB for each that runs.
 pub const MAX_WAITING_PASSWORDS: usize = 256;
@@ -38,5 +63,7 @@ pub const MAX_ALIAS_DEPTH: usize = 8;
 pub const MAX_ADDRESS_OCTETS: usize = 320;
 /// How often a change of the directory is tried again because another came before it.
 pub const MAX_DIRECTORY_ATTEMPTS: usize = 16;
+/// How long a change of the directory waits for those before it.
+pub const DIRECTORY_PATIENCE: Duration = Duration::from_secs(30);
 /// Records in one page of a list or an export.
 pub const LIST_PAGE: u32 = 500;

@@ -46,6 +46,7 @@ pub use session::SessionHandle;
 
 use derived::DerivedCache;
 use directory::Directory;
+use limits::Patience;
 
 /// Who may log in, and for whom mail is accepted.
 #[derive(Clone, Debug)]
@@ -85,6 +86,7 @@ struct Inner {
     router: Router,
     directory: Directory,
     derived: DerivedCache,
+    patience: Patience,
     /// Turns to read bodies for FETCH and SEARCH.
     heavy: Semaphore,
     sessions: AtomicU64,
@@ -93,6 +95,10 @@ struct Inner {
 impl MessageStore {
     /// A message store over these components and this engine.
     pub fn new(config: Config, stores: Stores, engine: Arc<dyn Engine>) -> Self {
+        Self::with(config, stores, engine, Patience::default())
+    }
+
+    fn with(config: Config, stores: Stores, engine: Arc<dyn Engine>, patience: Patience) -> Self {
         let mint = Arc::new(Mint::default());
         let claims = Claims::new(engine.clone(), config.node, config.generation);
         let env = Env {
@@ -101,9 +107,12 @@ impl MessageStore {
             claims,
             mint: mint.clone(),
             recent: RecentBodies::default(),
+            commit_deadline: patience.commit,
         };
-        let directory = Directory::new(config.directory, engine.clone(), stores, mint.clone());
+        let mode = config.directory;
+        let directory = Directory::new(mode, engine.clone(), stores, mint.clone(), patience);
         let inner = Inner {
+            patience,
             engine,
             mint,
             router: Router::local(Accounts::new(env)),

@@ -152,8 +152,9 @@ impl ImapSession {
         self.changed = false;
         let Some(active) = self.active() else { return };
         let since = active.view.since();
+        let known = active.view.known();
         let released = active.view.released();
-        self.call(Call::Changes { since, released }, waiting);
+        self.call(Call::Changes { since, known, released }, waiting);
     }
 
     /// Ends a command that could not be carried out.

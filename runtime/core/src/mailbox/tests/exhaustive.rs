@@ -50,6 +50,7 @@ const LETTERS: [Letter; 10] = [
 struct State {
     pair: Pair,
     since: [ModSeq; 2],
+    known: [Option<Uid>; 2],
     released: [ModSeq; 2],
     appended: u32,
 }
@@ -72,6 +73,7 @@ impl State {
         let mut state = Self {
             pair: Pair::new(),
             since: [ModSeq(0); 2],
+            known: [None; 2],
             released: [ModSeq(0); 2],
             appended: 0,
         };
@@ -98,6 +100,7 @@ impl State {
         self.pair.call(session, Call::Select { name: MailboxName::inbox(), read_write });
         let highest = self.pair.highest(session);
         self.since[at(session)] = highest;
+        self.known[at(session)] = self.pair.last_uid(session);
         self.released[at(session)] = highest;
     }
 
@@ -118,13 +121,15 @@ impl State {
     }
 
     fn ask(&mut self, session: SessionId, letter: Letter) {
-        let (since, released) = (self.since[at(session)], self.released[at(session)]);
-        self.pair.call(session, Call::Changes { since, released });
-        self.since[at(session)] = self.pair.highest(session).max(since);
+        let at = at(session);
+        let (since, known) = (self.since[at], self.known[at]);
+        self.pair.call(session, Call::Changes { since, known, released: self.released[at] });
+        self.since[at] = self.pair.highest(session).max(since);
+        self.known[at] = self.pair.last_uid(session);
         if matches!(letter, Letter::Tell) {
-            self.released[at(session)] = self.since[at(session)];
-            let (since, released) = (self.since[at(session)], self.released[at(session)]);
-            self.pair.call(session, Call::Changes { since, released });
+            self.released[at] = self.since[at];
+            let (since, known) = (self.since[at], self.known[at]);
+            self.pair.call(session, Call::Changes { since, known, released: since });
         }
     }
 

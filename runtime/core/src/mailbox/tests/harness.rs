@@ -322,7 +322,9 @@ impl Pair {
                 self.leave(session);
                 Ok(Reply::Done)
             }
-            Call::Changes { since, released } => self.changes(session, *since, *released),
+            Call::Changes { since, known, released } => {
+                self.changes(session, *since, *known, *released)
+            }
             Call::Fetch { uids, want } => self.fetch(session, uids, *want),
             other => unreachable!("{other:?}"),
         }
@@ -360,6 +362,7 @@ impl Pair {
         &mut self,
         session: SessionId,
         since: ModSeq,
+        known: Option<Uid>,
         released: ModSeq,
     ) -> Result<Reply, StoreError> {
         let active = self.sessions.active(session).ok_or_else(gone)?;
@@ -367,7 +370,7 @@ impl Pair {
         self.sessions.release(session, released);
         self.forget(active.mailbox);
         let recent = self.recent(active.mailbox, active.read_write);
-        let changes = self.account.mailbox(active.mailbox).unwrap().changes(since);
+        let changes = self.account.mailbox(active.mailbox).unwrap().changes(since, known);
         Ok(Reply::Changes(Changes { recent, ..changes }))
     }
 
@@ -425,6 +428,13 @@ impl Pair {
         let active = self.sessions.active(session);
         let mailbox = active.and_then(|active| self.account.mailbox(active.mailbox));
         mailbox.map_or(ModSeq(0), |mailbox| mailbox.counters.highest_modseq)
+    }
+
+    /// The largest UID that was given out in a session's active mailbox.
+    pub fn last_uid(&self, session: SessionId) -> Option<Uid> {
+        let active = self.sessions.active(session)?;
+        let mailbox = self.account.mailbox(active.mailbox)?;
+        Uid::new(mailbox.counters.uid_next.get() - 1)
     }
 
     /// Removals up to here were told to a session's client.

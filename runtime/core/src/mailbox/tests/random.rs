@@ -91,9 +91,10 @@ fn read() -> impl Strategy<Value = Call> {
         4 => (name(), prop::bool::weighted(0.8))
             .prop_map(|(name, read_write)| Call::Select { name, read_write }),
         1 => Just(Call::Deselect),
-        3 => (0u64..3, 0u64..3).prop_map(|(a, b)| Call::Changes {
+        3 => (0u64..3, 0u32..3, 0u64..3).prop_map(|(a, b, c)| Call::Changes {
             since: ModSeq(a),
-            released: ModSeq(b)
+            known: Uid::new(b),
+            released: ModSeq(c)
         }),
         3 => uids().prop_map(move |uids| Call::Fetch { uids, want }),
     ]
@@ -113,12 +114,14 @@ fn step() -> impl Strategy<Value = Vec<(SessionId, Call)>> {
 /// with: what it was told last, or a little less.
 fn realistic(pair: &Pair, session: SessionId, call: Call) -> Call {
     match call {
-        Call::Changes { since, released } => {
+        Call::Changes { since, known, released } => {
             let (highest, told) = (pair.highest(session).0, pair.told(session).0);
             // Nobody asks for what was before it came, or what it has let go of.
             let since = highest.saturating_sub(since.0).max(told);
             let released = since.saturating_sub(released.0);
-            Call::Changes { since: ModSeq(since), released: ModSeq(released) }
+            let last = pair.last_uid(session).map_or(0, Uid::get);
+            let known = Uid::new(last.saturating_sub(known.map_or(0, Uid::get)));
+            Call::Changes { since: ModSeq(since), known, released: ModSeq(released) }
         }
         call => call,
     }

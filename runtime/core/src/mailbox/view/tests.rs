@@ -4,9 +4,13 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
+use std::sync::Arc;
+
 use super::*;
 use crate::calls::MailboxStatus;
-use crate::types::{Flag, MailboxId, UidValidity};
+use crate::mailbox::{Facts, Mailbox};
+use crate::records::MailboxRow;
+use crate::types::{Flag, MailboxId, MailboxName, MessageId, ThreadId, Timestamp, UidValidity};
 
 /// A mailbox: messages by UID with flags and mod-sequence, and the removals.
 #[derive(Default)]
@@ -101,6 +105,50 @@ impl Server {
     }
 }
 
+impl Server {
+    /// The same mailbox as the session's owner has it.
+    fn mailbox(&self) -> Mailbox {
+        let row = MailboxRow {
+            id: MailboxId::from_u128(1),
+            name: MailboxName::inbox(),
+            uid_validity: UidValidity(1.try_into().unwrap()),
+            special_use: None,
+            extra: Vec::new(),
+        };
+        let mut mailbox = Mailbox::new(row, ModSeq(0));
+        mailbox.counters.highest_modseq = ModSeq(self.modseq);
+        let open = mailbox.open.as_mut().unwrap();
+        for (uid, (flags, modseq)) in &self.messages {
+            let keywords = open.keywords.assign(flags, || u64::MAX).unwrap();
+            open.index.push(&facts(*uid, flags, keywords, *modseq)).unwrap();
+        }
+        let ghosts = Arc::make_mut(&mut open.ghosts);
+        for (uid, modseq) in &self.removed {
+            ghosts.insert((*modseq, *uid), facts(*uid, &Flags::default(), 0, *modseq));
+        }
+        mailbox
+    }
+
+    /// What its owner answers to a view, in a piece of so many rows.
+    fn piece(&self, view: &View, rows: usize) -> Changes {
+        self.mailbox().changes_within(view.since(), view.known(), rows)
+    }
+}
+
+fn facts(uid: Uid, flags: &Flags, keywords: u64, modseq: ModSeq) -> Facts {
+    Facts {
+        uid,
+        modseq,
+        system: flags.system_bits(),
+        keywords,
+        internal_date: Timestamp::utc(0),
+        save_date: 0,
+        size: 1,
+        message_id: MessageId::from_u128(1),
+        thread_id: ThreadId::from_u128(1),
+    }
+}
+
 impl Client {
     fn of(server: &Server) -> Self {
         let messages = server.messages.iter().map(|(uid, m)| (*uid, m.0.clone())).collect();
@@ -141,7 +189,8 @@ enum Step {
     Remove(usize),
     /// The session's own STORE, shown or silent.
     Own(usize, bool, Echo),
-    Flush(Expunges),
+    /// Of so many rows at most.
+    Flush(Expunges, usize),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -152,7 +201,7 @@ fn step() -> impl Strategy<Value = Step> {
         (any::<usize>(), any::<bool>()).prop_map(|(n, on)| Step::Set(n, on)),
         any::<usize>().prop_map(Step::Remove),
         (any::<usize>(), any::<bool>(), echo).prop_map(|(n, on, echo)| Step::Own(n, on, echo)),
-        expunges.prop_map(Step::Flush),
+        (expunges, 1usize..6).prop_map(|(expunges, rows)| Step::Flush(expunges, rows)),
     ]
 }
 
@@ -161,13 +210,16 @@ fn flag(on: bool) -> Flags {
 }
 
 proptest! {
-    /// Whatever happens in the mailbox, and whenever the client is told: in between both ends number
-    /// alike, and after the last flush the client knows the mailbox as it is.
+    /// Whatever happens in the mailbox, whenever the client is told and in whatever pieces: in
+    /// between both ends number alike, and after the last piece the client knows the mailbox as it
+    /// is.
     #[test]
     fn the_client_ends_with_what_the_mailbox_has(steps in prop::collection::vec(step(), 0..40)) {
         let mut server = Server::with(5);
         let (mut view, mut client) = (View::new(&server.selected()), Client::of(&server));
-        for step in steps.into_iter().chain([Step::Flush(Expunges::Tell)]) {
+        // Each piece tells of one message or commit at least.
+        let rest = vec![Step::Flush(Expunges::Tell, 1); 2 * steps.len() + 1];
+        for step in steps.into_iter().chain(rest) {
             match step {
                 Step::Append => server.append(),
                 Step::Set(n, on) => drop(server.set(n, flag(on))),
@@ -183,8 +235,8 @@ proptest! {
                         client.hear(notices, &view, &server);
                     }
                 }
-                Step::Flush(expunges) => {
-                    let notices = view.tell(server.changes(view.since()), expunges);
+                Step::Flush(expunges, rows) => {
+                    let notices = view.tell(server.piece(&view, rows), expunges);
                     let told = notices.iter().any(|n| matches!(n, Notice::Expunge(_)));
                     prop_assert!(!told || expunges == Expunges::Tell);
                     client.hear(notices, &view, &server);
@@ -196,6 +248,26 @@ proptest! {
         prop_assert_eq!(view.released(), ModSeq(server.modseq));
         prop_assert!(!view.holds_expunges() && !view.is_ahead());
     }
+}
+
+#[test]
+fn a_new_message_that_was_flagged_after_the_first_piece_ends_is_told() {
+    let mut server = Server::with(5);
+    let (mut view, mut client) = (View::new(&server.selected()), Client::of(&server));
+    (0..3).for_each(|_| server.append());
+    server.set(5, flag(true));
+    let first = server.piece(&view, 2);
+    assert_eq!((first.upto, first.changed.len()), (ModSeq(5), 2), "in the order of UIDs");
+    client.hear(view.tell(first, Expunges::Tell), &view, &server);
+    assert_eq!(view.known(), Some(uid(7)));
+    let second = server.piece(&view, 2);
+    client.hear(view.tell(second, Expunges::Tell), &view, &server);
+    assert_eq!(view.uids, (1..=8).map(uid).collect::<Vec<_>>());
+    while view.since() < ModSeq(server.modseq) {
+        let piece = server.piece(&view, 2);
+        assert_eq!(view.tell(piece, Expunges::Tell), [], "these were asked for");
+    }
+    assert_eq!(client.messages[5].1, flag(true));
 }
 
 /// A view of messages 1 to 5, and what is told of these changes.

@@ -7,6 +7,7 @@ use postroom_core::calls::Secret;
 use postroom_core::error::StoreError;
 use postroom_core::records::{DomainRow, UserRow};
 use postroom_core::types::AccountId;
+use tokio::sync::SemaphorePermit;
 
 use crate::guest::CheckPage;
 use crate::mailbox::error::{guest, read, storage_error};
@@ -254,8 +255,7 @@ impl Directory {
 
     /// Carries out a change on what is committed at that moment.
     async fn change(&self, change: &Change) -> Result<(), StoreError> {
-        let closed = |_| StoreError::Unavailable("this node is shutting down".into());
-        let _one = self.changing.acquire().await.map_err(closed)?;
+        let _one = self.turn().await?;
         for _ in 0..MAX_DIRECTORY_ATTEMPTS {
             let head = read(self.engine.head(Space::Directory)).await?;
             let txn = Txn::new(self.engine.clone(), Space::Directory);
@@ -277,16 +277,26 @@ impl Directory {
                 writes,
                 now: now(),
             };
-            match self.engine.commit(commit).await {
-                Ok(_) => {
-                    self.users.remove(change.name());
-                    self.domains.remove(change.name());
-                    return Ok(());
-                }
-                Err(StorageError::HeadMoved { .. } | StorageError::Conflict) => continue,
-                Err(error) => return Err(storage_error(error)),
+            let commit = self.engine.commit(commit);
+            let committed = tokio::time::timeout(self.patience.commit, commit).await;
+            // Also when it is not known whether it is another one now.
+            self.users.remove(change.name());
+            self.domains.remove(change.name());
+            match committed {
+                Ok(Ok(_)) => return Ok(()),
+                Ok(Err(StorageError::HeadMoved { .. } | StorageError::Conflict)) => continue,
+                Ok(Err(error)) => return Err(storage_error(error)),
+                Err(_) => return Err(StoreError::UnknownOutcome),
             }
         }
         Err(StoreError::Busy("the directory changes all the time".into()))
+    }
+
+    /// A turn among those who change the directory.
+    async fn turn(&self) -> Result<SemaphorePermit<'_>, StoreError> {
+        let busy = || StoreError::Busy("the directory is being changed".into());
+        let closed = |_| StoreError::Unavailable("this node is shutting down".into());
+        let turn = tokio::time::timeout(self.patience.directory, self.changing.acquire()).await;
+        turn.map_err(|_| busy())?.map_err(closed)
     }
 }

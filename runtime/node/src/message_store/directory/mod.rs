@@ -22,7 +22,7 @@ use crate::guest::{CallInfo, Page, Stores};
 use crate::mailbox::{Mint, error::guest};
 use crate::storage::{Engine, Space, View};
 
-use super::limits::{DIRECTORY_CACHE, DIRECTORY_FRESH, MAX_ALIAS_DEPTH};
+use super::limits::{DIRECTORY_CACHE, DIRECTORY_FRESH, MAX_ALIAS_DEPTH, Patience};
 use super::{DirectoryMode, NewUser};
 use address::Address;
 use password::Passwords;
@@ -44,6 +44,7 @@ pub struct Directory {
     passwords: Passwords,
     /// One change at a time on this node; other nodes' are met by the commit.
     changing: Semaphore,
+    patience: Patience,
 }
 
 /// The kinds of record in the directory.
@@ -80,6 +81,7 @@ impl Directory {
         engine: Arc<dyn Engine>,
         stores: Stores,
         mint: Arc<Mint>,
+        patience: Patience,
     ) -> Self {
         Self {
             mode,
@@ -90,6 +92,7 @@ impl Directory {
             domains: Cache::new(DIRECTORY_CACHE),
             passwords: Passwords::new(),
             changing: Semaphore::new(1),
+            patience,
         }
     }
 

@@ -5,20 +5,22 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use postroom_core::calls::{Call, NewMessage, Reply};
 use postroom_core::error::StoreError;
-use postroom_core::types::{Flags, ModSeq, Slot, SystemFlag, Timestamp, TransactionId, UidSet};
+use postroom_core::types::{
+    Flag, Flags, Keyword, ModSeq, Slot, SystemFlag, Timestamp, TransactionId, UidSet,
+};
 
 use super::{Bench, Client, all, mailbox, uid};
 use crate::storage::memory::Outage;
-use crate::storage::{Claimant, Engine};
+use crate::storage::{Claimant, Engine, StorageError};
 
-fn append(name: &str, text: &'static str) -> Call {
+pub(super) fn append(name: &str, text: &'static str) -> Call {
     let body = Bytes::from_static(text.as_bytes());
     let internal_date = Some(Timestamp::utc(1));
     let message = NewMessage { flags: Flags::default(), internal_date, body };
     Call::Append { mailbox: mailbox(name), messages: vec![message] }
 }
 
-async fn count(client: &Client<'_>, name: &str) -> u32 {
+pub(super) async fn count(client: &Client<'_>, name: &str) -> u32 {
     match client.call(Call::Status { name: mailbox(name) }).await {
         Ok(Reply::Status(status)) => status.messages,
         other => panic!("{other:?}"),
@@ -104,6 +106,86 @@ async fn a_full_disk_is_a_temporary_error_and_leaves_nothing() {
     let result = client.call(append("INBOX", "lost")).await;
     assert!(matches!(&result, Err(error) if error.is_temporary()), "{result:?}");
     assert_eq!(client.append("INBOX", "after").await, uid(2));
+}
+
+#[tokio::test]
+async fn calls_that_wait_for_the_next_batch_keep_their_order() {
+    let bench = Bench::new();
+    let client = bench.alice().await;
+    client.done(Call::Create { name: mailbox("box"), special_use: None }).await;
+    drop(client);
+    let bench = bench.restart().await;
+    let client = bench.alice().await;
+    client.append("INBOX", "before").await;
+    // The second needs a mailbox opened, which waits for the first; the third does not.
+    let keyword = Flags::of([Flag::Keyword(Keyword::new("red").unwrap())]);
+    let (one, two, three) = tokio::join!(
+        client.append("INBOX", "one"),
+        client.append_with("box", "two", keyword),
+        client.append("box", "three"),
+    );
+    assert_eq!((one, two, three), (uid(2), Ok(uid(1)), uid(2)));
+}
+
+#[tokio::test]
+async fn settling_that_fails_costs_no_call() {
+    let refusals = [
+        StorageError::Damaged("a link".into()),
+        StorageError::Limit("octets".into()),
+        StorageError::Conflict,
+    ];
+    for refusal in refusals {
+        let bench = Bench::new();
+        let client = bench.alice().await;
+        for text in ["one", "two"] {
+            client.append("INBOX", text).await;
+        }
+        client.select("INBOX").await;
+        client.flag(&UidSet::range(uid(1), uid(1)), SystemFlag::Deleted).await;
+        client.done(Call::Expunge { uids: None }).await;
+        let upto = client.changes(ModSeq(0), ModSeq(0)).await.upto;
+        client.changes(upto, upto).await;
+        bench.engine.faults().refuse_unlinks(refusal);
+        assert_eq!(client.append_with("INBOX", "three", Flags::default()).await, Ok(uid(3)));
+        assert_eq!(client.append_with("INBOX", "four", Flags::default()).await, Ok(uid(4)));
+        assert_eq!(bench.plain.settled.load(Ordering::SeqCst), 1, "it was tried, and then not");
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_mailbox_costs_its_own_sessions_only() {
+    let bench = Bench::new();
+    let (a, b) = (bench.alice().await, bench.alice().await);
+    a.done(Call::Create { name: mailbox("old"), special_use: None }).await;
+    a.append("INBOX", "before").await;
+    b.append("old", "x").await;
+    b.select("old").await;
+    bench.plain.lies.store(1_000, Ordering::SeqCst);
+    bench.engine.faults().next_commits([Some(Outage::UnknownWithEffect)]);
+    assert_eq!(a.append_with("INBOX", "after", Flags::default()).await, Ok(uid(2)));
+    let fetch = Call::Fetch { uids: all(), want: Default::default() };
+    let result = b.call(fetch).await;
+    assert!(matches!(result, Err(StoreError::Damaged(_))), "{result:?}");
+    bench.plain.lies.store(0, Ordering::SeqCst);
+    assert_eq!(b.body(uid(1)).await.as_deref(), Some(&b"x"[..]), "nothing was missed");
+}
+
+#[tokio::test]
+async fn who_missed_a_removal_while_the_mailbox_was_damaged_does_not_go_on() {
+    let bench = Bench::new();
+    let (a, b) = (bench.alice().await, bench.alice().await);
+    a.append("INBOX", "x").await;
+    a.select("INBOX").await;
+    a.append("INBOX", "y").await;
+    let at = b.select("INBOX").await.status.highest_modseq;
+    a.flag(&UidSet::range(uid(1), uid(1)), SystemFlag::Deleted).await;
+    bench.plain.lies.store(1_000, Ordering::SeqCst);
+    bench.engine.faults().next_commits([Some(Outage::UnknownWithEffect)]);
+    a.done(Call::Expunge { uids: None }).await;
+    bench.plain.lies.store(0, Ordering::SeqCst);
+    let result = b.call(Call::Changes { since: at, known: Some(uid(2)), released: at }).await;
+    assert!(matches!(result, Err(StoreError::NotFound(_))), "{result:?}");
+    assert_eq!(b.select("INBOX").await.uids, [uid(2)]);
 }
 
 #[tokio::test]
@@ -284,7 +366,8 @@ async fn a_deleted_mailbox_is_gone_for_those_who_had_it_selected() {
     let at = b.select("old").await.status.highest_modseq;
     a.done(Call::Delete { name: mailbox("old") }).await;
     b.session.changed().await;
-    for call in [Call::Changes { since: at, released: at }, Call::Expunge { uids: None }] {
+    let changes = Call::Changes { since: at, known: None, released: at };
+    for call in [changes, Call::Expunge { uids: None }] {
         let result = b.call(call).await;
         assert!(matches!(result, Err(StoreError::NotFound(_))), "{result:?}");
     }

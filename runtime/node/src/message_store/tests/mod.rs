@@ -2,6 +2,8 @@
 
 mod basics;
 
+mod check;
+
 mod directory;
 
 mod faults;
@@ -10,7 +12,11 @@ mod crash;
 
 mod large;
 
+mod late;
+
 mod model;
+
+mod outside;
 
 use std::sync::Arc;
 
@@ -20,19 +26,25 @@ use postroom_core::calls::{
 };
 use postroom_core::error::StoreError;
 use postroom_core::types::{
-    Flag, FlagChange, FlagChangeKind, Flags, MailboxName, ModSeq, SystemFlag, Timestamp, Uid,
-    UidSet,
+    AccountId, Flag, FlagChange, FlagChangeKind, Flags, MailboxName, ModSeq, Slot, SystemFlag,
+    Timestamp, Uid, UidSet,
 };
 
-use super::{Config, DirectoryMode, MessageStore, SessionHandle};
+use super::limits::Patience;
+use super::{
+    CheckEvent, CheckFinding, Config, DirectoryMode, MessageStore, NewUser, SessionHandle,
+};
+use crate::guest::native_outside::{Files, Outside};
 use crate::guest::native_plain::Plain;
-use crate::storage::MemoryEngine;
+use crate::storage::{Area, Commit, Engine, Fence, MemoryEngine, ScanLimit, Space, Write};
 
 /// A message store and what lies under it.
 struct Bench {
     store: MessageStore,
     engine: Arc<MemoryEngine>,
     plain: Arc<Plain>,
+    /// Where the octets of messages are, when that is outside.
+    outside: Option<Arc<Outside>>,
 }
 
 impl Bench {
@@ -48,13 +60,71 @@ impl Bench {
         let (stores, plain) = Plain::stores();
         let config = Config { node: "test".into(), generation, directory };
         let store = MessageStore::new(config, stores, engine.clone());
-        Self { store, engine, plain }
+        Self { store, engine, plain, outside: None }
+    }
+
+    /// With less patience. Commits that nothing holds are not waited for, so that only those that
+    /// never come can take too long.
+    fn with(patience: Patience) -> Self {
+        let (stores, plain) = Plain::stores();
+        let engine = Arc::new(MemoryEngine::new());
+        let directory = DirectoryMode::Dev { password: secret("pw") };
+        let config = Config { node: "test".into(), generation: 1, directory };
+        let store = MessageStore::with(config, stores, engine.clone(), patience);
+        Self { store, engine, plain, outside: None }
+    }
+
+    /// With the octets of messages in an outside medium.
+    fn outside(engine: Arc<MemoryEngine>, generation: u64, files: Files) -> Self {
+        let (stores, plain, outside) = Outside::stores(files);
+        let directory = DirectoryMode::Dev { password: secret("pw") };
+        let config = Config { node: "test".into(), generation, directory };
+        let store = MessageStore::new(config, stores, engine.clone());
+        Self { store, engine, plain, outside: Some(outside) }
     }
 
     /// The same storage after a restart.
     async fn restart(self) -> Self {
         self.store.close().await;
-        Self::over(self.engine, 2, DirectoryMode::Dev { password: secret("pw") })
+        self.start_again()
+    }
+
+    /// The same storage in the next life of the node.
+    fn start_again(self) -> Self {
+        match self.outside {
+            Some(outside) => Self::outside(self.engine, 2, outside.files.clone()),
+            None => Self::over(self.engine, 2, DirectoryMode::Dev { password: secret("pw") }),
+        }
+    }
+
+    /// Alice's account.
+    async fn account(&self) -> AccountId {
+        self.store.principal("alice").await.unwrap().account
+    }
+
+    /// Changes what is stored of alice's account, behind everybody's back.
+    async fn alter(&self, writes: Vec<Write>) {
+        let account = self.account().await;
+        let slot = Slot::of(account);
+        let (epoch, claimant) = self.engine.claimed(slot).await.unwrap().unwrap();
+        let commit = Commit {
+            space: Space::Account(account),
+            fence: Some(Fence { slot, epoch, nonce: claimant.nonce }),
+            expected_head: None,
+            preconditions: Vec::new(),
+            transactions: Vec::new(),
+            writes,
+            now: 0,
+        };
+        self.engine.commit(commit).await.unwrap();
+    }
+
+    /// Rows of a kind in the ledger of alice's account.
+    async fn ledger(&self, (start, end): (Bytes, Bytes)) -> Vec<(Bytes, Bytes)> {
+        let space = Space::Account(self.account().await);
+        let limit = ScanLimit { items: 1_000, octets: 1 << 20 };
+        let page = self.engine.scan(space, Area::Ledger, start, end, limit).await.unwrap();
+        page.items
     }
 
     async fn alice(&self) -> Client<'_> {
@@ -124,12 +194,20 @@ impl Client<'_> {
         messages.pop().and_then(|message| message.body)
     }
 
+    /// Asks for changes of messages that the session knows.
     async fn changes(&self, since: ModSeq, released: ModSeq) -> Changes {
-        match self.call(Call::Changes { since, released }).await {
+        let known = Some(Uid::MAX);
+        match self.call(Call::Changes { since, known, released }).await {
             Ok(Reply::Changes(changes)) => changes,
             other => panic!("{other:?}"),
         }
     }
+}
+
+/// The outcome of what must come soon, however slow the machine is.
+async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    let patience = std::time::Duration::from_secs(25);
+    tokio::time::timeout(patience, future).await.unwrap_or_else(|_| panic!("not soon: {what}"))
 }
 
 fn secret(text: &str) -> Secret {

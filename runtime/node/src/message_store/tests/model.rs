@@ -26,6 +26,7 @@ struct Pair<'a> {
     model: Model,
     labels: (Labels, Labels),
     since: Vec<ModSeq>,
+    known: Vec<Option<Uid>>,
     released: Vec<ModSeq>,
     appended: u64,
     compared: u64,
@@ -43,6 +44,7 @@ impl<'a> Pair<'a> {
             model: Model::new(),
             labels: Default::default(),
             since: vec![ModSeq(0); sessions],
+            known: vec![None; sessions],
             released: vec![ModSeq(0); sessions],
             appended: 0,
             compared: 0,
@@ -62,9 +64,14 @@ impl<'a> Pair<'a> {
         match answer {
             Ok(Reply::Selected(selected)) => {
                 self.since[at] = selected.status.highest_modseq;
+                self.known[at] = Uid::new(selected.status.uid_next.get() - 1);
                 self.released[at] = self.since[at];
             }
-            Ok(Reply::Changes(changes)) => self.since[at] = changes.upto,
+            Ok(Reply::Changes(changes)) => {
+                self.since[at] = changes.upto;
+                let last = changes.changed.last().map(|row| row.uid);
+                self.known[at] = self.known[at].max(last);
+            }
             _ => {}
         }
     }
@@ -83,12 +90,12 @@ impl<'a> Pair<'a> {
 
     /// Asks for changes; with `tell`, the session's client is told of all removals.
     async fn ask(&mut self, at: usize, tell: bool) {
-        let (since, released) = (self.since[at], self.released[at]);
-        self.call(at, Call::Changes { since, released }).await;
+        let (since, known, released) = (self.since[at], self.known[at], self.released[at]);
+        self.call(at, Call::Changes { since, known, released }).await;
         if tell {
             self.released[at] = self.since[at];
-            let (since, released) = (self.since[at], self.released[at]);
-            self.call(at, Call::Changes { since, released }).await;
+            let (since, known, released) = (self.since[at], self.known[at], self.released[at]);
+            self.call(at, Call::Changes { since, known, released }).await;
         }
     }
 

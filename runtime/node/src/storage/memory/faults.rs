@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
-use crate::storage::{Space, StorageError};
+use crate::storage::{Commit, Space, StorageError, Write};
 
 /// How a commit fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +16,9 @@ pub enum Outage {
     UnknownWithEffect,
     /// The commit does not take effect, and the caller is not told.
     UnknownWithoutEffect,
+    /// Nobody is told anything, and the commit takes effect when the test lets it
+    /// ([`land`](super::MemoryEngine::land)).
+    Late,
 }
 
 /// What the engine does wrong from now on. Every method acts at once.
@@ -33,6 +36,10 @@ struct Plan {
     commits: VecDeque<Option<Outage>>,
     /// How many reads fail from now on.
     reads: usize,
+    /// Commits that have not landed.
+    late: Vec<Commit>,
+    /// How commits that take links of bodies away are refused.
+    unlinks: Option<StorageError>,
     /// Spaces with an outcome that nobody has resolved yet.
     unresolved: HashSet<Space>,
 }
@@ -47,6 +54,11 @@ impl Faults {
     /// The next commits of which none is planned yet end like this, in order; `None` goes well.
     pub fn next_commits(&self, ends: impl IntoIterator<Item = Option<Outage>>) {
         self.lock().commits.extend(ends);
+    }
+
+    /// Commits that take links of bodies away are refused like this from now on.
+    pub fn refuse_unlinks(&self, error: StorageError) {
+        self.lock().unlinks = Some(error);
     }
 
     /// The next reads get `Unavailable`.
@@ -89,10 +101,14 @@ impl Faults {
     }
 
     /// What is planned for this commit. `Err`: it is not even looked at.
-    pub(super) fn on_commit(&self, space: Space) -> Result<Option<Outage>, StorageError> {
+    pub(super) fn on_commit(&self, commit: &Commit) -> Result<Option<Outage>, StorageError> {
         let mut plan = self.lock();
-        if plan.unresolved.contains(&space) {
+        if plan.unresolved.contains(&commit.space) {
             return Err(unknown("an earlier commit to this space is unresolved"));
+        }
+        let unlinks = |write: &Write| matches!(write, Write::UnlinkBody { .. });
+        if let Some(error) = plan.unlinks.clone().filter(|_| commit.writes.iter().any(unlinks)) {
+            return Err(error);
         }
         match plan.commits.pop_front().flatten() {
             Some(Outage::Unavailable) => Err(StorageError::Unavailable("as planned".to_owned())),
@@ -109,6 +125,14 @@ impl Faults {
                 Err(StorageError::Unavailable("as planned".to_owned()))
             }
         }
+    }
+
+    pub(super) fn keep_late(&self, commit: Commit) {
+        self.lock().late.push(commit);
+    }
+
+    pub(super) fn take_late(&self) -> Vec<Commit> {
+        std::mem::take(&mut self.lock().late)
     }
 
     pub(super) fn unknown(&self, space: Space) -> StorageError {

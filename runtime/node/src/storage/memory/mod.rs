@@ -60,6 +60,26 @@ impl MemoryEngine {
         true
     }
 
+    /// Lets commits take effect of which nobody was told anything; whether each did.
+    pub fn land(&self) -> Vec<Result<Committed, StorageError>> {
+        self.faults.take_late().iter().map(|commit| self.carry_out(commit, None)).collect()
+    }
+
+    fn carry_out(
+        &self,
+        commit: &Commit,
+        outage: Option<Outage>,
+    ) -> Result<Committed, StorageError> {
+        self.change(|state| {
+            let plan = plan(state, &self.unlinked, commit)?;
+            if outage == Some(Outage::UnknownWithoutEffect) {
+                return Ok((Vec::new(), Committed { head: plan.head }));
+            }
+            self.unlinked.linked(commit.space, &plan.linked);
+            Ok((plan.changes, Committed { head: plan.head }))
+        })
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // A plan is carried out without anything that could panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -185,15 +205,12 @@ impl Engine for MemoryEngine {
     async fn commit(&self, commit: Commit) -> Result<Committed, StorageError> {
         commit.checked_octets()?;
         self.faults.may_look().await;
-        let outage = self.faults.on_commit(commit.space)?;
-        let committed = self.change(|state| {
-            let plan = plan(state, &self.unlinked, &commit)?;
-            if outage == Some(Outage::UnknownWithoutEffect) {
-                return Ok((Vec::new(), Committed { head: plan.head }));
-            }
-            self.unlinked.linked(commit.space, &plan.linked);
-            Ok((plan.changes, Committed { head: plan.head }))
-        })?;
+        let outage = self.faults.on_commit(&commit)?;
+        if outage == Some(Outage::Late) {
+            self.faults.keep_late(commit);
+            return std::future::pending().await;
+        }
+        let committed = self.carry_out(&commit, outage)?;
         self.faults.may_answer().await;
         match outage {
             None => Ok(committed),

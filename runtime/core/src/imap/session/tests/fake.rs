@@ -180,7 +180,7 @@ impl FakeStore {
                 self.active.remove(&session);
                 Ok(Reply::Done)
             }
-            Call::Changes { since, released } => self.changes(session, since, released),
+            Call::Changes { since, released, .. } => self.changes(session, since, released),
             Call::Fetch { uids, want } => self.fetch(session, &uids, want),
             Call::Store { uids, change, unchanged_since } => {
                 self.writable(session)?;
