@@ -6,6 +6,8 @@ mod directory;
 
 mod faults;
 
+mod foreign;
+
 mod large;
 
 mod model;
