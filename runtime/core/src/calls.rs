@@ -101,7 +101,8 @@ pub enum Call {
     },
     /// Reads messages of the active mailbox, ascending by UID, as many as fit a reply; the caller
     /// asks again from the UID after the last one while `more` is set. UIDs that never were, or
-    /// that this session no longer sees, are passed over. → [`Reply::Messages`].
+    /// that this session no longer sees, are passed over; messages that cannot be read come without
+    /// what could not be read. → [`Reply::Messages`].
     Fetch {
         /// Which.
         uids: UidSet,
@@ -175,6 +176,8 @@ pub enum Call {
 pub struct Want {
     /// Envelope and body structure.
     pub derived: bool,
+    /// The message's header, with the empty line that ends it, if there is one.
+    pub header: bool,
     /// The whole body.
     pub body: bool,
 }
@@ -315,9 +318,11 @@ pub struct FetchedMessage {
     pub message_id: MessageId,
     /// THREADID.
     pub thread_id: ThreadId,
-    /// If wanted.
+    /// If wanted, and the message could be read.
     pub derived: Option<Arc<Derived>>,
-    /// If wanted.
+    /// If wanted, and the message could be read.
+    pub header: Option<Bytes>,
+    /// If wanted, and the message could be read.
     pub body: Option<Bytes>,
 }
 

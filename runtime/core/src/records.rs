@@ -33,8 +33,9 @@ pub struct DomainRow {
 pub struct UserRow {
     /// `local@domain`, or just `local` where there is no domain. Lower case.
     pub name: String,
-    /// The account that holds this user's mail. Minted by the host.
-    pub account: AccountId,
+    /// The account that holds this user's mail, minted by the host. `None` for an alias, and where the
+    /// store has nowhere to keep it.
+    pub account: Option<AccountId>,
     /// Another user to whom this name's mail goes (an alias has no account of its own).
     pub alias_of: Option<String>,
     /// PHC string (Argon2); `None`: cannot log in by password.

@@ -65,9 +65,6 @@ impl Row for guest::Domain {
     }
 }
 
-/// Stands for the missing account of an alias.
-const NO_ACCOUNT: AccountId = AccountId([0; 16]);
-
 impl Row for guest::User {
     type Core = UserRow;
     type CoreName = String;
@@ -75,7 +72,7 @@ impl Row for guest::User {
     fn to_core(self) -> UserRow {
         UserRow {
             name: self.name,
-            account: self.account.map_or(NO_ACCOUNT, |account| AccountId(id(account))),
+            account: self.account.map(|account| AccountId(id(account))),
             alias_of: self.alias_of,
             password: self.password,
             quota_octets: self.quota_octets,
@@ -86,7 +83,7 @@ impl Row for guest::User {
     fn from_core(row: UserRow) -> Self {
         Self {
             name: row.name,
-            account: (row.account != NO_ACCOUNT).then(|| guest_id(row.account.0)),
+            account: row.account.map(|account| guest_id(account.0)),
             alias_of: row.alias_of,
             password: row.password,
             quota_octets: row.quota_octets,

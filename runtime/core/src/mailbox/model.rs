@@ -14,6 +14,7 @@ use crate::calls::{
     NewMessage, Reply, Selected, Want,
 };
 use crate::error::StoreError;
+use crate::mime;
 use crate::search::Query;
 use crate::types::{
     FlagChange, Flags, Keyword, MailboxId, MailboxName, MessageId, ModSeq, SessionId, SystemFlag,
@@ -339,6 +340,7 @@ impl Model {
             message_id: message.id,
             thread_id: message.thread,
             derived: None,
+            header: want.header.then(|| header(&message.body)).flatten(),
             body: want.body.then(|| message.body.clone()),
         });
         Ok(Reply::Messages { messages: fetched.collect(), more: false })
@@ -524,6 +526,10 @@ fn matches(query: &Query, message: &Message) -> bool {
     }
 }
 
+fn header(body: &Bytes) -> Option<Bytes> {
+    mime::derive(body).header(body)
+}
+
 fn to_uid(uid: u32) -> Uid {
     Uid::new(uid).expect("UIDs start with one")
 }
@@ -622,12 +628,13 @@ impl Labels {
     fn message(&mut self, message: &FetchedMessage) -> String {
         let ids = (self.id(message.message_id.0), self.id(message.thread_id.0));
         format!(
-            "{} {:?} {} {:?} {} {ids:?} {:?}",
+            "{} {:?} {} {:?} {} {ids:?} {:?} {:?}",
             message.uid,
             message.flags,
             message.modseq,
             message.internal_date,
             message.size,
+            message.header,
             message.body
         )
     }

@@ -44,6 +44,7 @@ pub mod thread;
 #[cfg(test)]
 mod tests;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::types::Timestamp;
@@ -105,4 +106,16 @@ pub struct Derived {
     /// Whether something did not fit the bounds, so that an answer from here alone may miss what
     /// the octets have.
     pub truncated: bool,
+}
+
+impl Derived {
+    /// The header of the message that this was derived from, with the empty line that ends it, if
+    /// there is one; shares its octets. [`section`] cuts the same sections HEADER, HEADER.FIELDS and
+    /// HEADER.FIELDS.NOT of the message out of it as out of the whole. `None` when `octets` are too
+    /// short: it was derived from another message.
+    pub fn header(&self, octets: &Bytes) -> Option<Bytes> {
+        let span = self.structure.header;
+        span.of(octets)?;
+        Some(octets.slice(span.range()))
+    }
 }

@@ -267,10 +267,25 @@ mod tests {
     }
 
     #[test]
+    fn a_header_alone_has_the_same_sections_of_it() {
+        for message in [NESTED, "A: 1\r\nB: 2", "\r\nbody", "", "A: 1\r\n\r\n"] {
+            let octets = Bytes::copy_from_slice(message.as_bytes());
+            let derived = derive(&octets);
+            let header = derived.header(&octets).unwrap();
+            for name in ["HEADER", "HEADER.FIELDS subject a", "HEADER.FIELDS.NOT subject a"] {
+                let of_all = section(&octets, &derived, &parsed(name));
+                assert!(of_all.is_some());
+                assert_eq!(section(&header, &derived, &parsed(name)), of_all, "[{name}]");
+            }
+        }
+    }
+
+    #[test]
     fn spans_of_another_message_give_nothing() {
         let derived = derive(NESTED.as_bytes());
         let other = Bytes::from_static(b"short");
         assert_eq!(section(&other, &derived, &parsed("TEXT")), None);
+        assert_eq!(derived.header(&other), None);
         assert_eq!(section(&other, &derived, &parsed("2.1")), None);
     }
 

@@ -48,6 +48,11 @@ id128! {
     /// One mail account. Minted by the host when the account is created, never reused.
     AccountId
 }
+impl AccountId {
+    /// No account: what calls for the directory carry. Never minted, and nobody's.
+    pub const NONE: Self = Self([0; 16]);
+}
+
 id128! {
     /// One mailbox; survives RENAME (RFC 8474 MAILBOXID).
     MailboxId

@@ -73,8 +73,9 @@ fn user(command: UserCommand, output: &Output) -> Result<()> {
             let lines = with(&door, |operator| operator.users())?;
             output.rows(&["NAME", "ACCOUNT", "ALIAS OF", "QUOTA"], &lines, |line| {
                 let quota = line.quota_octets.map_or("-".into(), |octets| octets.to_string());
-                let alias = line.alias_of.clone().unwrap_or_else(|| "-".into());
-                vec![line.name.clone(), line.account.clone(), alias, quota]
+                let or_none = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".into());
+                let (account, alias) = (or_none(&line.account), or_none(&line.alias_of));
+                vec![line.name.clone(), account, alias, quota]
             })
         }
         UserCommand::Remove { name, door } => {

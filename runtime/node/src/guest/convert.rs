@@ -92,7 +92,7 @@ impl Convert for UserRow {
     fn to_wit(self) -> wit::User {
         wit::User {
             name: self.name,
-            account: (self.account != NO_ACCOUNT).then(|| id(self.account.0)),
+            account: self.account.map(|account| id(account.0)),
             alias_of: self.alias_of,
             password: self.password,
             quota_octets: self.quota_octets,
@@ -104,7 +104,7 @@ impl Convert for UserRow {
         let password = row.password.map(|text| bounded(text, MAX_PASSWORD_OCTETS, "a password"));
         Ok(Self {
             name: plain_name(row.name)?,
-            account: row.account.map_or(NO_ACCOUNT, |account| AccountId(octets(account))),
+            account: row.account.map(account).transpose()?,
             alias_of: row.alias_of.map(plain_name).transpose()?,
             password: password.transpose()?,
             quota_octets: row.quota_octets,
@@ -121,8 +121,12 @@ impl Convert for UserRow {
     }
 }
 
-/// Stands for the missing account of an alias.
-const NO_ACCOUNT: AccountId = AccountId([0; 16]);
+fn account(id: wit::Id) -> Result<AccountId, StoreError> {
+    match AccountId(octets(id)) {
+        AccountId::NONE => Err(broken("an account id is zero")),
+        account => Ok(account),
+    }
+}
 
 impl Convert for MailboxRow {
     type Wit = wit::Mailbox;
@@ -388,4 +392,25 @@ fn checked_properties(extra: Vec<wit::Property>) -> Result<Vec<Property>, StoreE
         return Err(broken("a row has a property twice"));
     }
     Ok(extra.into_iter().map(|p| Property { name: p.name, value: p.value }).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_account_id_of_zero_is_no_account_but_a_broken_promise() {
+        let user = |account| wit::User {
+            name: "anna".to_owned(),
+            account,
+            alias_of: None,
+            password: None,
+            quota_octets: None,
+            extra: Vec::new(),
+        };
+        let read = |account| UserRow::from_wit(user(account)).map(|row| row.account);
+        assert_eq!(read(None), Ok(None));
+        assert_eq!(read(Some(id([7; 16]))), Ok(Some(AccountId([7; 16]))));
+        assert_eq!(read(Some(id([0; 16]))), Err(broken("an account id is zero")));
+    }
 }

@@ -22,6 +22,8 @@ pub struct Plain {
     pub failing_writes: AtomicUsize,
     /// Calls of `list` and `select` that were made: reads that an index answers make none.
     pub reads: AtomicUsize,
+    /// Calls of `fetch` that were made.
+    pub fetches: AtomicUsize,
     /// Messages of which it was told that they are settled.
     pub settled: AtomicUsize,
     /// Messages whose octets are answered wrongly, or left out of lists, from now on.
@@ -304,6 +306,7 @@ impl Messages for Plain {
         _: u64,
         _: u64,
     ) -> Result<Option<Part>, StoreError> {
+        self.fetches.fetch_add(1, Ordering::SeqCst);
         if self.lie() {
             return Ok(Some(Part::Octets(Bytes::from_static(b"somebody else's mail"))));
         }

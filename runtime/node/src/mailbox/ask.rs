@@ -20,7 +20,7 @@ pub struct Request {
     pub session: SessionId,
     /// Under which id: a write has its effect once.
     pub transaction: TransactionId,
-    /// The account's quota in octets, as the directory has it.
+    /// The account's quota in octets, as the directory has it, for a call by which it grows.
     pub quota: Option<u64>,
     /// What.
     pub ask: Ask,

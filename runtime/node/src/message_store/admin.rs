@@ -78,7 +78,7 @@ impl Export {
     }
 
     async fn turn_page(&mut self, first: Uid) -> Result<(), StoreError> {
-        let asking = self.store.asking(&self.session, self.store.transaction()).await?;
+        let asking = self.store.asking(&self.session, self.store.transaction())?;
         let uids = UidSet::range(first, Uid::MAX);
         let (seen, more) = self.store.seen(&asking, uids, LIST_PAGE as usize).await?;
         self.next = seen.last().filter(|_| more).and_then(|seen| seen.facts.uid.next());
@@ -87,7 +87,7 @@ impl Export {
     }
 
     async fn read(&self, seen: Seen) -> Result<Option<ExportedMessage>, StoreError> {
-        let asking = self.store.asking(&self.session, self.store.transaction()).await?;
+        let asking = self.store.asking(&self.session, self.store.transaction())?;
         let body = self.store.body(&asking, seen.facts.uid).await?;
         Ok(body.map(|body| ExportedMessage {
             uid: seen.facts.uid,
@@ -160,10 +160,11 @@ impl MessageStore {
         self.inner.directory.set_password(user, password).await
     }
 
-    /// Removes a user from the directory. Its account's mail stays in storage, out of reach.
+    /// Removes a user from the directory. Its account's mail stays in storage, out of reach. Also for
+    /// a user whom others keep and have removed: whoever gets the name next gets a new account.
     ///
     /// # Errors
-    /// `NotFound`, `Invalid`.
+    /// `NotFound`, `Invalid`; `Unsupported` for a user whom others still keep.
     pub async fn remove_user(&self, user: &str) -> Result<(), StoreError> {
         self.inner.directory.remove_user(user).await
     }

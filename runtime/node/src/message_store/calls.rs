@@ -26,6 +26,7 @@ pub(super) struct Asking<'a> {
     pub(super) session: &'a SessionHandle,
     pub(super) transaction: TransactionId,
     pub(super) account: AccountId,
+    /// Of the account, for a call by which it grows.
     pub(super) quota: Option<u64>,
 }
 
@@ -76,21 +77,25 @@ impl MessageStore {
                 Ok(Reply::Done)
             }
             call => {
-                let asking = self.asking(session, transaction).await?;
+                let mut asking = self.asking(session, transaction)?;
+                if grows(&call) {
+                    let user = session.principal()?.user;
+                    asking.quota = self.inner.directory.quota(&user).await?;
+                }
                 self.for_account(&asking, call).await
             }
         }
     }
 
-    /// Who asks, by the session's login.
-    pub(super) async fn asking<'a>(
+    /// Who asks, by the session's login. The directory is not asked: whoever reads mail does not
+    /// depend on it.
+    pub(super) fn asking<'a>(
         &self,
         session: &'a SessionHandle,
         transaction: TransactionId,
     ) -> Result<Asking<'a>, StoreError> {
-        let principal = session.principal()?;
-        let quota = self.inner.directory.quota(&principal.user).await?;
-        Ok(Asking { session, transaction, account: principal.account, quota })
+        let account = session.principal()?.account;
+        Ok(Asking { session, transaction, account, quota: None })
     }
 
     async fn for_account(&self, asking: &Asking<'_>, call: Call) -> Result<Reply, StoreError> {
@@ -257,6 +262,31 @@ impl MessageStore {
         let asking = Asking { session, transaction, account: recipient.account, quota };
         let message = NewMessage { flags: Flags::default(), internal_date: None, body };
         self.append(&asking, Target::Delivery(recipient.folder), vec![message]).await
+    }
+}
+
+/// Whether a session's call adds to what its account holds, and is held against its quota. A move
+/// adds as much as it takes away.
+fn grows(call: &Call) -> bool {
+    match call {
+        Call::Append { .. } | Call::Copy { .. } => true,
+        // Not for the session's own account.
+        Call::Deliver { .. } | Call::ResolveRecipient { .. } => false,
+        Call::Login { .. }
+        | Call::Mailboxes
+        | Call::Create { .. }
+        | Call::Delete { .. }
+        | Call::Rename { .. }
+        | Call::Subscribe { .. }
+        | Call::Status { .. }
+        | Call::Select { .. }
+        | Call::Deselect
+        | Call::Changes { .. }
+        | Call::Fetch { .. }
+        | Call::Store { .. }
+        | Call::Expunge { .. }
+        | Call::Move { .. }
+        | Call::Search { .. } => false,
     }
 }
 

@@ -1,34 +1,48 @@
-//! What is derived from messages, remembered. The key is the account with the message's id, which
-//! stands for its content: a store component that lies about ids mixes up its own account, never two.
+//! What is derived from messages, remembered; and their headers, once somebody has asked for them.
+//! The key is the account with the message's id, which stands for its content: a store component
+//! that lies about ids mixes up its own account, never two.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
+use postroom_core::calls::Want;
 use postroom_core::error::StoreError;
 use postroom_core::mime::{self, Derived};
 use postroom_core::types::{AccountId, MessageId};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
-use super::limits::LARGE_MESSAGE;
+use super::limits::{LARGE_MESSAGE, MAX_KEPT_HEADER};
 
 /// Octets that an entry takes beside its serialised form: allocations, links of the cache.
 const OVERHEAD_OCTETS: u64 = 1_024;
 
-type Key = (AccountId, MessageId);
+/// Which message: the account, and the content's id in it.
+pub type Key = (AccountId, MessageId);
+
+/// What is remembered of a message.
+#[derive(Clone)]
+pub struct Known {
+    /// What is derived from it.
+    pub derived: Arc<Derived>,
+    /// Octets that this takes.
+    pub octets: u64,
+    /// Its header, if somebody has asked for it and it is not too large.
+    pub header: Option<Bytes>,
+}
 
 #[derive(Clone)]
 struct Weigh;
 
-impl Weighter<Key, (Arc<Derived>, u64)> for Weigh {
-    fn weight(&self, _: &Key, (_, octets): &(Arc<Derived>, u64)) -> u64 {
-        *octets
+impl Weighter<Key, Known> for Weigh {
+    fn weight(&self, _: &Key, known: &Known) -> u64 {
+        known.octets + known.header.as_ref().map_or(0, |header| header.len() as u64)
     }
 }
 
 /// A bounded cache of derived data.
 pub struct DerivedCache {
-    cache: Cache<Key, (Arc<Derived>, u64), Weigh>,
+    cache: Cache<Key, Known, Weigh>,
 }
 
 impl DerivedCache {
@@ -38,29 +52,44 @@ impl DerivedCache {
         Self { cache: Cache::with_weighter(items, octets, Weigh) }
     }
 
-    /// What is remembered, and how many octets it takes.
-    pub fn get(&self, account: AccountId, message: MessageId) -> Option<(Arc<Derived>, u64)> {
-        self.cache.get(&(account, message))
+    /// What is remembered.
+    pub fn get(&self, key: Key) -> Option<Known> {
+        self.cache.get(&key)
     }
 
-    /// Derives and remembers.
-    pub async fn derive(
+    /// Adds to what is remembered what is wanted and not known yet, out of the message's octets.
+    ///
+    /// # Errors
+    /// `Unavailable` when the node shuts down.
+    pub async fn learn(
         &self,
-        account: AccountId,
-        message: MessageId,
-        body: Bytes,
-    ) -> Result<(Arc<Derived>, u64), StoreError> {
-        let entry = weighed(derive(body).await?);
-        self.cache.insert((account, message), entry.clone());
-        Ok(entry)
+        key: Key,
+        known: Option<Known>,
+        want: Want,
+        body: &Bytes,
+    ) -> Result<Known, StoreError> {
+        let (mut known, mut news) = match known {
+            Some(known) => (known, false),
+            None => (weighed(derive(body.clone()).await?), true),
+        };
+        if want.header && known.header.is_none() {
+            known.header = known.derived.header(body).filter(|h| h.len() <= MAX_KEPT_HEADER);
+            // A copy: a slice would keep the whole message in memory.
+            known.header = known.header.as_deref().map(Bytes::copy_from_slice);
+            news |= known.header.is_some();
+        }
+        if news {
+            self.cache.insert(key, known.clone());
+        }
+        Ok(known)
     }
 }
 
-fn weighed(derived: Derived) -> (Arc<Derived>, u64) {
+fn weighed(derived: Derived) -> Known {
     let flavor = postcard::ser_flavors::Size::default();
     let octets = postcard::serialize_with_flavor(&derived, flavor).unwrap_or(0) as u64;
     // Lists and texts of their own allocation take about twice what they hold.
-    (Arc::new(derived), 2 * octets + OVERHEAD_OCTETS)
+    Known { derived: Arc::new(derived), octets: 2 * octets + OVERHEAD_OCTETS, header: None }
 }
 
 /// Derives, off the async threads when it takes long.

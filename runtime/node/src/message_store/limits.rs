@@ -23,20 +23,27 @@ impl Default for Patience {
 
 /// Most messages in one answer to FETCH; the caller asks again.
 pub const MAX_FETCH_ROWS: usize = 8_192;
-/// Octets of bodies and derived data in one answer to FETCH; one message is answered even if larger.
+/// Most messages in one answer with more than what the index knows: as many as can be expected to
+/// fit [`MAX_FETCH_OCTETS`], so that few are looked at for the next answer to look at them again.
+pub const MAX_CONTENT_ROWS: usize = 2_048;
+/// Octets of bodies, headers and derived data in one answer to FETCH; one message is answered even if
+/// larger.
 pub const MAX_FETCH_OCTETS: u64 = 4 << 20;
 /// Messages whose bodies one call reads at a time.
 pub const PARALLEL_BODIES: usize = 8;
+/// Octets of bodies that one call holds at a time where it only looks at them; one larger message is
+/// looked at alone.
+pub const MAX_RUN_OCTETS: u64 = 4 << 20;
 /// Messages looked at in one page of SEARCH.
 pub const SEARCH_PAGE: usize = 4_096;
-/// Calls that read bodies for FETCH or SEARCH at a time, in the whole node: with
-/// [`PARALLEL_BODIES`] it bounds the octets in flight. Others wait for [`HEAVY_PATIENCE`].
-pub const MAX_HEAVY_READS: usize = 32;
+/// Bodies that are read for FETCH and SEARCH at a time in the whole node, in MiB, each call counted
+/// as one at least: twice the largest message. Others wait for [`HEAVY_PATIENCE`].
+pub const MAX_HEAVY_READS: u32 = 512;
 /// How long a call waits for its turn to read bodies.
 pub const HEAVY_PATIENCE: Duration = Duration::from_secs(30);
 /// Octets of messages from which they are parsed off the async threads.
 pub const LARGE_MESSAGE: usize = 64 << 10;
-/// Octets of derived data that are kept, by default.
+/// Octets of derived data and headers that are kept, by default.
 pub const DERIVED_CACHE_OCTETS: u64 = 64 << 20;
 /// How often a write whose outcome is unknown is asked for again under its transaction id. Nobody
 /// above repeats it once more.
@@ -46,6 +53,8 @@ pub const FIRST_REPEAT: Duration = Duration::from_millis(20);
 /// How long a write may take, repeats included. An MTA waits ten minutes for the answer to its
 /// message (RFC 5321 §4.5.3.2.6), and delivers it twice when it has given up.
 pub const WRITE_DEADLINE: Duration = Duration::from_secs(180);
+/// Largest header that is kept, in octets: larger ones are cut out of the body each time.
+pub const MAX_KEPT_HEADER: usize = 64 << 10;
 /// Passwords that are checked or hashed at a time beyond the number of processors: others are
 /// refused as busy. Argon2 takes 19 MiB for each that runs.
 pub const MAX_WAITING_PASSWORDS: usize = 256;

@@ -13,6 +13,8 @@ mod fetch;
 
 mod search;
 
+mod heavy;
+
 mod derived;
 
 mod directory;
@@ -87,7 +89,7 @@ struct Inner {
     directory: Directory,
     derived: DerivedCache,
     patience: Patience,
-    /// Turns to read bodies for FETCH and SEARCH.
+    /// Turns to read bodies for FETCH and SEARCH, one for each MiB.
     heavy: Semaphore,
     sessions: AtomicU64,
 }
@@ -118,7 +120,7 @@ impl MessageStore {
             router: Router::local(Accounts::new(env)),
             directory,
             derived: DerivedCache::new(limits::DERIVED_CACHE_OCTETS),
-            heavy: Semaphore::new(limits::MAX_HEAVY_READS),
+            heavy: Semaphore::new(limits::MAX_HEAVY_READS as usize),
             sessions: AtomicU64::new(1),
         };
         Self { inner: Arc::new(inner) }

@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::future::ready;
 use futures::{FutureExt, StreamExt, TryStreamExt};
-use postroom_core::calls::Reply;
+use postroom_core::calls::{Reply, Want};
 use postroom_core::error::StoreError;
 use postroom_core::mailbox::Seen;
 use postroom_core::mime::Derived;
@@ -17,8 +18,30 @@ use crate::mailbox::now;
 
 use super::MessageStore;
 use super::calls::Asking;
-use super::derived::off_threads;
-use super::limits::{PARALLEL_BODIES, SEARCH_PAGE};
+use super::derived::{Known, off_threads};
+use super::heavy::Run;
+use super::limits::{MAX_RUN_OCTETS, PARALLEL_BODIES, SEARCH_PAGE};
+
+/// A message, and whether it matches by what is in memory of it.
+struct Judged {
+    seen: Seen,
+    known: Option<Known>,
+    verdict: Verdict,
+}
+
+impl Judged {
+    /// Octets that have to be read to decide.
+    fn reads(&self) -> Option<u64> {
+        match self.verdict {
+            Verdict::Unknown => Some(self.seen.facts.size),
+            Verdict::Yes | Verdict::No => None,
+        }
+    }
+
+    fn hit(&self) -> (Uid, ModSeq) {
+        (self.seen.facts.uid, self.seen.facts.modseq)
+    }
+}
 
 impl MessageStore {
     pub(super) async fn search(
@@ -49,34 +72,42 @@ impl MessageStore {
         seen: Vec<Seen>,
         found: &mut Vec<(Uid, ModSeq)>,
     ) -> Result<(), StoreError> {
-        let first = |seen: Seen| {
-            let known = match query.needs_derived() {
-                true => self.inner.derived.get(asking.account, seen.facts.message_id),
-                false => None,
+        let judged = seen.into_iter().map(|seen| self.judged(asking, query, seen, now));
+        let mut left = judged.peekable();
+        while left.peek().is_some() {
+            let run = Run::next(&mut left, MAX_RUN_OCTETS, Judged::reads);
+            let _turn = match run.reads {
+                Some(octets) => Some(self.heavy_turn(octets).await?),
+                None => None,
             };
-            let verdict = matches(query, &seen, known.as_ref().map(|known| &*known.0), None, now);
-            (seen, known.map(|known| known.0), verdict)
-        };
-        let judged: Vec<_> = seen.into_iter().map(first).collect();
-        let _turn = match judged.iter().any(|(_, _, verdict)| *verdict == Verdict::Unknown) {
-            true => Some(self.heavy_turn().await?),
+            let reading = futures::stream::iter(run.messages).map(|judged| match judged.verdict {
+                Verdict::Yes => ready(Ok(Some(judged.hit()))).left_future(),
+                Verdict::No => ready(Ok(None)).left_future(),
+                // Boxed: the compiler cannot see through the unboxed stream that it may cross
+                // threads.
+                Verdict::Unknown => async move {
+                    let hit = judged.hit();
+                    let matches = self.look_into(asking, query, judged, now).await?;
+                    Ok::<_, StoreError>(matches.then_some(hit))
+                }
+                .boxed()
+                .right_future(),
+            });
+            let hits: Vec<_> = reading.buffered(PARALLEL_BODIES).try_collect().await?;
+            found.extend(hits.into_iter().flatten());
+        }
+        Ok(())
+    }
+
+    /// Looks at what is in memory of a message.
+    fn judged(&self, asking: &Asking<'_>, query: &Query, seen: Seen, now: i64) -> Judged {
+        let known = match query.needs_derived() {
+            true => self.inner.derived.get((asking.account, seen.facts.message_id)),
             false => None,
         };
-        // Boxed: the compiler cannot see through the unboxed stream that it may cross threads.
-        let reading = futures::stream::iter(judged).map(|(seen, derived, verdict)| {
-            async move {
-                let matches = match verdict {
-                    Verdict::Yes => true,
-                    Verdict::No => false,
-                    Verdict::Unknown => self.look_into(asking, query, &seen, derived, now).await?,
-                };
-                Ok::<_, StoreError>(matches.then_some((seen.facts.uid, seen.facts.modseq)))
-            }
-            .boxed()
-        });
-        let hits: Vec<_> = reading.buffered(PARALLEL_BODIES).try_collect().await?;
-        found.extend(hits.into_iter().flatten());
-        Ok(())
+        let derived = known.as_ref().map(|known| &*known.derived);
+        let verdict = matches(query, &seen, derived, None, now);
+        Judged { seen, known, verdict }
     }
 
     /// Whether a message matches, by its octets. One that cannot be read matches nothing: the
@@ -85,28 +116,24 @@ impl MessageStore {
         &self,
         asking: &Asking<'_>,
         query: &Arc<Query>,
-        seen: &Seen,
-        derived: Option<Arc<Derived>>,
+        judged: Judged,
         now: i64,
     ) -> Result<bool, StoreError> {
+        let Judged { seen, known, .. } = judged;
         let octets = match self.body(asking, seen.facts.uid).await {
             Ok(Some(octets)) => octets,
             Ok(None) => return Ok(false),
             Err(StoreError::Damaged(problem)) => {
-                warn!(uid = %seen.facts.uid, problem, "not searched");
+                warn!(account = %asking.account, uid = %seen.facts.uid, problem, "not searched");
                 return Ok(false);
             }
             Err(error) => return Err(error),
         };
-        let derived = match derived {
-            Some(derived) => derived,
-            None => {
-                let (account, id) = (asking.account, seen.facts.message_id);
-                self.inner.derived.derive(account, id, octets.clone()).await?.0
-            }
-        };
-        let (query, seen) = (query.clone(), seen.clone());
-        let judge = move || matches(&query, &seen, Some(&derived), Some(&octets), now);
+        let key = (asking.account, seen.facts.message_id);
+        let want = Want { derived: true, ..Want::default() };
+        let known = self.inner.derived.learn(key, known, want, &octets).await?;
+        let query = query.clone();
+        let judge = move || matches(&query, &seen, Some(&known.derived), Some(&octets), now);
         Ok(off_threads(judge).await? == Verdict::Yes)
     }
 }

@@ -185,12 +185,19 @@ fn want(items: &[FetchItem]) -> Want {
         match item {
             FetchItem::Body | FetchItem::BodyStructure | FetchItem::Envelope => want.derived = true,
             FetchItem::Rfc822 => want.body = true,
-            FetchItem::Rfc822Header | FetchItem::Rfc822Text => {
+            FetchItem::Rfc822Header => {
+                want.header = true;
+                want.derived = true;
+            }
+            FetchItem::Rfc822Text => {
                 want.body = true;
                 want.derived = true;
             }
             FetchItem::Section { section, .. } => {
-                want.body = true;
+                match is_of_header(section) {
+                    true => want.header = true,
+                    false => want.body = true,
+                }
                 want.derived |= *section != Section::default();
             }
             FetchItem::Flags
@@ -202,12 +209,26 @@ fn want(items: &[FetchItem]) -> Want {
             | FetchItem::ThreadId => {}
         }
     }
+    // The whole has the header in it.
+    want.header &= !want.body;
     want
+}
+
+/// Whether a section is cut out of the message's own header.
+fn is_of_header(section: &Section) -> bool {
+    match section.text {
+        SectionText::Header | SectionText::HeaderFields(_) | SectionText::HeaderFieldsNot(_) => {
+            section.part.is_empty()
+        }
+        SectionText::All | SectionText::Text | SectionText::Mime => false,
+    }
 }
 
 /// Whether all that was asked for has come.
 fn is_complete(message: &FetchedMessage, want: Want) -> bool {
-    (!want.derived || message.derived.is_some()) && (!want.body || message.body.is_some())
+    (!want.derived || message.derived.is_some())
+        && (!want.header || message.header.is_some())
+        && (!want.body || message.body.is_some())
 }
 
 fn write_item(line: &mut FetchLine<'_>, item: &FetchItem, message: &FetchedMessage, recent: bool) {
@@ -247,11 +268,12 @@ fn write_item(line: &mut FetchLine<'_>, item: &FetchItem, message: &FetchedMessa
 
 /// A section of the message; `None` when it has none of that name.
 fn cut(message: &FetchedMessage, section: &Section) -> Option<Bytes> {
-    let body = message.body.as_ref()?;
     if *section == Section::default() {
-        return Some(body.clone());
+        return message.body.clone();
     }
-    mime::section(body, message.derived.as_deref()?, section)
+    // Where only the header was read, only sections of it are asked for.
+    let octets = message.body.as_ref().or(message.header.as_ref())?;
+    mime::section(octets, message.derived.as_deref()?, section)
 }
 
 /// What of the set lies above this UID.

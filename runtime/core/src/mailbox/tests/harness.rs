@@ -12,6 +12,7 @@ use crate::mailbox::{
     Account, Arrival, Context, Draft, MoveMessages, Op, Open, Outcome, Sessions, Step, StoreFlags,
     Target,
 };
+use crate::mime;
 use crate::records::{MailboxRow, MessageRow};
 use crate::types::{MailboxId, MailboxName, ModSeq, SessionId, ThreadId, Uid, UidSet};
 
@@ -395,6 +396,7 @@ impl Pair {
                 message_id: seen.facts.message_id,
                 thread_id: seen.facts.thread_id,
                 derived: None,
+                header: want.header.then(|| header(&self.disk.body(&key))).flatten(),
                 body: want.body.then(|| self.disk.body(&key)),
             }
         });
@@ -463,6 +465,10 @@ fn append(mailbox: &MailboxName, messages: &[NewMessage]) -> (Op, Vec<Bytes>) {
     let bodies = messages.iter().map(|message| message.body.clone()).collect();
     let target = Target::Mailbox(mailbox.clone());
     (Op::Append { target, messages: messages.iter().map(arrival).collect() }, bodies)
+}
+
+fn header(body: &Bytes) -> Option<Bytes> {
+    mime::derive(body).header(body)
 }
 
 fn gone() -> StoreError {

@@ -20,8 +20,8 @@ pub struct Page<R> {
 pub struct User {
     /// Its name.
     pub name: String,
-    /// Its account.
-    pub account: String,
+    /// Its account. None for an alias, and while nobody has seen a user whom others keep.
+    pub account: Option<String>,
     /// Another user to whom this name's mail goes.
     pub alias_of: Option<String>,
     /// Whether it can log in.
@@ -145,7 +145,7 @@ impl From<UserRow> for User {
     fn from(row: UserRow) -> Self {
         Self {
             name: row.name,
-            account: row.account.to_string(),
+            account: row.account.map(|account| account.to_string()),
             can_log_in: row.password.is_some() && row.alias_of.is_none(),
             alias_of: row.alias_of,
             quota_octets: row.quota_octets,

@@ -48,7 +48,7 @@ impl Memory {
 fn row(name: &str) -> UserRow {
     UserRow {
         name: name.to_owned(),
-        account: AccountId([1; 16]),
+        account: Some(AccountId([1; 16])),
         alias_of: None,
         password: Some("$argon2id$secret".to_owned()),
         quota_octets: None,

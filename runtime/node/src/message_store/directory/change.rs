@@ -16,12 +16,13 @@ use crate::storage::{Commit, Space, StorageError, Txn};
 
 use super::super::NewUser;
 use super::super::limits::{LIST_PAGE, MAX_DIRECTORY_ATTEMPTS};
+use super::accounts::{self, Claim};
 use super::address::{Address, domain_name};
-use super::{Directory, Kind, NOBODY};
+use super::{Directory, Kind};
 
 /// A change of the directory, as what is to be true afterwards. Data and not a closure, so that it
 /// can be planned again on what somebody else has committed meanwhile.
-enum Change {
+pub(super) enum Change {
     InsertDomain(DomainRow),
     RemoveDomain(String),
     InsertUser(Address, UserRow),
@@ -30,6 +31,7 @@ enum Change {
         password: String,
     },
     RemoveUser(String),
+    ClaimAccount(Claim),
     /// The store component's own check of a page of its records, which may mend them; what it
     /// found at the last attempt is left in `page`.
     Check {
@@ -48,6 +50,7 @@ impl Change {
             Self::InsertUser(_, row) => &row.name,
             Self::RemoveDomain(name) | Self::RemoveUser(name) => name,
             Self::SetPassword { user, .. } => user,
+            Self::ClaimAccount(claim) => &claim.name,
             Self::Check { .. } => "",
         }
     }
@@ -115,8 +118,8 @@ impl Directory {
             None => None,
         };
         let account = match alias_of {
-            Some(_) => NOBODY,
-            None => AccountId(self.mint.next()),
+            Some(_) => None,
+            None => Some(AccountId(self.mint.next())),
         };
         let quota_octets = user.quota_octets;
         let extra = Vec::new();
@@ -135,10 +138,11 @@ impl Directory {
         self.change(&Change::SetPassword { user, password }).await
     }
 
-    /// Removes a user from the directory.
+    /// Removes a user from the directory, and gives its account up for good: also of a user whom the
+    /// store component does not know any more.
     ///
     /// # Errors
-    /// `NotFound`.
+    /// `NotFound`; `Unsupported` when others keep the users and this one is still there.
     pub async fn remove_user(&self, user: &str) -> Result<(), StoreError> {
         self.change(&Change::RemoveUser(self.name(user)?)).await
     }
@@ -196,10 +200,8 @@ impl Directory {
                 *page.lock().unwrap_or_else(PoisonError::into_inner) = found;
                 Ok(())
             }
-            Change::RemoveUser(name) => {
-                self.row(txn, name).await?;
-                guest(self.stores.users.delete(self.call(), txn, vec![name.clone()])).await
-            }
+            Change::RemoveUser(name) => self.plan_user_removal(name, txn).await,
+            Change::ClaimAccount(claim) => self.plan_claim(claim, txn).await,
         }
     }
 
@@ -249,19 +251,44 @@ impl Directory {
         match found.as_slice() {
             [Some(_), ..] => Err(StoreError::AlreadyExists(format!("user {}", row.name))),
             [None, None] => Err(StoreError::NotFound("the user that it is an alias of".into())),
-            _ => guest(users.insert(self.call(), txn, vec![row.clone()])).await,
+            _ => {
+                guest(users.insert(self.call(), txn, vec![row.clone()])).await?;
+                row.account.map_or(Ok(()), |account| accounts::keep(txn, &row.name, account))
+            }
         }
     }
 
+    async fn plan_user_removal(&self, name: &str, txn: &Txn) -> Result<(), StoreError> {
+        match self.row(txn, name).await {
+            Ok(_) => {
+                let names = vec![name.to_owned()];
+                guest(self.stores.users.delete(self.call(), txn, names)).await?;
+            }
+            Err(StoreError::NotFound(_)) if self.has_account(name).await? => {}
+            Err(error) => return Err(error),
+        }
+        accounts::give_up(txn, name)
+    }
+
+    /// Lets the store components prepare the directory. One that others keep may have nothing to
+    /// prepare.
+    async fn prepare(&self, txn: &Txn) -> Result<(), StoreError> {
+        let as_far_as_it_does = |done| match done {
+            Err(StoreError::Unsupported(_)) => Ok(()),
+            done => done,
+        };
+        as_far_as_it_does(guest(self.stores.domains.create(self.call(), txn)).await)?;
+        as_far_as_it_does(guest(self.stores.users.create(self.call(), txn)).await)
+    }
+
     /// Carries out a change on what is committed at that moment.
-    async fn change(&self, change: &Change) -> Result<(), StoreError> {
+    pub(super) async fn change(&self, change: &Change) -> Result<(), StoreError> {
         let _one = self.turn().await?;
         for _ in 0..MAX_DIRECTORY_ATTEMPTS {
             let head = read(self.engine.head(Space::Directory)).await?;
             let txn = Txn::new(self.engine.clone(), Space::Directory);
             if head == 0 {
-                guest(self.stores.domains.create(self.call(), &txn)).await?;
-                guest(self.stores.users.create(self.call(), &txn)).await?;
+                self.prepare(&txn).await?;
             }
             self.plan(change, &txn).await?;
             let writes = txn.take();

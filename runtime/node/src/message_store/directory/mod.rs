@@ -4,6 +4,8 @@
 
 mod address;
 
+mod accounts;
+
 mod change;
 
 mod password;
@@ -17,6 +19,7 @@ use postroom_core::records::{DomainRow, UserRow};
 use postroom_core::types::{AccountId, MailboxName, TransactionId};
 use quick_cache::sync::Cache;
 use tokio::sync::Semaphore;
+use tracing::warn;
 
 use crate::guest::{CallInfo, Page, Stores};
 use crate::mailbox::{Mint, error::guest};
@@ -27,9 +30,6 @@ use super::{DirectoryMode, NewUser};
 use address::Address;
 use password::Passwords;
 
-/// The account that directory calls carry: none.
-const NOBODY: AccountId = AccountId([0; 16]);
-
 /// A record and when it was read; `None`: there is none.
 type Remembered<R> = (Option<Arc<R>>, Instant);
 
@@ -39,7 +39,7 @@ pub struct Directory {
     engine: Arc<dyn Engine>,
     stores: Stores,
     mint: Arc<Mint>,
-    users: Cache<String, Remembered<UserRow>>,
+    users: Cache<String, Remembered<Named>>,
     domains: Cache<String, Remembered<DomainRow>>,
     passwords: Passwords,
     /// One change at a time on this node; other nodes' are met by the commit.
@@ -66,10 +66,30 @@ impl Kind {
     }
 }
 
+/// What a name in the directory stands for.
+enum Named {
+    /// Another name, whose user gets its mail.
+    Alias(String),
+    /// A user.
+    User(Arc<User>),
+}
+
+/// A user, with the account that the host knows to be this user's ([`accounts`]).
+pub struct User {
+    /// The name.
+    pub name: String,
+    /// The account.
+    pub account: AccountId,
+    /// Most octets of mail in the account; `None`: no limit.
+    pub quota_octets: Option<u64>,
+    /// What a password is verified against; `None`: cannot log in by password.
+    password: Option<String>,
+}
+
 /// Whose mail an address means.
 pub struct Resolved {
     /// The user, aliases followed.
-    pub user: Arc<UserRow>,
+    pub user: Arc<User>,
     /// The folder of a sub-address.
     pub folder: Option<MailboxName>,
 }
@@ -97,7 +117,7 @@ impl Directory {
     }
 
     fn call(&self) -> CallInfo {
-        CallInfo { account: NOBODY, transaction: TransactionId(self.mint.next()) }
+        CallInfo { account: AccountId::NONE, transaction: TransactionId(self.mint.next()) }
     }
 
     fn view(&self) -> View {
@@ -219,15 +239,13 @@ impl Directory {
     }
 
     /// The user that this name means, aliases followed; `None` when there is none.
-    async fn real_user(&self, name: &str) -> Result<Option<Arc<UserRow>>, StoreError> {
+    async fn real_user(&self, name: &str) -> Result<Option<Arc<User>>, StoreError> {
         let mut name = name.to_owned();
         for _ in 0..MAX_ALIAS_DEPTH {
-            match self.user(&name).await? {
+            match self.named(&name).await?.as_deref() {
                 None => return Ok(None),
-                Some(user) => match &user.alias_of {
-                    None => return Ok(Some(user)),
-                    Some(target) => name = target.clone(),
-                },
+                Some(Named::User(user)) => return Ok(Some(user.clone())),
+                Some(Named::Alias(target)) => name = target.clone(),
             }
         }
         Err(StoreError::Invalid(format!("aliases of user {name} go in a circle or too deep")))
@@ -246,22 +264,55 @@ impl Directory {
         Ok(row)
     }
 
-    /// The user of this very name.
-    pub async fn user(&self, name: &str) -> Result<Option<Arc<UserRow>>, StoreError> {
+    /// What this very name stands for; `None`: nothing.
+    async fn named(&self, name: &str) -> Result<Option<Arc<Named>>, StoreError> {
         if let Some(known) = fresh(self.users.get(name)) {
             return Ok(known);
         }
         let names = vec![name.to_owned()];
         let view = self.view();
         let rows = guest(self.stores.users.select(self.call(), &view, names)).await?;
-        let row = rows.into_iter().next().flatten().filter(|row| row.name == name).map(Arc::new);
-        self.users.insert(name.to_owned(), (row.clone(), Instant::now()));
-        Ok(row)
+        let named = match rows.into_iter().next().flatten().filter(|row| row.name == name) {
+            None => None,
+            Some(UserRow { alias_of: Some(target), .. }) => Some(Named::Alias(target)),
+            Some(row) => {
+                let account = self.account(name, row.account).await?;
+                let UserRow { name, quota_octets, password, .. } = row;
+                Some(Named::User(Arc::new(User { name, account, quota_octets, password })))
+            }
+        };
+        let named = named.map(Arc::new);
+        self.users.insert(name.to_owned(), (named.clone(), Instant::now()));
+        Ok(named)
     }
 
-    /// The quota of a user.
+    /// The quota of a user. While the store of users is away it is the one that was read last, however
+    /// old: mail goes on as long as the user is remembered.
+    ///
+    /// # Errors
+    /// When the user can neither be read nor is remembered.
     pub async fn quota(&self, user: &str) -> Result<Option<u64>, StoreError> {
-        Ok(self.user(user).await?.and_then(|user| user.quota_octets))
+        let named = match self.named(user).await {
+            Err(error) if error.is_temporary() => {
+                let Some((known, _)) = self.users.get(user) else { return Err(error) };
+                warn!(user, %error, "the quota is the one that was read last");
+                known
+            }
+            named => named?,
+        };
+        Ok(match named.as_deref() {
+            Some(Named::User(user)) => user.quota_octets,
+            Some(Named::Alias(_)) | None => None,
+        })
+    }
+
+    /// As if a user had been read so long ago that it is read again.
+    #[cfg(test)]
+    pub fn grow_old(&self, user: &str) {
+        let old = Instant::now().checked_sub(DIRECTORY_FRESH);
+        if let (Some((known, _)), Some(old)) = (self.users.get(user), old) {
+            self.users.insert(user.to_owned(), (known, old));
+        }
     }
 
     /// Domains by name.
@@ -279,11 +330,14 @@ impl Directory {
         after: Option<String>,
         limit: u32,
     ) -> Result<Page<UserRow>, StoreError> {
-        guest(self.stores.users.list(self.call(), &self.view(), after, limit)).await
+        let mut page =
+            guest(self.stores.users.list(self.call(), &self.view(), after, limit)).await?;
+        self.fill_in(&mut page.rows).await?;
+        Ok(page)
     }
 }
 
-fn principal(user: &UserRow) -> Principal {
+fn principal(user: &User) -> Principal {
     Principal { user: user.name.clone(), account: user.account }
 }
 

@@ -7,6 +7,7 @@ use postroom_core::calls::{Call, Reply, Want};
 use postroom_core::search::Query;
 use postroom_core::types::{Flag, SystemFlag, UidSet};
 
+use super::super::limits::MAX_KEPT_HEADER;
 use super::{Bench, all, mailbox, uid};
 
 #[tokio::test]
@@ -18,11 +19,48 @@ async fn a_message_comes_back_as_it_was_appended() {
     let selected = client.select("INBOX").await;
     assert_eq!(selected.uids, [first]);
     assert_eq!(selected.recent.to_string(), "1");
-    let messages = client.fetch(all(), Want { derived: true, body: true }).await;
+    let want = Want { derived: true, header: true, body: true };
+    let messages = client.fetch(all(), want).await;
     assert_eq!(messages[0].body.as_deref(), Some(text.as_bytes()));
+    assert_eq!(messages[0].header.as_deref(), Some(&b"Subject: hello\r\n\r\n"[..]));
     assert_eq!(messages[0].size, text.len() as u64);
     let derived = messages[0].derived.as_ref().unwrap();
     assert_eq!(derived.envelope.subject.as_ref().map(|s| s.to_vec()), Some(b"hello".to_vec()));
+}
+
+#[tokio::test]
+async fn headers_and_structures_are_answered_from_memory_once_they_were_read() {
+    let bench = Bench::new();
+    let client = bench.alice().await;
+    client.append("INBOX", "Subject: hello\r\n\r\nworld\r\n").await;
+    client.select("INBOX").await;
+    let derived = Want { derived: true, ..Want::default() };
+    let header = Want { header: true, ..Want::default() };
+    let both = Want { header: true, ..derived };
+    // One that is derived from already is read once more for its header, and none of them again.
+    for (want, reads) in [(derived, 1), (derived, 0), (header, 1), (header, 0), (both, 0)] {
+        let before = bench.plain.fetches.load(Ordering::SeqCst);
+        let messages = client.fetch(all(), want).await;
+        assert_eq!(bench.plain.fetches.load(Ordering::SeqCst) - before, reads, "{want:?}");
+        let expected = want.header.then_some(&b"Subject: hello\r\n\r\n"[..]);
+        assert_eq!(messages[0].header.as_deref(), expected);
+        assert_eq!((messages[0].derived.is_some(), &messages[0].body), (want.derived, &None));
+    }
+}
+
+#[tokio::test]
+async fn a_header_that_is_too_large_to_be_kept_comes_whole_each_time() {
+    let bench = Bench::new();
+    let client = bench.alice().await;
+    let header = format!("Subject: {}\r\n\r\n", "x".repeat(MAX_KEPT_HEADER));
+    client.append("INBOX", &format!("{header}body")).await;
+    client.select("INBOX").await;
+    for _ in 0..2 {
+        let before = bench.plain.fetches.load(Ordering::SeqCst);
+        let messages = client.fetch(all(), Want { header: true, ..Want::default() }).await;
+        assert_eq!(messages[0].header.as_deref(), Some(header.as_bytes()));
+        assert_eq!(bench.plain.fetches.load(Ordering::SeqCst) - before, 1);
+    }
 }
 
 #[tokio::test]

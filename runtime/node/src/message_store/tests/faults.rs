@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use postroom_core::calls::{Call, NewMessage, Reply};
+use postroom_core::calls::{Call, NewMessage, Reply, Want};
 use postroom_core::error::StoreError;
 use postroom_core::types::{
     Flag, Flags, Keyword, ModSeq, Slot, SystemFlag, Timestamp, TransactionId, UidSet,
@@ -288,16 +288,33 @@ async fn another_claim_of_the_slot_is_noticed_by_the_commit() {
 }
 
 #[tokio::test]
-async fn a_store_that_answers_with_other_octets_is_found_out() {
+async fn a_store_that_answers_with_other_octets_is_found_out_and_the_others_come() {
+    let bench = Bench::new();
+    let client = bench.alice().await;
+    client.append("INBOX", "mine").await;
+    client.append("INBOX", "too").await;
+    client.select("INBOX").await;
+    let want = Want { body: true, derived: true, header: true };
+    bench.plain.lies.store(1, Ordering::SeqCst);
+    let messages = client.fetch(all(), want).await;
+    assert_eq!(messages.iter().map(|m| m.uid).collect::<Vec<_>>(), [uid(1), uid(2)]);
+    let [lost, whole] = &messages[..] else { panic!("{messages:?}") };
+    assert_eq!((&lost.body, &lost.header, lost.derived.is_some()), (&None, &None, false));
+    assert_eq!((lost.size, whole.body.as_deref()), (4, Some(&b"too"[..])));
+    assert!(whole.derived.is_some() && whole.header.is_some());
+    assert_eq!(client.body(uid(1)).await.as_deref(), Some(&b"mine"[..]), "it lied once");
+}
+
+#[tokio::test]
+async fn a_fetch_ends_when_the_store_is_away() {
     let bench = Bench::new();
     let client = bench.alice().await;
     client.append("INBOX", "mine").await;
     client.select("INBOX").await;
-    bench.plain.lies.store(1, Ordering::SeqCst);
-    let want = postroom_core::calls::Want { body: true, derived: false };
+    bench.engine.faults().next_reads(1);
+    let want = Want { body: true, ..Want::default() };
     let result = client.call(Call::Fetch { uids: all(), want }).await;
-    assert!(matches!(result, Err(StoreError::Damaged(_))), "{result:?}");
-    assert_eq!(client.body(uid(1)).await.as_deref(), Some(&b"mine"[..]));
+    assert!(matches!(result, Err(StoreError::Unavailable(_))), "{result:?}");
 }
 
 #[tokio::test]

@@ -6,10 +6,12 @@ use bytes::Bytes;
 use postroom_core::calls::{Call, NewMessage, Reply, Want};
 use postroom_core::error::StoreError;
 use postroom_core::mailbox::limits::{MAX_APPEND_MESSAGES, MAX_BATCH_MESSAGES};
+use postroom_core::search::{Needle, Query};
 use postroom_core::types::{
     Flag, FlagChange, FlagChangeKind, Flags, ModSeq, SystemFlag, Timestamp, UidSet,
 };
 
+use super::super::limits::MAX_HEAVY_READS;
 use super::{Bench, Client, all, mailbox};
 use crate::mailbox::limits::MIN_RECENT_OCTETS;
 
@@ -95,7 +97,7 @@ async fn fetch_answers_in_pages_that_fit() {
     client.select("INBOX").await;
     let (mut uids, mut pages, mut seen) = (all(), 0, 0);
     loop {
-        let want = Want { body: true, derived: true };
+        let want = Want { body: true, derived: true, ..Want::default() };
         let fetched = client.call(Call::Fetch { uids: uids.clone(), want }).await;
         let Ok(Reply::Messages { messages, more }) = fetched else { panic!("{fetched:?}") };
         pages += 1;
@@ -107,4 +109,80 @@ async fn fetch_answers_in_pages_that_fit() {
         uids = UidSet::range(last.next().unwrap(), postroom_core::types::Uid::MAX);
     }
     assert_eq!((pages, seen), (3, 13));
+}
+
+/// A client with so many messages of 3 MiB in its mailbox, each with its number as subject.
+async fn heavy(bench: &Bench, count: usize) -> Client<'_> {
+    let client = bench.alice().await;
+    for number in 0..count {
+        let body = "x".repeat(3 << 20);
+        client.append("INBOX", &format!("Subject: {number}\r\n\r\n{body}")).await;
+    }
+    client.select("INBOX").await;
+    client
+}
+
+#[tokio::test]
+async fn bodies_that_do_not_fit_the_answer_are_not_read() {
+    let bench = Bench::new();
+    let client = heavy(&bench, 4).await;
+    let want = Want { body: true, ..Want::default() };
+    let fetched = client.call(Call::Fetch { uids: all(), want }).await;
+    let Ok(Reply::Messages { messages, more: true }) = fetched else { panic!("{fetched:?}") };
+    assert_eq!(messages.len(), 1);
+    assert_eq!(bench.plain.fetches.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn headers_of_large_messages_come_in_one_answer() {
+    let bench = Bench::new();
+    let client = heavy(&bench, 4).await;
+    let want = Want { header: true, derived: true, ..Want::default() };
+    let messages = client.fetch(all(), want).await;
+    let headers: Vec<_> = messages.iter().map(|message| message.header.as_deref()).collect();
+    let expected = ["0", "1", "2", "3"].map(|number| format!("Subject: {number}\r\n\r\n"));
+    assert_eq!(headers, expected.iter().map(|text| Some(text.as_bytes())).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_search_finds_what_lies_in_large_messages() {
+    let bench = Bench::new();
+    let client = heavy(&bench, 3).await;
+    client.append("INBOX", "Subject: small\r\n\r\nwanted").await;
+    client.append("INBOX", &format!("Subject: 5\r\n\r\n{}wanted", "x".repeat(3 << 20))).await;
+    let query = Query::Body(Needle::new("wanted"));
+    let Ok(Reply::Found(found)) = client.call(Call::Search { query }).await else { panic!() };
+    assert_eq!(found.iter().map(|(uid, _)| uid.get()).collect::<Vec<_>>(), [4, 5]);
+}
+
+#[tokio::test]
+async fn what_is_read_at_a_time_is_counted_in_octets() {
+    let bench = Bench::new();
+    let client = heavy(&bench, 1).await;
+    client.append("INBOX", "Subject: small\r\n\r\nbody").await;
+    // Others read all but two MiB of what can be read at a time.
+    let others = bench.store.inner.heavy.acquire_many(MAX_HEAVY_READS - 2).await.unwrap();
+    let body = |number| {
+        let uids = UidSet::range(super::uid(number), super::uid(number));
+        Call::Fetch { uids, want: Want { body: true, ..Want::default() } }
+    };
+    assert!(client.call(body(2)).await.is_ok());
+    let read = bench.plain.fetches.load(Ordering::SeqCst);
+    let calls = [body(1), Call::Search { query: Query::Body(Needle::new("body")) }];
+    for call in &calls {
+        let patience = async {
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            result = client.call(call.clone()) => panic!("it did not wait: {result:?}"),
+            () = patience => {}
+        }
+        assert_eq!(bench.plain.fetches.load(Ordering::SeqCst), read, "{call:?}");
+    }
+    drop(others);
+    for call in calls {
+        assert!(client.call(call).await.is_ok());
+    }
 }

@@ -10,6 +10,8 @@ mod faults;
 
 mod crash;
 
+mod foreign;
+
 mod large;
 
 mod late;

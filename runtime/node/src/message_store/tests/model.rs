@@ -100,8 +100,10 @@ impl<'a> Pair<'a> {
     }
 
     async fn fetch(&mut self, at: usize, uids: UidSet) {
-        let want = Want { body: true, derived: false };
-        self.call(at, Call::Fetch { uids, want }).await;
+        for (header, body) in [(true, false), (false, true), (true, true)] {
+            let want = Want { header, body, ..Want::default() };
+            self.call(at, Call::Fetch { uids: uids.clone(), want }).await;
+        }
     }
 
     /// One of the things that a session can do in the exhaustive sequences.

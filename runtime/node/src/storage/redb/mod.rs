@@ -33,7 +33,7 @@ use super::body::{INLINE_OCTETS, NewBody, Unlinked, writer};
 use super::commit::{Pending, PendingBodies, SegmentWork};
 use super::counters::Counters;
 use super::files::{DiskFiles, Files};
-use super::rows::{BodyRow, Place, SegmentRow};
+use super::rows::{BodyRow, Place, SegmentPlace, SegmentRow};
 use super::{
     Area, Body, BodyRef, Claimant, Commit, Committed, Engine, EngineStats, Fence, Key, ScanLimit,
     ScanPage, Space, StorageError, reads,
@@ -213,6 +213,16 @@ impl Drop for RedbEngine {
     }
 }
 
+/// What the rows have of a body.
+enum Found {
+    /// Its octets.
+    Octets(Bytes),
+    /// Where its octets are.
+    Segment(SegmentPlace),
+    /// Nothing: no commit has linked it, or it has gone.
+    Nothing,
+}
+
 impl Shared {
     /// Octets of a body, wherever they are.
     fn read_body(
@@ -226,15 +236,21 @@ impl Shared {
         loop {
             // Who waits is asked first: a body stops waiting only after its row is there.
             let waiting = self.unlinked.pending(space, &body.key);
-            let row = self.read(|rows| reads::body_row(rows, space, &body.key))?;
-            let place = match (row, waiting) {
-                (Some(row), _) => row.place,
-                (None, Some(Pending::Segment(place))) => Place::Segment(place),
-                (None, Some(Pending::Octets(_)) | None) => return Err(StorageError::Conflict),
-            };
-            let Place::Segment(place) = place else {
-                let octets = self.read(|rows| reads::body_octets(rows, space, &body.key))?;
-                return reads::part(body, octets, at, max);
+            // In one state of the rows: a body that goes between two of them would look damaged.
+            let found = self.read(|rows| match reads::body_row(rows, space, &body.key)? {
+                Some(BodyRow { place: Place::Row, .. }) => {
+                    Ok(Found::Octets(reads::body_octets(rows, space, &body.key)?))
+                }
+                Some(BodyRow { place: Place::Segment(place), .. }) => Ok(Found::Segment(place)),
+                None => Ok(Found::Nothing),
+            })?;
+            let place = match (found, waiting) {
+                (Found::Octets(octets), _) => return reads::part(body, octets, at, max),
+                (Found::Segment(place), _) => place,
+                (Found::Nothing, Some(Pending::Segment(place))) => place,
+                (Found::Nothing, Some(Pending::Octets(_)) | None) => {
+                    return Err(StorageError::Conflict);
+                }
             };
             match self.segments.read(place, (&body.key, body.size), at, max) {
                 Ok(octets) if at == 0 && max >= body.size => {

@@ -368,6 +368,7 @@ impl FakeStore {
             message_id: m.id,
             thread_id: ThreadId::from_u128(m.id.as_u128()),
             derived: want.derived.then(|| m.derived.clone()),
+            header: want.header.then(|| m.derived.header(&m.body)).flatten(),
             body: (want.body && !loses_bodies).then(|| m.body.clone()),
         };
         let mut messages: Vec<_> =

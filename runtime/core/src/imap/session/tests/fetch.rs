@@ -164,6 +164,44 @@ fn a_message_that_cannot_be_read_is_left_out_and_said() {
 }
 
 #[test]
+fn what_the_header_answers_needs_no_body() {
+    let mut server = selected(1);
+    for item in
+        ["BODY[HEADER]", "BODY[HEADER.FIELDS (From Subject)]", "BODY[HEADER.FIELDS.NOT (To)]"]
+    {
+        server.store.loses_bodies = true;
+        server.script(&format!(
+            "C: a FETCH 1 (BODY.PEEK{})
+             S: * 1 FETCH ({item} {{45}}
+             S: From: Bob <bob@example.org>
+             S: Subject: one
+             S:
+             S: )
+             S: a OK FETCH completed",
+            &item[4..]
+        ));
+    }
+    server.store.loses_bodies = true;
+    server.script(
+        "C: b FETCH 1 (ENVELOPE RFC822.HEADER BODY.PEEK[HEADER]<0.4>)
+         S: * 1 FETCH (ENVELOPE ... RFC822.HEADER {45}
+         S: From: Bob <bob@example.org>
+         S: Subject: one
+         S:
+         S:  BODY[HEADER]<0> {4}
+         S: From)
+         S: b OK FETCH completed",
+    );
+    for item in ["BODY.PEEK[1]", "BODY.PEEK[1.MIME]", "(RFC822.HEADER RFC822.TEXT)"] {
+        server.store.loses_bodies = true;
+        server.script(&format!(
+            "C: c FETCH 1 {item}
+             S: c NO [SERVERBUG] some messages could not be read"
+        ));
+    }
+}
+
+#[test]
 fn mail_is_readable_when_nothing_can_be_written() {
     let mut server = selected(1);
     server.store.fails = Some(("Store", StoreError::Unavailable("disk".into())));
