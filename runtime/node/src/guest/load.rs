@@ -92,6 +92,10 @@ impl Host {
         if let Some(refused) = limits.refused_by(&self.config) {
             return Err(LoadError::Limits(refused));
         }
+        // One is left over, for the change of an instance.
+        if self.room.available_permits() <= limits.instances as usize {
+            return Err(not_made(NotMade::NoRoom));
+        }
         let octets = self.read(&source).await?;
         let inspection = inspect(&octets)?;
         inspection.refused(grants)?;

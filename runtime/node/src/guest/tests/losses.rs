@@ -86,13 +86,13 @@ async fn whatever_ends_a_guest_is_an_error_of_its_call_and_the_next_call_is_serv
 
 #[tokio::test]
 async fn a_call_that_spins_or_never_answers_ends_at_its_deadline() {
-    let limits = Limits { call_ms: 200, ..one_instance() };
+    let limits = Limits { call_ms: 200, import_ms: 50, ..one_instance() };
     let gate = Gate::closed();
     let bench = Bench::over(gate.clone(), guest("unruly"), limits).await;
-    for how in ["spin", "wait"] {
+    for how in ["spin", "stubborn"] {
         is_broken(&bench.ask(1, &[how]).await, "no answer within 200 ms");
     }
-    let written = bench.add(1, &bench.txn(1), &["wait"]).await;
+    let written = bench.add(1, &bench.txn(1), &["stubborn"]).await;
     is_broken(&written, "no answer within 200 ms");
     gate.open();
     assert_eq!(bench.ask(1, &["example.org"]).await, Ok(vec![None]));
@@ -100,7 +100,7 @@ async fn a_call_that_spins_or_never_answers_ends_at_its_deadline() {
 
 #[tokio::test]
 async fn a_guest_that_spins_does_not_stop_the_other_tasks_of_its_thread() {
-    let limits = Limits { call_ms: 1_000, ..Limits::default() };
+    let limits = Limits { call_ms: 1_000, import_ms: 500, ..Limits::default() };
     let bench = Bench::new(guest("unruly"), Limits { instances: 2, ..limits }).await;
     let spin = bench.ask(1, &["spin"]);
     tokio::pin!(spin);
@@ -121,11 +121,11 @@ async fn a_guest_that_spins_does_not_stop_the_other_tasks_of_its_thread() {
 
 #[tokio::test]
 async fn a_call_whose_caller_has_gone_ends_at_its_deadline_too() {
-    let limits = Limits { call_ms: 100, ..one_instance() };
+    let limits = Limits { call_ms: 100, import_ms: 50, ..one_instance() };
     let gate = Gate::closed();
     let bench = Bench::over(gate.clone(), guest("unruly"), limits).await;
     {
-        let caller = bench.ask(1, &["wait"]);
+        let caller = bench.ask(1, &["stubborn"]);
         let reached = gate.reached(1);
         tokio::pin!(caller, reached);
         let _ = futures::future::select(caller, reached).await;
@@ -209,7 +209,7 @@ async fn closing_waits_for_running_calls_and_then_refuses() {
 async fn healthy_calls_survive_a_storm_of_fatal_ones() {
     let seed = std::env::var("POSTROOM_SEED").map_or(0x5eed, |text| text.parse().unwrap());
     println!("POSTROOM_SEED={seed}");
-    let limits = Limits { call_ms: 500, queue_ms: 60_000, ..Limits::default() };
+    let limits = Limits { call_ms: 500, import_ms: 400, queue_ms: 30_000, ..Limits::default() };
     let bench = Bench::new(guest("unruly"), limits).await;
     let calls = (0..600_u64).map(|number| {
         let dice = blake3::hash(&(seed ^ number << 20).to_le_bytes()).as_bytes()[0];
