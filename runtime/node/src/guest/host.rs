@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tracing::{Instrument, Span};
-use wasmtime::component::{Accessor, HasSelf, Resource};
+use wasmtime::component::{Accessor, HasSelf, Resource, ResourceTable, ResourceTableError};
 
 use super::api::CallInfo;
 use super::bindings::postroom::host::storage as wit;
@@ -33,6 +33,9 @@ const MAX_ITEMS: usize = 4096;
 const MAX_SCAN_OCTETS: usize = 4 << 20;
 /// Most octets of one read of a body, as the WIT says.
 const MAX_READ_OCTETS: u32 = 1 << 20;
+/// Handles that the host makes for a call besides those of the bodies it comes with: to its
+/// transaction or view, and to one more view or body.
+const CALL_HANDLES: u32 = 2;
 /// Most bodies that one call may have handles to: a page of messages and slack.
 const MAX_BODIES: usize = 8192;
 
@@ -84,6 +87,11 @@ impl OpenCall {
     pub(super) fn linking(mut self, names: impl IntoIterator<Item = String>) -> Self {
         self.links.extend(names);
         self
+    /// Handles that the host makes for it: those of the bodies that it may link, and a few.
+    pub(super) fn handles(&self) -> u32 {
+        u32::try_from(self.links.len()).unwrap_or(u32::MAX).saturating_add(CALL_HANDLES)
+    }
+
     }
 
     /// From now on its handles are closed.
@@ -260,8 +268,8 @@ impl wit::HostViewWithStore<InstanceState> for HasSelf<InstanceState> {
             let why = format!("at most {MAX_BODIES} bodies in one call");
             return Ok(Err(wit::StorageError::Limit(why)));
         };
-        let handle = accessor.with(|mut a| a.get().handles.push(handle))?;
-        Ok(Ok(Some(handle)))
+        let offered = accessor.with(|mut a| offered(&mut a.get().handles, handle))?;
+        Ok(offered.map(Some))
     }
 }
 
@@ -365,6 +373,17 @@ impl wit::HostBody for InstanceState {
     }
 
     fn drop(&mut self, body: Resource<BodyHandle>) -> wasmtime::Result<()> {
+/// A handle that the guest has asked for. It is told of a full table: it may let go of others.
+fn offered<T: Send + 'static>(table: &mut ResourceTable, entry: T) -> Answer<Resource<T>> {
+    match table.push(entry) {
+        Ok(handle) => Ok(Ok(handle)),
+        Err(ResourceTableError::Full) => {
+            Ok(Err(wit::StorageError::Limit("the store component holds too many handles".into())))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
         self.handles.delete(body)?;
         Ok(())
     }
@@ -417,6 +436,22 @@ fn storage_error(error: StorageError) -> wit::StorageError {
         StorageError::Limit(why) => wit::StorageError::Limit(why),
         StorageError::Unavailable(why) => wit::StorageError::Unavailable(why),
         StorageError::Damaged(why) => wit::StorageError::Damaged(why),
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_table_of_handles_is_a_limit_that_the_guest_is_told() {
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(1);
+        let first = offered(&mut table, 1).unwrap().unwrap();
+        let second = offered(&mut table, 2).unwrap();
+        assert!(matches!(second, Err(wit::StorageError::Limit(_))), "{second:?}");
+        table.delete(first).unwrap();
+        assert!(offered(&mut table, 3).unwrap().is_ok());
+    }
+}
         StorageError::Fenced
         | StorageError::HeadMoved { .. }
         | StorageError::Conflict

@@ -123,6 +123,12 @@ impl Host {
         Ok(Arc::new(StoreComponent::new(name, inspection, pool)))
     }
 
+    /// Comes back with the room of so many instances, once it is free.
+    #[cfg(test)]
+    pub(super) async fn take_room(&self, instances: u32) -> tokio::sync::OwnedSemaphorePermit {
+        self.room.clone().acquire_many_owned(instances).await.expect("nobody closes it")
+    }
+
     async fn compiled(&self, octets: Bytes, digest: String) -> Result<Component, LoadError> {
         let (engine, cache) = (self.engine.clone(), self.cache.clone());
         off_thread(move || compiled(&engine, cache.as_ref(), &octets, &digest)).await

@@ -1,9 +1,14 @@
 //! Instances are lost: by traps, deadlines, callers that go.
 
+use std::time::{Duration, Instant};
+
 use futures::future::join_all;
 
 use super::gate::Gate;
 use super::*;
+
+/// After which an event that a test waits for is not going to come.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 fn is_broken<T: std::fmt::Debug>(result: &Result<T, StoreError>, part: &str) {
     assert!(matches!(result, Err(StoreError::Broken(why)) if why.contains(part)), "{result:?}");
@@ -139,6 +144,44 @@ async fn a_call_whose_caller_has_gone_ends_at_its_deadline_too() {
 }
 
 #[tokio::test]
+async fn a_second_attempt_that_nobody_waits_for_any_more_is_let_go() {
+    let gate = Gate::closed();
+    let host = Host::new(HostConfig { max_instances: 4, ..HostConfig::default() }).unwrap();
+    let limits = Limits { drain_ms: 50, ..one_instance() };
+    let component = host.load(guest("unruly"), &Grants::default(), limits).await.unwrap();
+    let bench = Bench { engine: gate.clone(), component };
+    {
+        let caller = bench.ask(1, &["wait"]);
+        let second = async {
+            gate.reached(1).await;
+            is_broken(&bench.ask(2, &["trap"]).await, "unreachable");
+            gate.reached(2).await;
+        };
+        tokio::pin!(caller, second);
+        let _ = futures::future::select(caller, second).await;
+    }
+    // All but the one of the instance that serves accounts.
+    let room = tokio::time::timeout(PATIENCE, host.take_room(3)).await;
+    assert!(room.is_ok(), "an instance that serves nobody keeps its room");
+}
+
+#[tokio::test]
+async fn calls_wait_for_handles_and_no_instance_is_lost_over_them() {
+    let gate = Gate::closed();
+    let limits = Limits { handles: 20, ..one_instance() };
+    let bench = Bench::over(gate.clone(), guest("unruly"), limits).await;
+    let calls = join_all((0..50).map(|_| bench.ask(1, &["example.org"])));
+    let release = async {
+        gate.reached(10).await;
+        // Two each: a view, and one more.
+        assert_eq!(bench.component.load().calls, 10);
+        gate.open();
+    };
+    let (answers, ()) = tokio::join!(calls, release);
+    assert!(answers.iter().all(|answer| *answer == Ok(vec![None])), "{answers:?}");
+}
+
+#[tokio::test]
 async fn a_full_queue_is_busy_at_once_and_a_long_wait_is_busy_in_the_end() {
     let gate = Gate::closed();
     let limits = Limits { calls: 1, queue: 2, queue_ms: 100, ..one_instance() };
@@ -169,8 +212,24 @@ async fn storage_that_does_not_answer_is_unavailable_to_the_guest() {
 async fn an_instance_is_replaced_after_its_calls_and_none_is_lost_over_it() {
     let limits = Limits { retire_calls: 10, ..one_instance() };
     let bench = Bench::new(guest("unruly"), limits).await;
-    let mut highest = 0;
-    for _ in 0..2_000 {
+    is_replaced(&bench).await;
+}
+
+#[tokio::test]
+async fn an_instance_is_replaced_also_where_there_is_no_room_for_two() {
+    let host = Host::new(HostConfig { max_instances: 2, ..HostConfig::default() }).unwrap();
+    let limits = Limits { retire_calls: 10, ..one_instance() };
+    let component = host.load(guest("unruly"), &Grants::default(), limits).await.unwrap();
+    let bench = Bench { engine: Arc::new(MemoryEngine::new()), component };
+    // As a second attempt does.
+    let _taken = host.take_room(1).await;
+    is_replaced(&bench).await;
+}
+
+/// Calls until an instance answers that has had fewer calls than one before.
+async fn is_replaced(bench: &Bench) {
+    let (mut highest, began) = (0, Instant::now());
+    while began.elapsed() < PATIENCE {
         let rows = bench.ask(1, &["calls"]).await.unwrap();
         let calls = rows[0].clone().unwrap().alias_of.unwrap().parse::<u32>().unwrap();
         if calls < highest {
