@@ -25,19 +25,17 @@ use crate::storage::{
 const MAX_GUEST_KEY_OCTETS: usize = MAX_KEY_OCTETS - 1;
 /// Most keys of one `get-many`, as the WIT says.
 const MAX_KEYS: usize = 4096;
-/// Most octets of values of one `get-many`, as the WIT says.
-const MAX_GET_OCTETS: usize = 16 << 20;
 /// Most items of one page, as the WIT says.
 const MAX_ITEMS: usize = 4096;
 /// Most octets of one page, as the WIT says.
 const MAX_SCAN_OCTETS: usize = 4 << 20;
 /// Most octets of one read of a body, as the WIT says.
 const MAX_READ_OCTETS: u32 = 1 << 20;
+/// Most bodies that one call may have handles to: a page of messages and slack.
+const MAX_BODIES: usize = 8192;
 /// Handles that the host makes for a call besides those of the bodies it comes with: to its
 /// transaction or view, and to one more view or body.
 const CALL_HANDLES: u32 = 2;
-/// Most bodies that one call may have handles to: a page of messages and slack.
-const MAX_BODIES: usize = 8192;
 
 /// One call under way: all that its handles can reach. Lives as long as the call does in the
 /// instance.
@@ -87,11 +85,11 @@ impl OpenCall {
     pub(super) fn linking(mut self, names: impl IntoIterator<Item = String>) -> Self {
         self.links.extend(names);
         self
+    }
+
     /// Handles that the host makes for it: those of the bodies that it may link, and a few.
     pub(super) fn handles(&self) -> u32 {
         u32::try_from(self.links.len()).unwrap_or(u32::MAX).saturating_add(CALL_HANDLES)
-    }
-
     }
 
     /// From now on its handles are closed.
@@ -214,11 +212,6 @@ impl wit::HostViewWithStore<InstanceState> for HasSelf<InstanceState> {
         let keys = keys.into_iter().map(|key| call.key(key)).collect::<Result<Vec<_>, _>>();
         let keys = give!(keys);
         let values = give!(within(limit, &call, call.reads().get_many(keys)).await);
-        let octets: usize = values.iter().flatten().map(Bytes::len).sum();
-        if octets > MAX_GET_OCTETS {
-            let why = format!("the values have {octets} octets, at most {MAX_GET_OCTETS} a call");
-            return Ok(Err(wit::StorageError::Limit(why)));
-        }
         Ok(Ok(values.into_iter().map(|value| value.map(Vec::from)).collect()))
     }
 
@@ -373,6 +366,13 @@ impl wit::HostBody for InstanceState {
     }
 
     fn drop(&mut self, body: Resource<BodyHandle>) -> wasmtime::Result<()> {
+        self.handles.delete(body)?;
+        Ok(())
+    }
+}
+
+impl wit::Host for InstanceState {}
+
 /// A handle that the guest has asked for. It is told of a full table: it may let go of others.
 fn offered<T: Send + 'static>(table: &mut ResourceTable, entry: T) -> Answer<Resource<T>> {
     match table.push(entry) {
@@ -383,13 +383,6 @@ fn offered<T: Send + 'static>(table: &mut ResourceTable, entry: T) -> Answer<Res
         Err(error) => Err(error.into()),
     }
 }
-
-        self.handles.delete(body)?;
-        Ok(())
-    }
-}
-
-impl wit::Host for InstanceState {}
 
 /// Waits for storage, but not for ever: an epoch never stops a host call.
 async fn within<T>(
@@ -436,6 +429,13 @@ fn storage_error(error: StorageError) -> wit::StorageError {
         StorageError::Limit(why) => wit::StorageError::Limit(why),
         StorageError::Unavailable(why) => wit::StorageError::Unavailable(why),
         StorageError::Damaged(why) => wit::StorageError::Damaged(why),
+        StorageError::Fenced
+        | StorageError::HeadMoved { .. }
+        | StorageError::Conflict
+        | StorageError::AlreadyDone(_)
+        | StorageError::UnknownOutcome(_) => wit::StorageError::Unavailable(error.to_string()),
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -450,12 +450,5 @@ mod tests {
         assert!(matches!(second, Err(wit::StorageError::Limit(_))), "{second:?}");
         table.delete(first).unwrap();
         assert!(offered(&mut table, 3).unwrap().is_ok());
-    }
-}
-        StorageError::Fenced
-        | StorageError::HeadMoved { .. }
-        | StorageError::Conflict
-        | StorageError::AlreadyDone(_)
-        | StorageError::UnknownOutcome(_) => wit::StorageError::Unavailable(error.to_string()),
     }
 }

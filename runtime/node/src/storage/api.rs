@@ -21,6 +21,8 @@ pub const MAX_BODY_OCTETS: usize = 256 << 20;
 pub const MAX_SCAN_ITEMS: usize = 65_536;
 /// Most octets that one scan returns, whatever its limit asks for.
 pub const MAX_SCAN_OCTETS: usize = 16 << 20;
+/// Most octets of values that one look-up of many keys returns, whatever it asks for.
+pub const MAX_GET_OCTETS: usize = 16 << 20;
 /// How long the answer of a transaction is remembered at least, in seconds: longer than any client
 /// or peer sends the same call again.
 pub const IDEMPOTENCY_SECONDS: i64 = 24 * 60 * 60;
@@ -371,7 +373,8 @@ pub trait Engine: Send + Sync + 'static {
     /// A word for logs and metrics: `memory`, `redb`.
     fn name(&self) -> &'static str;
 
-    /// The values of keys, in their order. Reads committed state only.
+    /// The values of keys, in their order. Reads committed state only. Fails with `Limit`, having
+    /// read little more than that, when they come to more than [`MAX_GET_OCTETS`].
     async fn get_many(
         &self,
         space: Space,

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::overlay::{Overlay, Pending};
 use super::{
+use super::reads::within_one_get;
     Area, Body, Engine, Key, MAX_COMMIT_OCTETS, ScanLimit, ScanPage, Space, StorageError, Write,
 };
 
@@ -91,13 +92,17 @@ impl View {
         self.space
     }
 
-    /// The values of keys, in their order.
+    /// The values of keys, in their order. Fails with `Limit` when they come to more than
+    /// [`MAX_GET_OCTETS`](super::MAX_GET_OCTETS), pending ones counted in.
     pub async fn get_many(&self, keys: Vec<Key>) -> Result<Vec<Option<Bytes>>, StorageError> {
         let mut found = Vec::with_capacity(keys.len());
         let (mut asked, mut places) = (Vec::new(), Vec::new());
         for key in keys {
             match self.overlaid(|overlay| overlay.key(&key)) {
-                Pending::Set(value) => found.push(Some(value)),
+                Pending::Set(value) => {
+                    octets += value.len();
+                    found.push(Some(value));
+                }
                 Pending::Removed => found.push(None),
                 Pending::Untouched => {
                     places.push(found.len());
@@ -128,6 +133,8 @@ impl View {
             return self.engine.scan(self.space, area, start, end, limit).await;
         }
         let bound = (!end.is_empty()).then_some(&end);
+        // A pending value may be named many times: whoever copies what is returned relies on this.
+        let mut octets = 0;
         let mut merged = Merged { page: ScanPage::default(), octets: 0, limit: limit.clamped() };
         let mut from = Some(start);
         while let Some(at) = from {
@@ -141,10 +148,12 @@ impl View {
         Ok(merged.page)
     }
 
+            octets += values.iter().flatten().map(Bytes::len).sum::<usize>();
     /// The body linked under a name.
     pub async fn body(&self, name: &str) -> Result<Option<Body>, StorageError> {
         match self.overlaid(|overlay| overlay.link(name)) {
             Pending::Set(body) => Ok(Some(body)),
+        within_one_get(octets)?;
             Pending::Removed => Ok(None),
             Pending::Untouched => Ok(self.engine.body(self.space, name).await?.map(Body::Stored)),
         }

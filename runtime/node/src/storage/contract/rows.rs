@@ -1,7 +1,7 @@
 //! Keys, values, scans.
 
 use super::*;
-use crate::storage::{MAX_COMMIT_OCTETS, MAX_KEY_OCTETS, MAX_VALUE_OCTETS};
+use crate::storage::{MAX_COMMIT_OCTETS, MAX_GET_OCTETS, MAX_KEY_OCTETS, MAX_VALUE_OCTETS};
 
 pub async fn values_come_back_under_their_keys(engine: Arc<dyn Engine>) {
     let subject = Subject::new(engine.clone()).await;
@@ -143,6 +143,20 @@ pub async fn a_commit_over_the_limit_is_refused(engine: Arc<dyn Engine>) {
 pub async fn spaces_are_listed_in_order_and_in_pages(engine: Arc<dyn Engine>) {
     assert_eq!(engine.spaces(None, 10).await, Ok(vec![]));
     let mut expected = Vec::new();
+pub async fn one_look_up_returns_no_more_than_its_limit(engine: Arc<dyn Engine>) {
+    let subject = Subject::new(engine.clone()).await;
+    subject.write(vec![put(message("k"), vec![0; MAX_VALUE_OCTETS])]).await.unwrap();
+    subject.write(vec![put(message("one"), "1")]).await.unwrap();
+    let get = async |mut keys: Vec<Key>| {
+        keys.insert(0, message("none"));
+        engine.get_many(subject.space(), keys).await.map(|values| values.len())
+    };
+    let fit = MAX_GET_OCTETS / MAX_VALUE_OCTETS;
+    assert_eq!(get(vec![message("k"); fit]).await, Ok(fit + 1));
+    let refused = get([vec![message("k"); fit], vec![message("one")]].concat()).await;
+    assert!(matches!(refused, Err(StorageError::Limit(_))), "{refused:?}");
+}
+
     for id in [255, 0, 3] {
         let subject = Subject::of_account(engine.clone(), AccountId([id; 16])).await;
         subject.write(vec![put(message("k"), "v")]).await.unwrap();
