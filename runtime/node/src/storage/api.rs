@@ -422,8 +422,13 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Turns octets into a body: small ones stay inline, large ones are durable when this returns.
     /// A large one that nothing links for an hour may be given up. Fails with `Limit` above
-    /// [`MAX_BODY_OCTETS`].
+    /// [`MAX_BODY_OCTETS`], with `Unavailable` when too many wait for their first link.
     async fn new_body(&self, space: Space, octets: Bytes) -> Result<Body, StorageError>;
+
+    /// Says that no commit which has not been handed over yet will link these bodies for the first
+    /// time: what they take is given back, sooner or later. Those with a link stay as they are.
+    /// Engines that keep nothing of a body before its commit need not do anything.
+    fn give_up(&self, _space: Space, _bodies: &[Body]) {}
 
     /// The body linked under a name.
     async fn body(&self, space: Space, name: &str) -> Result<Option<BodyRef>, StorageError>;

@@ -295,6 +295,32 @@ async fn a_deleted_mailbox_is_gone_for_those_who_had_it_selected() {
     assert_eq!(b.select("INBOX").await.status.messages, 0);
 }
 
+#[tokio::test]
+async fn a_refused_append_leaves_no_body_waiting_for_a_commit() {
+    let bench = Bench::new();
+    let client = bench.alice().await;
+    let large = "x".repeat(100_000);
+    client.append("INBOX", &large).await;
+    client.select("INBOX").await;
+    assert_eq!(client.body(uid(1)).await.map(|body| body.len()), Some(large.len()));
+    let refuse = async |mailbox: &str| {
+        let refused = client.append_with(mailbox, &large, Flags::default()).await;
+        assert!(refused.is_err(), "{refused:?}");
+        assert_eq!(bench.engine.waiting_bodies(), 0, "after {refused:?}");
+    };
+    refuse("nowhere").await;
+    bench.plain.failing_writes.store(1, Ordering::SeqCst);
+    refuse("INBOX").await;
+    for outage in [Outage::Unavailable, Outage::UnknownWithoutEffect] {
+        bench.engine.faults().next_commits([Some(outage)]);
+        refuse("INBOX").await;
+    }
+    bench.engine.faults().next_commits([Some(Outage::UnknownWithEffect)]);
+    assert_eq!(client.append("INBOX", &large).await, uid(2));
+    assert_eq!(client.body(uid(2)).await.map(|body| body.len()), Some(large.len()));
+    assert_eq!(bench.engine.waiting_bodies(), 0);
+}
+
 /// Checks everything; the problems that were found, and whether they were mended.
 async fn check(bench: &Bench, repair: bool) -> Result<Vec<(String, bool)>, StoreError> {
     let mut found = Vec::new();

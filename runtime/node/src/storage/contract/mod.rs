@@ -181,6 +181,9 @@ contract! {
         a_body_that_was_never_stored_is_refused,
         a_new_body_is_readable_before_it_is_linked,
         a_refused_commit_leaves_its_new_body_linkable,
+        a_body_that_was_given_up_is_not_linked_any_more,
+        giving_up_a_body_with_a_link_changes_nothing,
+        a_commit_handed_over_before_its_body_is_given_up_links_it,
         names_over_the_limit_are_refused,
         a_body_over_the_limit_is_refused;
     txn:
@@ -190,6 +193,7 @@ contract! {
         a_transaction_over_its_limit_refuses_and_keeps_what_it_has,
         a_scan_over_a_deleted_range_goes_on_behind_it,
         a_scan_says_exactly_whether_more_follows,
+        a_body_made_for_a_transaction_goes_with_it,
         pending_values_count_in_what_one_look_up_returns,
         a_pending_body_is_seen_by_its_name;
     model:

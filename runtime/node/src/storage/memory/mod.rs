@@ -60,6 +60,12 @@ impl MemoryEngine {
         true
     }
 
+    /// New bodies that wait for their first link.
+    #[cfg(test)]
+    pub fn waiting_bodies(&self) -> usize {
+        self.unlinked.len()
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // A plan is carried out without anything that could panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -191,7 +197,7 @@ impl Engine for MemoryEngine {
             if outage == Some(Outage::UnknownWithoutEffect) {
                 return Ok((Vec::new(), Committed { head: plan.head }));
             }
-            self.unlinked.linked(commit.space, &plan.linked);
+            self.unlinked.forget(commit.space, &plan.linked);
             Ok((plan.changes, Committed { head: plan.head }))
         })?;
         self.faults.may_answer().await;
@@ -224,6 +230,11 @@ impl Engine for MemoryEngine {
         }
         self.unlinked.add(space, made.stored.key, Pending::Octets(made.octets))?;
         Ok(Body::Stored(made.stored))
+    }
+
+    fn give_up(&self, space: Space, bodies: &[Body]) {
+        // A commit takes effect in one step with forgetting what it links.
+        self.unlinked.forget(space, &self.unlinked.waiting(space, bodies));
     }
 
     async fn body(&self, space: Space, name: &str) -> Result<Option<BodyRef>, StorageError> {

@@ -165,8 +165,9 @@ fn take_up_segments(
 ) -> Result<Segments, OpenError> {
     let damaged = |error: StorageError| OpenError::Damaged(error.to_string());
     let rows = index.read(|rows| segment_rows(rows)).map_err(damaged)?;
-    let taken =
-        Segments::take_up(files.clone(), directory, segment_octets, counters.clone(), &rows)?;
+    let body_row = |space, body: &[u8; 16]| index.read(|rows| reads::body_row(rows, space, body));
+    let (files, counters) = (files.clone(), counters.clone());
+    let taken = Segments::take_up(files, directory, segment_octets, counters, &rows, &body_row)?;
     if !taken.forgotten.is_empty() {
         index.forget_segments(&taken.forgotten)?;
     }
@@ -320,7 +321,19 @@ impl Engine for RedbEngine {
         self.shared.counters.body();
         match made.octets.len() <= self.inline_octets {
             true => Ok(made.inline()),
-            false => Ok(Body::Stored(self.queues().bodies.append(space, made).await?)),
+            false => {
+                let new = self.shared.unlinked.until_given(space, made.stored.key);
+                let stored = self.queues().bodies.append(space, made).await?;
+                new.given();
+                Ok(Body::Stored(stored))
+            }
+        }
+    }
+
+    fn give_up(&self, space: Space, bodies: &[Body]) {
+        let waiting = self.shared.unlinked.waiting(space, bodies);
+        if !waiting.is_empty() {
+            self.queues().commits.give_up(space, waiting);
         }
     }
 
