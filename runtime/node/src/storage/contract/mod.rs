@@ -111,7 +111,7 @@ macro_rules! contract {
         mod memory_engine {
             use super::*;
             $($(
-                #[tokio::test]
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $case() {
                     $module::$case(Arc::new(MemoryEngine::new())).await;
                 }
@@ -121,7 +121,7 @@ macro_rules! contract {
         mod redb_engine {
             use super::*;
             $($(
-                #[tokio::test]
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $case() {
                     let engine = TemporaryEngine::new();
                     $module::$case(engine.engine.clone()).await;
