@@ -73,7 +73,16 @@ pub fn claimed(rows: &impl Rows, slot: Slot) -> Result<Option<(Epoch, Claimant)>
 
 /// As [`Engine::head`](super::Engine::head).
 pub fn head(rows: &impl Rows, space: Space) -> Result<u64, StorageError> {
-    Ok(rows.record(&key::head(space))?.unwrap_or(0))
+    let at = key::head(space);
+    if let Some(head) = rows.record(&at)? {
+        return Ok(head);
+    }
+    // Whatever a space holds, its head was written with it. An account whose head is not found, but
+    // whose rows are, would be taken for a new one.
+    rows.visit(&at, &key::after_space(space), &mut |_, _| {
+        Err(StorageError::Damaged(format!("{space:?} has lost its head")))
+    })?;
+    Ok(0)
 }
 
 /// As [`Engine::transaction`](super::Engine::transaction).

@@ -215,7 +215,7 @@ fn serve(
 }
 
 /// Makes a group durable and answers it.
-fn perform(shared: &Shared, bodies: &writer::Queue, jobs: Vec<Job>) {
+fn perform(shared: &Shared, bodies: &writer::Queue, mut jobs: Vec<Job>) {
     let outcome = match &*shared.rows() {
         Rows::Open(index) => group::write(index, shared, &jobs),
         Rows::Failed(why) => Ok(all(&jobs, &StorageError::Unavailable(why.clone()))),
@@ -223,20 +223,33 @@ fn perform(shared: &Shared, bodies: &writer::Queue, jobs: Vec<Job>) {
     };
     let members = match outcome {
         Ok(members) => members,
-        Err(failure) => after_failure(shared, &jobs, failure),
+        Err(Failure::Damage(number, why)) => {
+            tracing::error!(error = %why, commits = jobs.len(), "a commit meets damaged rows");
+            if shared.has_failed() {
+                let _ = revive(shared);
+            }
+            if jobs.len() > 1 {
+                // Damage is its owner's alone: nothing of the group was done, the others go on.
+                let damaged = jobs.remove(number);
+                perform(shared, bodies, vec![damaged]);
+                return perform(shared, bodies, jobs);
+            }
+            all(&jobs, &StorageError::Damaged(why))
+        }
+        Err(Failure::Before(why)) => {
+            tracing::error!(error = %why, commits = jobs.len(), "rows cannot be written");
+            let _ = revive(shared);
+            all(&jobs, &StorageError::Unavailable(why))
+        }
+        Err(Failure::During(why, members)) => after_failure(shared, &jobs, why, members),
     };
     answer(shared, bodies, jobs, members);
 }
 
 /// Opens the rows again and finds out what became of the group.
-fn after_failure(shared: &Shared, jobs: &[Job], failure: Failure) -> Members {
-    let (why, members) = match failure {
-        Failure::Before(why) => (why, None),
-        Failure::During(why, members) => (why, Some(members)),
-    };
+fn after_failure(shared: &Shared, jobs: &[Job], why: String, members: Members) -> Members {
     tracing::error!(error = %why, commits = jobs.len(), "writing rows failed");
     let revived = revive(shared);
-    let Some(members) = members else { return all(jobs, &StorageError::Unavailable(why)) };
     let took_effect = match revived {
         Ok(()) => shared.read(|rows| group::took_effect(rows, jobs, &members)).ok(),
         Err(()) => None,

@@ -1,6 +1,8 @@
 //! The embedded engine: what its own promises add to the contract that all engines keep.
 
+mod away;
 mod crash;
+mod damage;
 mod history;
 mod outcome;
 mod room;
