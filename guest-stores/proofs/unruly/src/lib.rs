@@ -61,6 +61,11 @@ async fn behave(view: View, names: &[String]) -> Result<Vec<Option<Domain>>, Sto
         },
         "overflow" => Err(StoreError::Other(deeper(0).to_string())),
         "wait" => told(view.get_many(vec![b"w".to_vec()]).await).map(|_| Vec::new()),
+        "stubborn" => loop {
+            if view.get_many(vec![b"w".to_vec()]).await.is_ok() {
+                return Ok(vec![None]);
+            }
+        },
         "memory" => {
             let mut held: Vec<Vec<u8>> = Vec::new();
             loop {
@@ -164,6 +169,7 @@ impl Guest for Unruly {
             match row.name.as_str() {
                 "trap" => panic!("as asked"),
                 "wait" => told(t.view().get_many(vec![b"w".to_vec()]).await).map(drop)?,
+                "stubborn" => while t.view().get_many(vec![b"w".to_vec()]).await.is_err() {},
                 "large" => told(t.put(b"large", &vec![0; (4 << 20) + 1]))?,
                 "flood" => loop {
                     told(t.put(b"flood", &vec![0; 4 << 20]))?;

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tracing::{Instrument, Span};
-use wasmtime::component::{Accessor, HasSelf, Resource};
+use wasmtime::component::{Accessor, HasSelf, Resource, ResourceTable, ResourceTableError};
 
 use super::api::CallInfo;
 use super::bindings::postroom::host::storage as wit;
@@ -25,8 +25,6 @@ use crate::storage::{
 const MAX_GUEST_KEY_OCTETS: usize = MAX_KEY_OCTETS - 1;
 /// Most keys of one `get-many`, as the WIT says.
 const MAX_KEYS: usize = 4096;
-/// Most octets of values of one `get-many`, as the WIT says.
-const MAX_GET_OCTETS: usize = 16 << 20;
 /// Most items of one page, as the WIT says.
 const MAX_ITEMS: usize = 4096;
 /// Most octets of one page, as the WIT says.
@@ -35,6 +33,9 @@ const MAX_SCAN_OCTETS: usize = 4 << 20;
 const MAX_READ_OCTETS: u32 = 1 << 20;
 /// Most bodies that one call may have handles to: a page of messages and slack.
 const MAX_BODIES: usize = 8192;
+/// Handles that the host makes for a call besides those of the bodies it comes with: to its
+/// transaction or view, and to one more view or body.
+const CALL_HANDLES: u32 = 2;
 
 /// One call under way: all that its handles can reach. Lives as long as the call does in the
 /// instance.
@@ -84,6 +85,11 @@ impl OpenCall {
     pub(super) fn linking(mut self, names: impl IntoIterator<Item = String>) -> Self {
         self.links.extend(names);
         self
+    }
+
+    /// Handles that the host makes for it: those of the bodies that it may link, and a few.
+    pub(super) fn handles(&self) -> u32 {
+        u32::try_from(self.links.len()).unwrap_or(u32::MAX).saturating_add(CALL_HANDLES)
     }
 
     /// From now on its handles are closed.
@@ -206,11 +212,6 @@ impl wit::HostViewWithStore<InstanceState> for HasSelf<InstanceState> {
         let keys = keys.into_iter().map(|key| call.key(key)).collect::<Result<Vec<_>, _>>();
         let keys = give!(keys);
         let values = give!(within(limit, &call, call.reads().get_many(keys)).await);
-        let octets: usize = values.iter().flatten().map(Bytes::len).sum();
-        if octets > MAX_GET_OCTETS {
-            let why = format!("the values have {octets} octets, at most {MAX_GET_OCTETS} a call");
-            return Ok(Err(wit::StorageError::Limit(why)));
-        }
         Ok(Ok(values.into_iter().map(|value| value.map(Vec::from)).collect()))
     }
 
@@ -260,8 +261,8 @@ impl wit::HostViewWithStore<InstanceState> for HasSelf<InstanceState> {
             let why = format!("at most {MAX_BODIES} bodies in one call");
             return Ok(Err(wit::StorageError::Limit(why)));
         };
-        let handle = accessor.with(|mut a| a.get().handles.push(handle))?;
-        Ok(Ok(Some(handle)))
+        let offered = accessor.with(|mut a| offered(&mut a.get().handles, handle))?;
+        Ok(offered.map(Some))
     }
 }
 
@@ -372,6 +373,17 @@ impl wit::HostBody for InstanceState {
 
 impl wit::Host for InstanceState {}
 
+/// A handle that the guest has asked for. It is told of a full table: it may let go of others.
+fn offered<T: Send + 'static>(table: &mut ResourceTable, entry: T) -> Answer<Resource<T>> {
+    match table.push(entry) {
+        Ok(handle) => Ok(Ok(handle)),
+        Err(ResourceTableError::Full) => {
+            Ok(Err(wit::StorageError::Limit("the store component holds too many handles".into())))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Waits for storage, but not for ever: an epoch never stops a host call.
 async fn within<T>(
     limit: Duration,
@@ -422,5 +434,21 @@ fn storage_error(error: StorageError) -> wit::StorageError {
         | StorageError::Conflict
         | StorageError::AlreadyDone(_)
         | StorageError::UnknownOutcome(_) => wit::StorageError::Unavailable(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_table_of_handles_is_a_limit_that_the_guest_is_told() {
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(1);
+        let first = offered(&mut table, 1).unwrap().unwrap();
+        let second = offered(&mut table, 2).unwrap();
+        assert!(matches!(second, Err(wit::StorageError::Limit(_))), "{second:?}");
+        table.delete(first).unwrap();
+        assert!(offered(&mut table, 3).unwrap().is_ok());
     }
 }

@@ -31,6 +31,8 @@ use super::limits::Limits;
 use super::wasi::{Granted, HttpGrants, Log};
 use crate::storage::Body;
 
+/// Handles of wasmtime's own that one call has at a time: host calls under way and sets of them.
+const CALL_WAITS: usize = 16;
 /// Resources of WASI (streams, files, pollables) of one instance.
 const MAX_WASI_RESOURCES: usize = 4096;
 
@@ -202,6 +204,7 @@ impl Template {
             born: Instant::now(),
             calls,
             places: Arc::new(Semaphore::new(self.concurrency as usize)),
+            handles: Arc::new(Semaphore::new(self.limits.handles as usize)),
             running: Arc::default(),
             taken: AtomicU64::new(0),
             closing: CancellationToken::new(),
@@ -234,7 +237,10 @@ impl Template {
         let mut store = Store::new(self.pre.engine(), state);
         store.limiter(|state| &mut state.memory);
         store.set_hostcall_fuel(self.limits.transfer());
-        store.set_max_component_handles(self.limits.handles as usize);
+        // Wasmtime also counts what is lent to host calls and what calls wait for. It is to come
+        // second: whoever passes it traps instead of being told.
+        let waits = CALL_WAITS * self.concurrency as usize;
+        store.set_max_component_handles(2 * self.limits.handles as usize + waits);
         // Each epoch it lets other tasks run. What stops a guest for good is the caller's deadline.
         store.set_epoch_deadline(1);
         // tokio's yield, not wasmtime's: that one wakes itself at once, and the runtime would look
@@ -274,7 +280,9 @@ pub(super) struct Instance {
     pub(super) born: Instant,
     calls: mpsc::Sender<Task>,
     /// Free places; a call holds its place until it has left the instance.
-    pub(super) places: Arc<Semaphore>,
+    places: Arc<Semaphore>,
+    /// Handles that no call has reserved.
+    handles: Arc<Semaphore>,
     running: Arc<Running>,
     taken: AtomicU64,
     closing: CancellationToken,
@@ -297,6 +305,13 @@ pub(super) enum Ended {
     },
     /// It was dropped from outside: a deadline.
     Killed(String),
+}
+
+/// A call's place in an instance, with the handles that the host makes for it: free again when the
+/// call has left. A full table of handles would cost the whole instance.
+pub(super) struct Seat {
+    _place: OwnedSemaphorePermit,
+    _handles: OwnedSemaphorePermit,
 }
 
 /// Calls in the instance with their beginnings, in order.
@@ -354,12 +369,20 @@ impl Instance {
         running.first_key_value().map(|(_, since)| since.elapsed())
     }
 
+    /// Waits for a place and so many handles, of which there must be as many. `None` when it closes
+    /// its places, which it never does.
+    pub(super) async fn seat(&self, handles: u32) -> Option<Seat> {
+        let place = self.places.clone().acquire_owned().await.ok()?;
+        let handles = self.handles.clone().acquire_many_owned(handles).await.ok()?;
+        Some(Seat { _place: place, _handles: handles })
+    }
+
     /// Gives it a call. `None` when it takes no more: nothing has been done then.
     pub(super) fn start<R: Send + 'static>(
         &self,
         call: Arc<OpenCall>,
         enter: Enter<R>,
-        place: OwnedSemaphorePermit,
+        seat: Seat,
     ) -> Option<oneshot::Receiver<Outcome<R>>> {
         if self.closing.is_cancelled() {
             return None;
@@ -372,7 +395,7 @@ impl Instance {
         let entry = RunningEntry { running: self.running.clone(), number };
         let run = Box::new(Call { call, enter, reply });
         // Never full: there are as many places as the queue is long.
-        self.calls.try_send(Task { run, exports: None, _entry: entry, _place: place }).ok()?;
+        self.calls.try_send(Task { run, exports: None, _entry: entry, _seat: seat }).ok()?;
         Some(answer)
     }
 }
@@ -443,7 +466,7 @@ struct Task {
     run: Box<dyn Run>,
     exports: Option<Arc<Exports>>,
     _entry: RunningEntry,
-    _place: OwnedSemaphorePermit,
+    _seat: Seat,
 }
 
 trait Run: Send {

@@ -11,12 +11,20 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+/// Longest that a component may be set up to keep a caller waiting ([`Limits::answer_time`]). Whoever
+/// calls has a deadline behind it, so that it is always the component's own deadlines that end a
+/// call: they know which instance to drop, and say why.
+pub const MAX_ANSWER_TIME: Duration = Duration::from_secs(75);
+/// Handles without which no call can enter an instance.
+const MIN_HANDLES: u32 = 2;
+
 /// How a node hosts store components; one for the process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HostConfig {
     /// Live instances of all components together. Bounds what the pooling allocator reserves:
-    /// address space only, some 60 KiB of memory for each that lives.
+    /// address space only, some 60 KiB of memory for each that lives. One is kept free at each load:
+    /// an instance that retires is replaced before it goes.
     pub max_instances: u32,
     /// Largest linear memory that any component may be granted, in MiB (at most 4,096). Bounds
     /// [`Limits::memory_mib`].
@@ -57,7 +65,8 @@ pub struct Limits {
     /// Longest wait for a place in an instance, in milliseconds; then `Busy`.
     pub queue_ms: u64,
     /// Wall time of one call, in milliseconds. A call cannot be cancelled: when it is over, its
-    /// instance is dropped with all its calls, so it is far above what a healthy call takes.
+    /// instance is dropped with all its calls, so it is far above what a healthy call takes. With
+    /// [`Self::queue_ms`] twice within [`MAX_ANSWER_TIME`].
     pub call_ms: u64,
     /// Wall time of one host call that waits (a read of storage), in milliseconds; below
     /// [`Self::call_ms`], so that the guest still can answer.
@@ -67,7 +76,8 @@ pub struct Limits {
     /// What one host call may carry out of the guest, in MiB: the largest answer (octets of a
     /// message, a page of rows) and slack.
     pub transfer_mib: u32,
-    /// Handles that a guest holds at a time. A healthy one holds a few for each running call.
+    /// Handles that a guest holds at a time. A healthy one holds a few for each running call and one
+    /// for each message that it is given; a call waits until there are as many free.
     pub handles: u32,
     /// Lines of standard output and error together that reach the log, a second; the rest is counted
     /// and dropped.
@@ -122,6 +132,11 @@ impl Limits {
         Duration::from_millis(self.drain_ms)
     }
 
+    /// Longest until a caller is answered: a place waited for and a call, twice.
+    pub fn answer_time(&self) -> Duration {
+        2 * (self.queue_time() + self.call_time())
+    }
+
     /// Octets of linear memory.
     pub fn memory(&self) -> usize {
         mib(self.memory_mib)
@@ -139,7 +154,6 @@ impl Limits {
             ("calls", self.calls),
             ("memory_mib", self.memory_mib),
             ("transfer_mib", self.transfer_mib),
-            ("handles", self.handles),
         ];
         if let Some((name, _)) = zero.into_iter().find(|(_, value)| *value == 0) {
             return Some(format!("{name} must be at least 1"));
@@ -147,13 +161,30 @@ impl Limits {
         if self.call_ms == 0 || self.import_ms == 0 {
             return Some("call_ms and import_ms must be at least 1".to_owned());
         }
+        if self.import_ms >= self.call_ms {
+            let (import, call) = (self.import_ms, self.call_ms);
+            return Some(format!(
+                "import_ms is {import}, it must be below call_ms, which is {call}"
+            ));
+        }
+        if self.answer_time() > MAX_ANSWER_TIME {
+            let (asked, most) = (self.answer_time().as_millis(), MAX_ANSWER_TIME.as_millis());
+            return Some(format!(
+                "call_ms and queue_ms together count twice, {asked} ms, which is more than {most} ms"
+            ));
+        }
+        if self.handles < MIN_HANDLES {
+            return Some(format!("handles must be at least {MIN_HANDLES}"));
+        }
         if self.memory_mib > host.max_memory_mib {
             let (asked, most) = (self.memory_mib, host.max_memory_mib);
             return Some(format!("memory_mib is {asked}, this node's max_memory_mib is {most}"));
         }
-        if self.instances > host.max_instances {
+        if self.instances >= host.max_instances {
             let (asked, most) = (self.instances, host.max_instances);
-            return Some(format!("instances is {asked}, this node's max_instances is {most}"));
+            return Some(format!(
+                "instances is {asked}, this node's max_instances is {most}, of which one is kept free"
+            ));
         }
         None
     }

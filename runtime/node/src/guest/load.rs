@@ -92,6 +92,10 @@ impl Host {
         if let Some(refused) = limits.refused_by(&self.config) {
             return Err(LoadError::Limits(refused));
         }
+        // One is left over, for the change of an instance.
+        if self.room.available_permits() <= limits.instances as usize {
+            return Err(not_made(NotMade::NoRoom));
+        }
         let octets = self.read(&source).await?;
         let inspection = inspect(&octets)?;
         inspection.refused(grants)?;
@@ -117,6 +121,12 @@ impl Host {
         let (digest, lift) = (&inspection.digest, inspection.lift);
         tracing::info!(component = &*name, digest, ?lift, "store component is loaded");
         Ok(Arc::new(StoreComponent::new(name, inspection, pool)))
+    }
+
+    /// Comes back with the room of so many instances, once it is free.
+    #[cfg(test)]
+    pub(super) async fn take_room(&self, instances: u32) -> tokio::sync::OwnedSemaphorePermit {
+        self.room.clone().acquire_many_owned(instances).await.expect("nobody closes it")
     }
 
     async fn compiled(&self, octets: Bytes, digest: String) -> Result<Component, LoadError> {

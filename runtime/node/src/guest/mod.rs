@@ -31,7 +31,7 @@ pub use component::{Load, StoreComponent};
 pub use embedded::default_store;
 pub use error::LoadError;
 pub use inspect::{HOST_PACKAGE, Inspection, Lift, SERVED_VERSION, STORE_PACKAGE, inspect};
-pub use limits::{DirectoryGrant, Grants, HostConfig, Limits};
+pub use limits::{DirectoryGrant, Grants, HostConfig, Limits, MAX_ANSWER_TIME};
 pub use load::{ComponentFrom, ComponentSource, Host};
 pub use manifest::{AskedDirectory, Asks, Kind, MANIFEST_SECTION, Manifest, Medium, Schema};
 

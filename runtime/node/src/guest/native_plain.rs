@@ -26,6 +26,10 @@ pub struct Plain {
     pub fetches: AtomicUsize,
     /// Messages of which it was told that they are settled.
     pub settled: AtomicUsize,
+    /// Checks that write a row from now on, whether they may or not.
+    pub writing_checks: AtomicUsize,
+    /// Checks that then meet damage.
+    pub damaged_checks: AtomicUsize,
     /// Messages whose octets are answered wrongly, or left out of lists, from now on.
     pub lies: AtomicUsize,
 }
@@ -52,6 +56,17 @@ impl Plain {
 
     fn lie(&self) -> bool {
         count_down(&self.lies)
+    }
+
+    fn look(&self, txn: &Txn, area: Area) -> Result<CheckPage, StoreError> {
+        if count_down(&self.writing_checks) {
+            let row = Write::Put(at(area, "unasked".into()), "row".into());
+            txn.write(row).map_err(storage)?;
+        }
+        match count_down(&self.damaged_checks) {
+            true => Err(StoreError::Damaged("the test wants it so".into())),
+            false => Ok(CheckPage::default()),
+        }
     }
 }
 
@@ -190,11 +205,11 @@ impl<R: Row> Records<R, R::Name> for Plain {
     async fn check(
         &self,
         _: CallInfo,
-        _: &Txn,
+        txn: &Txn,
         _: Option<String>,
         _: bool,
     ) -> Result<CheckPage, StoreError> {
-        Ok(CheckPage::default())
+        self.look(txn, R::AREA)
     }
 }
 
@@ -328,10 +343,10 @@ impl Messages for Plain {
     async fn check(
         &self,
         _: CallInfo,
-        _: &Txn,
+        txn: &Txn,
         _: Option<String>,
         _: bool,
     ) -> Result<CheckPage, StoreError> {
-        Ok(CheckPage::default())
+        self.look(txn, Area::Message)
     }
 }

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use metrics::Label;
 use postroom_core::error::StoreError;
 use postroom_core::types::AccountId;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -20,7 +21,7 @@ use tracing::Instrument;
 
 use super::convert;
 use super::host::OpenCall;
-use super::instance::{Ended, Enter, Instance, Made, NotMade, Outcome, Template};
+use super::instance::{Ended, Enter, Instance, Made, NotMade, Outcome, Seat, Template};
 use super::manifest::Kind;
 
 /// How often a place looks after its instance: for calls whose callers have gone, and for age.
@@ -49,7 +50,7 @@ pub(super) struct Pool {
     places: Vec<Place>,
     second_attempts: Semaphore,
     stop: CancellationToken,
-    tasks: TaskTracker,
+    drains: Drains,
 }
 
 /// One place in the pool: there is always one instance in it, or one on its way.
@@ -74,13 +75,17 @@ impl Pool {
     /// Makes all instances; fails when one cannot be made.
     pub(super) async fn start(template: Template) -> Result<Self, NotMade> {
         let template = Arc::new(template);
-        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let drains = Drains {
+            template: template.clone(),
+            tasks: TaskTracker::new(),
+            runtime: Handle::current(),
+        };
         let mut pool = Self {
             second_attempts: Semaphore::new(SECOND_ATTEMPTS),
             places: Vec::new(),
             template,
-            stop,
-            tasks,
+            stop: CancellationToken::new(),
+            drains,
         };
         for _ in 0..pool.template.limits.instances {
             let first = pool.template.make().await?;
@@ -89,9 +94,9 @@ impl Pool {
                 template: pool.template.clone(),
                 publish,
                 stop: pool.stop.clone(),
-                tasks: pool.tasks.clone(),
+                drains: pool.drains.clone(),
             };
-            pool.tasks.spawn(keeper.keep(first));
+            pool.drains.tasks.spawn(keeper.keep(first));
             pool.places.push(Place { current, waiting: Arc::default() });
         }
         Ok(pool)
@@ -157,8 +162,8 @@ impl Pool {
     /// Ends all instances; running calls get the drain time.
     pub(super) async fn close(&self) {
         self.stop.cancel();
-        self.tasks.close();
-        self.tasks.wait().await;
+        self.drains.tasks.close();
+        self.drains.tasks.wait().await;
     }
 
     /// Live instances and calls in them.
@@ -170,11 +175,11 @@ impl Pool {
     async fn attempt<R: Send + 'static>(&self, call: OpenCall, enter: Enter<R>) -> Attempt<R> {
         let place = &self.places[self.place_of(&call)];
         let call = Arc::new(call);
-        let (instance, permit) = match self.admit(place).await {
+        let (instance, seat) = match self.admit(place, call.handles()).await {
             Ok(admitted) => admitted,
             Err(error) => return Attempt::Refused(error),
         };
-        self.run(&instance, call, enter, permit).await
+        self.run(&instance, call, enter, seat).await
     }
 
     /// Runs a call in an instance of its own.
@@ -183,33 +188,45 @@ impl Pool {
         call: OpenCall,
         enter: Enter<R>,
     ) -> Attempt<R> {
-        let wait = self.template.limits.queue_time();
-        let turn = tokio::time::timeout(wait, self.second_attempts.acquire()).await;
-        let Ok(Ok(_turn)) = turn else {
-            return Attempt::Refused(StoreError::Busy("too many second attempts".to_owned()));
+        let making = async {
+            // Nobody closes it: there is always a turn in the end.
+            let turn = self.second_attempts.acquire().await.ok();
+            self.template.make().await.map(|made| (turn, made))
         };
-        let (instance, driver) = match self.template.make().await {
-            Ok(made) => made,
-            Err(error) => {
-                return Attempt::Refused(StoreError::Unavailable(format!(
-                    "no store instance: {error}"
-                )));
+        // One wait for both, so that two attempts end within `Limits::answer_time`.
+        let made = tokio::time::timeout(self.template.limits.queue_time(), making).await;
+        let (_turn, made) = match made {
+            Ok(Ok(made)) => made,
+            Ok(Err(error)) => {
+                let why = format!("no store instance: {error}");
+                return Attempt::Refused(StoreError::Unavailable(why));
+            }
+            Err(_) => {
+                let why = "too many second attempts".to_owned();
+                return Attempt::Refused(StoreError::Busy(why));
             }
         };
-        let permit = instance.places.clone().try_acquire_owned();
-        let permit = permit.expect("a fresh instance has a free place");
-        let outcome = self.run(&instance, Arc::new(call), enter, permit).await;
-        let keeper = (self.template.clone(), self.tasks.clone());
-        drain(&keeper.0, &keeper.1, instance, driver);
-        outcome
+        let instance = made.0.clone();
+        // Nobody else looks after it, and the caller may go away at any time.
+        let _alone = Alone { drains: self.drains.clone(), made: Some(made) };
+        let seat = instance.seat(call.handles()).await;
+        let seat = seat.expect("a fresh instance has free places and handles");
+        self.run(&instance, Arc::new(call), enter, seat).await
     }
 
     /// A free place in an instance that takes calls, or a typed refusal.
     async fn admit(
         &self,
         place: &Place,
-    ) -> Result<(Arc<Instance>, OwnedSemaphorePermit), StoreError> {
+        handles: u32,
+    ) -> Result<(Arc<Instance>, Seat), StoreError> {
         let limits = &self.template.limits;
+        if handles > limits.handles {
+            let most = limits.handles;
+            return Err(StoreError::Limit(format!(
+                "{handles} handles in one call, at most {most}"
+            )));
+        }
         let _waiting = Waiting::enter(&place.waiting, limits.queue)?;
         let busy = || StoreError::Busy(format!("store component {}", self.template.name));
         let found = async {
@@ -221,10 +238,9 @@ impl Pool {
                     break;
                 };
                 let Some(instance) = instance else { continue };
-                // Fails when the instance closes its places, never otherwise.
-                let Ok(permit) = instance.places.clone().acquire_owned().await else { continue };
+                let Some(seat) = instance.seat(handles).await else { continue };
                 if instance.is_open() {
-                    return Ok((instance, permit));
+                    return Ok((instance, seat));
                 }
             }
             Err(busy())
@@ -237,11 +253,11 @@ impl Pool {
         instance: &Arc<Instance>,
         call: Arc<OpenCall>,
         enter: Enter<R>,
-        permit: OwnedSemaphorePermit,
+        seat: Seat,
     ) -> Attempt<R> {
         // Only this caller's future may keep the handles open: when it is dropped, they close.
         let guard = Abandon { call: Arc::downgrade(&call) };
-        let Some(answer) = instance.start(call, enter, permit) else {
+        let Some(answer) = instance.start(call, enter, seat) else {
             let why = "the store instance has just been closed".to_owned();
             return Attempt::Lost { culprit: false, why };
         };
@@ -357,12 +373,27 @@ impl Drop for Abandon {
     }
 }
 
+/// An instance that is there for one call: let go however the call ends, also when nobody waits for
+/// it any more.
+struct Alone {
+    drains: Drains,
+    made: Option<Made>,
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        if let Some(made) = self.made.take() {
+            self.drains.drain(made);
+        }
+    }
+}
+
 /// Keeps one place filled.
 struct Keeper {
     template: Arc<Template>,
     publish: watch::Sender<Option<Arc<Instance>>>,
     stop: CancellationToken,
-    tasks: TaskTracker,
+    drains: Drains,
 }
 
 /// Why an instance leaves its place.
@@ -379,28 +410,27 @@ impl Keeper {
     async fn keep(self, first: Made) {
         let mut made = first;
         loop {
-            let (instance, mut driver) = made;
-            let leaves = self.watch_over(&instance, &mut driver).await;
-            match leaves {
-                Leaves::Ended => self.report(&instance),
-                Leaves::Stops => {
-                    self.publish.send_replace(None);
-                    drain(&self.template, &self.tasks, instance, driver);
-                    return;
+            let leaves = self.watch_over(&made.0, &mut made.1).await;
+            let next = match leaves {
+                Leaves::Ended => {
+                    self.report(&made.0);
+                    None
                 }
                 // The next one is made first: nobody waits for a planned change.
-                Leaves::Retires => {}
-            }
-            if matches!(leaves, Leaves::Ended) {
-                self.publish.send_replace(None);
-            }
-            let Some(next) = self.next().await else {
-                drain(&self.template, &self.tasks, instance, driver);
-                return;
+                Leaves::Retires => self.successor().await,
+                Leaves::Stops => None,
             };
-            self.publish.send_replace(Some(next.0.clone()));
-            drain(&self.template, &self.tasks, instance, driver);
-            made = next;
+            self.publish.send_replace(next.as_ref().map(|next| next.0.clone()));
+            self.drains.drain(made);
+            made = match next {
+                Some(next) => next,
+                None if self.stop.is_cancelled() => return,
+                None => {
+                    let Some(next) = self.next().await else { return };
+                    self.publish.send_replace(Some(next.0.clone()));
+                    next
+                }
+            };
         }
     }
 
@@ -426,6 +456,17 @@ impl Keeper {
             if old || (limits.retire_calls > 0 && instance.taken() >= calls.max(1)) {
                 return Leaves::Retires;
             }
+        }
+    }
+
+    /// A new instance beside the one that retires; `None`: the pool is closed, or there is no room
+    /// for both. Then the old one has to go first: it would serve for ever otherwise.
+    async fn successor(&self) -> Option<Made> {
+        match self.template.make().await {
+            Ok(made) => Some(made),
+            Err(NotMade::NoRoom) => None,
+            // As long as no other can be made the old one is better than none.
+            Err(_) => self.next().await,
         }
     }
 
@@ -462,27 +503,34 @@ impl Keeper {
     }
 }
 
-/// Lets an instance finish its calls, then drops it; with a hard limit.
-fn drain(
-    template: &Arc<Template>,
-    tasks: &TaskTracker,
-    instance: Arc<Instance>,
-    mut driver: JoinHandle<()>,
-) {
-    instance.close();
-    if driver.is_finished() {
-        return;
-    }
-    let template = template.clone();
-    tasks.spawn(async move {
-        if tokio::time::timeout(template.limits.drain_time(), &mut driver).await.is_ok() {
+/// Lets instances go.
+#[derive(Clone)]
+struct Drains {
+    template: Arc<Template>,
+    tasks: TaskTracker,
+    /// Where the pool lives: an instance may be let go by whoever drops a call.
+    runtime: Handle,
+}
+
+impl Drains {
+    /// Lets an instance finish its calls, then drops it; with a hard limit.
+    fn drain(&self, (instance, mut driver): Made) {
+        instance.close();
+        if driver.is_finished() {
             return;
         }
-        instance.kill("its calls did not finish in time".to_owned());
-        if tokio::time::timeout(KILL_TIME, &mut driver).await.is_err() {
-            let component = &*template.name;
-            tracing::error!(component, number = instance.number, "an instance does not let go");
-            driver.abort();
-        }
-    });
+        let template = self.template.clone();
+        let drained = async move {
+            if tokio::time::timeout(template.limits.drain_time(), &mut driver).await.is_ok() {
+                return;
+            }
+            instance.kill("its calls did not finish in time".to_owned());
+            if tokio::time::timeout(KILL_TIME, &mut driver).await.is_err() {
+                let component = &*template.name;
+                tracing::error!(component, number = instance.number, "an instance does not let go");
+                driver.abort();
+            }
+        };
+        self.tasks.spawn_on(drained, &self.runtime);
+    }
 }

@@ -11,7 +11,7 @@ use postroom_core::types::{AccountId, MailboxId, SessionId, TransactionId, UidSe
 use tokio::sync::{mpsc, oneshot};
 
 use crate::guest::{CallInfo, Medium};
-use crate::storage::{Body, Space};
+use crate::storage::{FreshBodies, Space};
 
 use super::actor::{Job, WriteJob};
 use super::limits::{CALL_DEADLINE, MAX_QUEUED_CALLS, PARALLEL_READS};
@@ -149,7 +149,7 @@ impl Account {
     }
 
     /// The operation that a write means, with its bodies stored where they are large.
-    async fn op(&self, session: SessionId, write: Write) -> Result<(Op, Vec<Body>), StoreError> {
+    async fn op(&self, session: SessionId, write: Write) -> Result<(Op, FreshBodies), StoreError> {
         let op = match write {
             Write::Create { name, special_use } => Op::Create { name, special_use },
             Write::Delete(name) => Op::Delete { name },
@@ -177,7 +177,7 @@ impl Account {
                 Op::Move(MoveMessages { from, uids, to, done: None, rename: false })
             }
         };
-        Ok((op, Vec::new()))
+        Ok((op, FreshBodies::none(self.env.engine.clone(), self.space())))
     }
 
     async fn writable(&self, session: SessionId) -> Result<MailboxId, StoreError> {
@@ -192,11 +192,15 @@ impl Account {
         &self,
         target: Target,
         messages: Vec<(Arrival, Bytes)>,
-    ) -> Result<(Op, Vec<Body>), StoreError> {
+    ) -> Result<(Op, FreshBodies), StoreError> {
         let (messages, octets): (Vec<Arrival>, Vec<Bytes>) = messages.into_iter().unzip();
-        let store = |octets| error::read(self.env.engine.new_body(self.space(), octets));
-        let bodies = futures::stream::iter(octets).map(store).buffered(PARALLEL_READS);
-        let bodies: Vec<Body> = bodies.try_collect().await?;
+        let engine = &self.env.engine;
+        let store = |octets| error::read(FreshBodies::store(engine.clone(), self.space(), octets));
+        let mut stored = futures::stream::iter(octets).map(store).buffered(PARALLEL_READS);
+        let mut bodies = FreshBodies::none(engine.clone(), self.space());
+        while let Some(next) = stored.try_next().await? {
+            bodies.append(next);
+        }
         Ok((Op::Append { target, messages }, bodies))
     }
 }

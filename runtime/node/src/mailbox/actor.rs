@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use crate::storage::{Body, Fence};
+use crate::storage::{Body, Fence, FreshBodies};
 
 use super::account::Account;
 use super::accounts::Registry;
@@ -59,8 +59,8 @@ pub(super) enum Job {
 /// An operation and whom to answer.
 pub(super) struct WriteJob {
     pub(super) op: Op,
-    /// Of its messages.
-    pub(super) bodies: Vec<Body>,
+    /// Of its messages; given up with the operation where no commit has linked them.
+    pub(super) bodies: FreshBodies,
     pub(super) transaction: TransactionId,
     pub(super) quota: Option<u64>,
     pub(super) answer: oneshot::Sender<Result<Reply, StoreError>>,
@@ -76,6 +76,7 @@ impl WriteJob {
     /// Tells the caller, if it is still there.
     pub(super) fn answer(self, result: Result<Reply, StoreError>) {
         debug!(transaction = %self.transaction, ok = result.is_ok(), "answered");
+        drop(self.bodies);
         let _ = self.answer.send(result);
     }
 }

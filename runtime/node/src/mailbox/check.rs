@@ -14,7 +14,7 @@ use postroom_core::records::{MailboxRow, MessageRow};
 use postroom_core::types::{MailboxId, ModSeq, SystemFlag, TransactionId, Uid};
 
 use crate::guest::{CheckPage, Finding};
-use crate::storage::{Commit, Txn, View};
+use crate::storage::{Commit, Txn, View, Write};
 
 use super::actor::Actor;
 use super::ask::{CheckStep, Checked, Contents, Tally};
@@ -69,6 +69,11 @@ impl Findings {
         self.found.extend(page.findings.into_iter().map(|finding| (kind, finding)));
     }
 
+    /// Nothing that was found so far is mended after all.
+    fn unmended(&mut self) {
+        self.found.iter_mut().for_each(|(_, finding)| finding.repaired = false);
+    }
+
     fn next(self, next: Option<CheckStep>) -> Checked {
         Checked { checked: self.checked, findings: self.found, next }
     }
@@ -78,7 +83,8 @@ impl Actor {
     /// One step of a check.
     ///
     /// # Errors
-    /// When storage or a store component is away; damage is a finding.
+    /// When storage or a store component is away; `Broken` when one has written without `repair`.
+    /// Damage is a finding.
     pub(super) async fn check(
         &mut self,
         step: CheckStep,
@@ -93,12 +99,19 @@ impl Actor {
         let next = match run(&mending, step, head, &mut findings).await {
             Ok(next) => next,
             Err(StoreError::Damaged(problem)) => {
+                // What a step has written before it failed is nothing that could be kept.
+                drop(txn.take());
+                findings.unmended();
                 findings.add("ledger", "", problem, false);
                 self.skipped(after).await?
             }
             Err(error) => return Err(error),
         };
-        let mended = self.commit_repair(&txn, head, &findings.renewed).await?;
+        let writes = txn.take();
+        if !repair && !writes.is_empty() {
+            return Err(StoreError::Broken("the store wrote in a check without repair".into()));
+        }
+        let mended = self.commit_repair(writes, head, &findings.renewed).await?;
         // The check's own commit is no change under it.
         let next = match next {
             Some(CheckStep::Contents(mut contents)) if mended => {
@@ -113,11 +126,10 @@ impl Actor {
     /// Commits what mends; whether there was anything.
     async fn commit_repair(
         &mut self,
-        txn: &Txn,
+        writes: Vec<Write>,
         head: u64,
         renewed: &[MailboxId],
     ) -> Result<bool, StoreError> {
-        let writes = txn.take();
         if writes.is_empty() {
             return Ok(false);
         }

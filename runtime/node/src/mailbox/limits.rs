@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::guest::MAX_ANSWER_TIME;
+
 /// Most accounts in memory at a time; a call for one more is refused as busy while none is idle.
 pub const MAX_OPEN_ACCOUNTS: usize = 20_000;
 /// Most calls that wait for one account's writer; more are refused as busy.
@@ -29,8 +31,11 @@ pub const PARALLEL_READS: usize = 8;
 pub const RECENT_BODIES_OCTETS: usize = 64 << 20;
 /// Smaller bodies are read again: that costs little, and clients fetch them at once.
 pub const MIN_RECENT_OCTETS: usize = 256 << 10;
-/// How long one call of a store component or of storage may take.
+/// How long one call of storage may take.
 pub const STEP_DEADLINE: Duration = Duration::from_secs(30);
+/// How long one call of a store component may take: longer than any of them may be set up to take,
+/// so that this is only for those that do not keep their own deadlines.
+pub const GUEST_DEADLINE: Duration = MAX_ANSWER_TIME.saturating_add(Duration::from_secs(5));
 /// How long a caller waits for its answer, queueing included.
 pub const CALL_DEADLINE: Duration = Duration::from_secs(90);
 /// An account without sessions and calls is closed after this long.

@@ -189,6 +189,7 @@ impl Performer<'_> {
                 sources.map(body).buffered(PARALLEL_READS).try_collect().await?;
             let rows: Vec<MessageRow> = rows.into_iter().zip(page).map(copied).collect();
             self.insert(&rows, &bodies).await?;
+            self.txn.give_up_unlinked();
         }
         Ok(())
     }
@@ -216,7 +217,7 @@ impl Performer<'_> {
             let text = format!("the store answered message {} with other octets", row.name);
             return Err(StoreError::Damaged(text));
         }
-        read(self.account.env.engine.new_body(self.account.space(), octets)).await
+        read(self.txn.new_body(octets)).await
     }
 
     async fn remove(

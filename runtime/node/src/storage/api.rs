@@ -21,6 +21,8 @@ pub const MAX_BODY_OCTETS: usize = 256 << 20;
 pub const MAX_SCAN_ITEMS: usize = 65_536;
 /// Most octets that one scan returns, whatever its limit asks for.
 pub const MAX_SCAN_OCTETS: usize = 16 << 20;
+/// Most octets of values that one look-up of many keys returns, whatever it asks for.
+pub const MAX_GET_OCTETS: usize = 16 << 20;
 /// How long the answer of a transaction is remembered at least, in seconds: longer than any client
 /// or peer sends the same call again.
 pub const IDEMPOTENCY_SECONDS: i64 = 24 * 60 * 60;
@@ -371,7 +373,8 @@ pub trait Engine: Send + Sync + 'static {
     /// A word for logs and metrics: `memory`, `redb`.
     fn name(&self) -> &'static str;
 
-    /// The values of keys, in their order. Reads committed state only.
+    /// The values of keys, in their order. Reads committed state only. Fails with `Limit`, having
+    /// read little more than that, when they come to more than [`MAX_GET_OCTETS`].
     async fn get_many(
         &self,
         space: Space,
@@ -419,8 +422,13 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Turns octets into a body: small ones stay inline, large ones are durable when this returns.
     /// A large one that nothing links for an hour may be given up. Fails with `Limit` above
-    /// [`MAX_BODY_OCTETS`].
+    /// [`MAX_BODY_OCTETS`], with `Unavailable` when too many wait for their first link.
     async fn new_body(&self, space: Space, octets: Bytes) -> Result<Body, StorageError>;
+
+    /// Says that no commit which has not been handed over yet will link these bodies for the first
+    /// time: what they take is given back, sooner or later. Those with a link stay as they are.
+    /// Engines that keep nothing of a body before its commit need not do anything.
+    fn give_up(&self, _space: Space, _bodies: &[Body]) {}
 
     /// The body linked under a name.
     async fn body(&self, space: Space, name: &str) -> Result<Option<BodyRef>, StorageError>;

@@ -11,6 +11,7 @@
 pub mod api;
 pub mod txn;
 
+mod fresh;
 mod overlay;
 
 mod body;
@@ -34,4 +35,5 @@ mod contract;
 pub use self::memory::MemoryEngine;
 pub use self::redb::{OpenError, RedbEngine, RedbOptions};
 pub use api::*;
+pub use fresh::FreshBodies;
 pub use txn::{Txn, View};

@@ -6,7 +6,10 @@ use bytes::Bytes;
 use postroom_core::types::{Epoch, Slot, TransactionId};
 
 use super::rows::{BodyRow, ClaimRow, LinkRow, Rows, TransactionRow};
-use super::{Area, BodyRef, Claimant, Key, ScanLimit, ScanPage, Space, StorageError, key, row};
+use super::{
+    Area, BodyRef, Claimant, Key, MAX_GET_OCTETS, ScanLimit, ScanPage, Space, StorageError, key,
+    row,
+};
 
 /// As [`Engine::get_many`](super::Engine::get_many).
 pub fn get_many(
@@ -14,7 +17,24 @@ pub fn get_many(
     space: Space,
     keys: &[Key],
 ) -> Result<Vec<Option<Bytes>>, StorageError> {
-    keys.iter().map(|at| rows.payload(&key::row(space, at))).collect()
+    let (mut values, mut octets) = (Vec::with_capacity(keys.len()), 0);
+    for at in keys {
+        let value = rows.payload(&key::row(space, at))?;
+        octets += value.as_ref().map_or(0, Bytes::len);
+        within_one_get(octets)?;
+        values.push(value);
+    }
+    Ok(values)
+}
+
+/// That so many octets of values may be returned at once.
+pub fn within_one_get(octets: usize) -> Result<(), StorageError> {
+    match octets <= MAX_GET_OCTETS {
+        true => Ok(()),
+        false => Err(StorageError::Limit(format!(
+            "the values have {octets} octets or more, at most {MAX_GET_OCTETS} a call"
+        ))),
+    }
 }
 
 /// As [`Engine::scan`](super::Engine::scan).
@@ -53,7 +73,16 @@ pub fn claimed(rows: &impl Rows, slot: Slot) -> Result<Option<(Epoch, Claimant)>
 
 /// As [`Engine::head`](super::Engine::head).
 pub fn head(rows: &impl Rows, space: Space) -> Result<u64, StorageError> {
-    Ok(rows.record(&key::head(space))?.unwrap_or(0))
+    let at = key::head(space);
+    if let Some(head) = rows.record(&at)? {
+        return Ok(head);
+    }
+    // Whatever a space holds, its head was written with it. An account whose head is not found, but
+    // whose rows are, would be taken for a new one.
+    rows.visit(&at, &key::after_space(space), &mut |_, _| {
+        Err(StorageError::Damaged(format!("{space:?} has lost its head")))
+    })?;
+    Ok(0)
 }
 
 /// As [`Engine::transaction`](super::Engine::transaction).

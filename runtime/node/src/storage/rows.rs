@@ -120,8 +120,14 @@ pub struct SegmentRow {
 }
 
 impl SegmentRow {
-    /// Whether so little of it is in use that rewriting it gains more than it costs.
+    /// Whether so little of it is in use that rewriting it gains more than it costs, as far as the
+    /// row knows.
     pub fn is_thin(&self) -> bool {
-        self.live_octets < self.end / 2
+        self.is_thin_in(self.end)
+    }
+
+    /// The same of a file of this length, which may end with orphans.
+    pub fn is_thin_in(&self, length: u64) -> bool {
+        self.live_octets < self.end.max(length) / 2
     }
 }

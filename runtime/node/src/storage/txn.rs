@@ -1,13 +1,16 @@
 //! A transaction's buffer and a read-only view: what guests and the mailbox layer write and read
 //! through. Neither knows an engine's kind.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
 use super::overlay::{Overlay, Pending};
+use super::reads::within_one_get;
 use super::{
-    Area, Body, Engine, Key, MAX_COMMIT_OCTETS, ScanLimit, ScanPage, Space, StorageError, Write,
+    Area, Body, Engine, FreshBodies, Key, MAX_COMMIT_OCTETS, ScanLimit, ScanPage, Space,
+    StorageError, Write,
 };
 
 /// A transaction under construction: buffered writes over one space. Clones share the buffer.
@@ -18,6 +21,8 @@ pub struct Txn {
     engine: Arc<dyn Engine>,
     space: Space,
     buffer: Arc<Mutex<Buffer>>,
+    /// Bodies that were made for it.
+    fresh: Arc<Mutex<FreshBodies>>,
 }
 
 /// Committed state, and a transaction's own pending writes where it was made from one. Read-only.
@@ -37,15 +42,28 @@ struct Buffer {
     overlay: Overlay,
 }
 
-fn lock(buffer: &Mutex<Buffer>) -> MutexGuard<'_, Buffer> {
+impl Buffer {
+    /// The keys of all bodies that the writes link, also those that they unlink again.
+    fn linked(&self) -> HashSet<[u8; 16]> {
+        let link = |write: &Write| match write {
+            Write::LinkBody { body, .. } => Some(body.key()),
+            Write::Put(..) | Write::Delete(_) | Write::DeleteRange { .. } => None,
+            Write::UnlinkBody { .. } => None,
+        };
+        self.writes.iter().filter_map(link).collect()
+    }
+}
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing that holds it leaves it half changed.
-    buffer.lock().unwrap_or_else(PoisonError::into_inner)
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Txn {
     /// An empty transaction.
     pub fn new(engine: Arc<dyn Engine>, space: Space) -> Self {
-        Self { engine, space, buffer: Arc::default() }
+        let fresh = Arc::new(Mutex::new(FreshBodies::none(engine.clone(), space)));
+        Self { engine, space, buffer: Arc::default(), fresh }
     }
 
     /// Its space.
@@ -74,6 +92,22 @@ impl Txn {
         Ok(())
     }
 
+    /// Makes a body for this transaction: given up with it unless a commit has linked it by then.
+    /// Fails as [`Engine::new_body`] does.
+    pub async fn new_body(&self, octets: Bytes) -> Result<Body, StorageError> {
+        let fresh = FreshBodies::store(self.engine.clone(), self.space, octets).await?;
+        let body = fresh.first().cloned().expect("one has been stored");
+        lock(&self.fresh).append(fresh);
+        Ok(body)
+    }
+
+    /// Gives up the bodies that were made for it and that nothing it has gathered links: a store
+    /// component that keeps octets itself has read what it wants of them.
+    pub fn give_up_unlinked(&self) {
+        let linked = lock(&self.buffer).linked();
+        lock(&self.fresh).keep(|body| linked.contains(&body.key()));
+    }
+
     /// Takes the writes out, in order. The transaction is empty afterwards.
     pub fn take(&self) -> Vec<Write> {
         std::mem::take(&mut *lock(&self.buffer)).writes
@@ -91,13 +125,19 @@ impl View {
         self.space
     }
 
-    /// The values of keys, in their order.
+    /// The values of keys, in their order. Fails with `Limit` when they come to more than
+    /// [`MAX_GET_OCTETS`](super::MAX_GET_OCTETS), pending ones counted in.
     pub async fn get_many(&self, keys: Vec<Key>) -> Result<Vec<Option<Bytes>>, StorageError> {
         let mut found = Vec::with_capacity(keys.len());
         let (mut asked, mut places) = (Vec::new(), Vec::new());
+        // A pending value may be named many times: whoever copies what is returned relies on this.
+        let mut octets = 0;
         for key in keys {
             match self.overlaid(|overlay| overlay.key(&key)) {
-                Pending::Set(value) => found.push(Some(value)),
+                Pending::Set(value) => {
+                    octets += value.len();
+                    found.push(Some(value));
+                }
                 Pending::Removed => found.push(None),
                 Pending::Untouched => {
                     places.push(found.len());
@@ -108,10 +148,12 @@ impl View {
         }
         if !asked.is_empty() {
             let values = self.engine.get_many(self.space, asked).await?;
+            octets += values.iter().flatten().map(Bytes::len).sum::<usize>();
             for (place, value) in places.into_iter().zip(values) {
                 found[place] = value;
             }
         }
+        within_one_get(octets)?;
         Ok(found)
     }
 

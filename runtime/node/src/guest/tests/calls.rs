@@ -139,3 +139,19 @@ async fn bodies_that_do_not_match_their_messages_are_refused() {
     let refused = messages.insert(call(1), &bench.txn(1), vec![message(4, 1, 1)], vec![]).await;
     assert!(matches!(refused, Err(StoreError::Invalid(_))), "{refused:?}");
 }
+
+#[tokio::test]
+async fn more_bodies_than_an_instance_has_handles_are_refused() {
+    let limits = Limits { handles: 4, ..one_instance() };
+    let bench = Bench::new(default_store(), limits).await;
+    let messages: &dyn Messages = &*bench.component;
+    let body = bench.engine.new_body(space(1), "x".into()).await.unwrap();
+    let insert = async |last| {
+        let rows: Vec<_> = (1..=last).map(|uid| message(4, uid, 1)).collect();
+        let bodies = vec![body.clone(); rows.len()];
+        messages.insert(call(1), &bench.txn(1), rows, bodies).await
+    };
+    assert_eq!(insert(2).await, Ok(()));
+    let refused = insert(3).await;
+    assert!(matches!(refused, Err(StoreError::Limit(_))), "{refused:?}");
+}

@@ -138,8 +138,12 @@ async fn limits_that_this_node_cannot_keep_refuse_the_load() {
         (Limits { instances: 0, ..Limits::default() }, "instances"),
         (Limits { instances: 1_000, ..Limits::default() }, "max_instances"),
         (Limits { memory_mib: 4_000, ..Limits::default() }, "max_memory_mib"),
+        (Limits { instances: 256, ..Limits::default() }, "kept free"),
         (Limits { call_ms: 0, ..Limits::default() }, "call_ms"),
-        (Limits { handles: 0, ..Limits::default() }, "handles"),
+        (Limits { call_ms: 40_000, ..Limits::default() }, "90000 ms"),
+        (Limits { queue_ms: 8_000, ..Limits::default() }, "queue_ms"),
+        (Limits { import_ms: 30_000, ..Limits::default() }, "below call_ms"),
+        (Limits { handles: 1, ..Limits::default() }, "handles"),
     ] {
         let refused = host.load(default_store(), &Grants::default(), limits).await.err();
         let Some(LoadError::Limits(why)) = refused else { panic!("{refused:?}") };
@@ -165,6 +169,8 @@ async fn instances_beyond_the_nodes_limit_refuse_the_load_not_the_engine() {
     let second = host.load(default_store(), &Grants::default(), limits()).await.err();
     let Some(LoadError::Start(why)) = second else { panic!("{second:?}") };
     assert!(why.contains("max_instances"), "{why}");
+    let last = host.load(default_store(), &Grants::default(), one_instance()).await.err();
+    assert!(matches!(last, Some(LoadError::Start(_))), "none is left to replace another: {last:?}");
     first.close().await;
     host.load(default_store(), &Grants::default(), limits()).await.unwrap();
 }

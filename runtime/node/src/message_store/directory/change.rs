@@ -12,7 +12,7 @@ use tokio::sync::SemaphorePermit;
 use crate::guest::CheckPage;
 use crate::mailbox::error::{guest, read, storage_error};
 use crate::mailbox::now;
-use crate::storage::{Commit, Space, StorageError, Txn};
+use crate::storage::{Commit, Space, StorageError, Txn, Write};
 
 use super::super::NewUser;
 use super::super::limits::{LIST_PAGE, MAX_DIRECTORY_ATTEMPTS};
@@ -43,6 +43,11 @@ pub(super) enum Change {
 }
 
 impl Change {
+    /// Whether it may write.
+    fn may_write(&self) -> bool {
+        !matches!(self, Self::Check { repair: false, .. })
+    }
+
     /// The record that it is about.
     fn name(&self) -> &str {
         match self {
@@ -150,7 +155,7 @@ impl Directory {
     /// Lets the store component check a page of its records.
     ///
     /// # Errors
-    /// `Damaged` when it cannot read them.
+    /// `Damaged` when it cannot read them; `Broken` when it writes without `repair`.
     pub async fn check(
         &self,
         kind: Kind,
@@ -281,17 +286,30 @@ impl Directory {
         as_far_as_it_does(guest(self.stores.users.create(self.call(), txn)).await)
     }
 
+    /// What a change comes to on what is committed at the moment.
+    async fn writes(&self, change: &Change, head: u64) -> Result<Vec<Write>, StoreError> {
+        let txn = Txn::new(self.engine.clone(), Space::Directory);
+        if head == 0 {
+            if !change.may_write() {
+                // There is nothing yet, and looking makes nothing.
+                return Ok(Vec::new());
+            }
+            self.prepare(&txn).await?;
+        }
+        self.plan(change, &txn).await?;
+        let writes = txn.take();
+        match change.may_write() || writes.is_empty() {
+            true => Ok(writes),
+            false => Err(StoreError::Broken("the store wrote in a check without repair".into())),
+        }
+    }
+
     /// Carries out a change on what is committed at that moment.
     pub(super) async fn change(&self, change: &Change) -> Result<(), StoreError> {
         let _one = self.turn().await?;
         for _ in 0..MAX_DIRECTORY_ATTEMPTS {
             let head = read(self.engine.head(Space::Directory)).await?;
-            let txn = Txn::new(self.engine.clone(), Space::Directory);
-            if head == 0 {
-                self.prepare(&txn).await?;
-            }
-            self.plan(change, &txn).await?;
-            let writes = txn.take();
+            let writes = self.writes(change, head).await?;
             if writes.is_empty() {
                 return Ok(());
             }

@@ -6,12 +6,14 @@ use bytes::Bytes;
 use postroom_core::calls::{Call, NewMessage, Reply, Want};
 use postroom_core::error::StoreError;
 use postroom_core::types::{
-    Flag, Flags, Keyword, ModSeq, Slot, SystemFlag, Timestamp, TransactionId, UidSet,
+    Flag, Flags, Keyword, ModSeq, SessionId, Slot, SystemFlag, Timestamp, TransactionId, UidSet,
 };
 
+use super::super::CheckEvent;
 use super::{Bench, Client, all, mailbox, uid};
+use crate::mailbox::{Ask, CheckStep, Request};
 use crate::storage::memory::Outage;
-use crate::storage::{Claimant, Engine, StorageError};
+use crate::storage::{Claimant, Engine, Space, StorageError};
 
 pub(super) fn append(name: &str, text: &'static str) -> Call {
     let body = Bytes::from_static(text.as_bytes());
@@ -389,6 +391,93 @@ async fn a_deleted_mailbox_is_gone_for_those_who_had_it_selected() {
         assert!(matches!(result, Err(StoreError::NotFound(_))), "{result:?}");
     }
     assert_eq!(b.select("INBOX").await.status.messages, 0);
+}
+
+#[tokio::test]
+async fn a_refused_append_leaves_no_body_waiting_for_a_commit() {
+    let bench = Bench::new();
+    let client = bench.alice().await;
+    let large = "x".repeat(100_000);
+    client.append("INBOX", &large).await;
+    client.select("INBOX").await;
+    assert_eq!(client.body(uid(1)).await.map(|body| body.len()), Some(large.len()));
+    let refuse = async |mailbox: &str| {
+        let refused = client.append_with(mailbox, &large, Flags::default()).await;
+        assert!(refused.is_err(), "{refused:?}");
+        assert_eq!(bench.engine.waiting_bodies(), 0, "after {refused:?}");
+    };
+    refuse("nowhere").await;
+    bench.plain.failing_writes.store(1, Ordering::SeqCst);
+    refuse("INBOX").await;
+    for outage in [Outage::Unavailable, Outage::UnknownWithoutEffect] {
+        bench.engine.faults().next_commits([Some(outage)]);
+        refuse("INBOX").await;
+    }
+    bench.engine.faults().next_commits([Some(Outage::UnknownWithEffect)]);
+    assert_eq!(client.append("INBOX", &large).await, uid(2));
+    assert_eq!(client.body(uid(2)).await.map(|body| body.len()), Some(large.len()));
+    assert_eq!(bench.engine.waiting_bodies(), 0);
+}
+
+/// Checks everything; the problems that were found, and whether they were mended.
+async fn check(bench: &Bench, repair: bool) -> Result<Vec<(String, bool)>, StoreError> {
+    let mut found = Vec::new();
+    let mut listen = |event| {
+        if let CheckEvent::Finding(finding) = event {
+            found.push((finding.problem, finding.repaired));
+        }
+    };
+    bench.store.check(repair, &mut listen).await?;
+    Ok(found)
+}
+
+#[tokio::test]
+async fn what_a_check_without_repair_writes_is_refused_as_broken() {
+    let bench = Bench::strict();
+    bench.store.create_domain("example.org", None).await.unwrap();
+    let head = bench.engine.head(Space::Directory).await;
+    bench.plain.writing_checks.store(1, Ordering::SeqCst);
+    let checked = check(&bench, false).await;
+    assert!(matches!(checked, Err(StoreError::Broken(_))), "{checked:?}");
+    assert_eq!(bench.engine.head(Space::Directory).await, head);
+
+    let bench = Bench::new();
+    bench.alice().await.append("INBOX", "x").await;
+    let account = bench.store.principal("alice").await.unwrap().account;
+    let head = bench.engine.head(Space::Account(account)).await;
+    for step in [CheckStep::Mailboxes(None), CheckStep::Messages(None)] {
+        bench.plain.writing_checks.store(1, Ordering::SeqCst);
+        let ask = Ask::Check { step, repair: false };
+        let (session, transaction) = (SessionId(0), bench.store.transaction());
+        let request = Request { account, session, transaction, quota: None, ask };
+        let checked = bench.store.inner.router.call(request).await;
+        assert!(matches!(checked, Err(StoreError::Broken(_))), "{checked:?}");
+    }
+    assert_eq!(bench.engine.head(Space::Account(account)).await, head);
+}
+
+#[tokio::test]
+async fn a_check_of_a_directory_that_is_empty_makes_nothing() {
+    let bench = Bench::strict();
+    assert_eq!(check(&bench, false).await, Ok(vec![]));
+    assert_eq!(bench.engine.head(Space::Directory).await, Ok(0));
+}
+
+#[tokio::test]
+async fn what_a_check_wrote_before_it_met_damage_is_not_kept() {
+    let bench = Bench::new();
+    bench.alice().await.append("INBOX", "x").await;
+    let space = Space::Account(bench.store.principal("alice").await.unwrap().account);
+    let heads =
+        async || (bench.engine.head(space).await, bench.engine.head(Space::Directory).await);
+    let before = heads().await;
+    bench.plain.writing_checks.store(4, Ordering::SeqCst);
+    bench.plain.damaged_checks.store(4, Ordering::SeqCst);
+    let found = check(&bench, true).await.unwrap();
+    let damage = ("the test wants it so".to_owned(), false);
+    assert_eq!(found, vec![damage; 4], "two of the directory, two of the account");
+    assert_eq!(heads().await, before);
+    assert_eq!(check(&bench, true).await, Ok(vec![]));
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use super::segment::{
 };
 use crate::storage::counters::Counters;
 use crate::storage::files::Files;
-use crate::storage::rows::{Rows, SegmentPlace, SegmentRow};
+use crate::storage::rows::{BodyRow, Place, Rows, SegmentPlace, SegmentRow};
 use crate::storage::{Space, StorageError, key, row};
 
 /// A segment that has reached this length is not appended to any more, in octets, unless the engine
@@ -33,6 +33,8 @@ pub struct Segments {
     counters: Arc<Counters>,
     open: Mutex<HashMap<u64, Arc<Segment>>>,
     active: Mutex<Active>,
+    /// Segments that are there and that nothing appends to any more, with their lengths.
+    resting: Mutex<BTreeMap<u64, u64>>,
 }
 
 /// Where the next body goes. Only the one thread that appends touches it while it works.
@@ -55,6 +57,11 @@ enum Stage {
 }
 
 impl Active {
+    /// The segment that is appended to, and its length.
+    fn at(&self) -> Option<(u64, u64)> {
+        Some((self.segment.as_ref()?.id, self.end))
+    }
+
     /// After a failure: goes back to where the segment ended before.
     fn take_back(&mut self, before: (Option<u64>, u64), stage: Stage) {
         let Some(segment) = &self.segment else { return };
@@ -70,6 +77,9 @@ impl Active {
     }
 }
 
+/// Where a body is, as committed.
+pub type BodyRows<'a> = &'a dyn Fn(Space, &[u8; 16]) -> Result<Option<BodyRow>, StorageError>;
+
 /// What was found when the segments were taken up.
 pub struct TakenUp {
     /// The segments.
@@ -81,13 +91,14 @@ pub struct TakenUp {
 impl Segments {
     /// Takes up the segments of a directory: removes those in which nothing has a link, cuts what
     /// lies behind the last body that ever had one. What is missing or cut short is logged, and is
-    /// damage to those who read it.
+    /// damage to those who read it. `body_row` says where a body is.
     pub fn take_up(
         files: Arc<dyn Files>,
         directory: [u8; 16],
         full: u64,
         counters: Arc<Counters>,
         rows: &BTreeMap<u64, SegmentRow>,
+        body_row: BodyRows<'_>,
     ) -> io::Result<TakenUp> {
         let mut there: Vec<u64> =
             files.names()?.iter().filter_map(|name| segment_of(name)).collect();
@@ -105,13 +116,56 @@ impl Segments {
         let next = there.last().into_iter().chain(rows.keys().next_back()).max();
         let next = next.map_or(1, |last| last + 1);
         let active = Active { segment: None, end: 0, next };
-        let open = Mutex::default();
-        let segments = Self { files, directory, full, counters, open, active: Mutex::new(active) };
+        let (open, resting, active) = (Mutex::default(), Mutex::default(), Mutex::new(active));
+        let segments = Self { files, directory, full, counters, open, active, resting };
         for segment in there {
-            let row = rows.get(&segment).copied().unwrap_or_default();
-            segments.sweep_orphans(segment, row)?;
+            match rows.get(&segment) {
+                Some(row) => segments.sweep_orphans(segment, *row)?,
+                None if segments.is_lost(segment, body_row) => {
+                    let length = segments.files.open_existing(&file_name(segment))?.len()?;
+                    segments.rest().insert(segment, length);
+                }
+                None => {
+                    segments.open().remove(&segment);
+                    segments.files.remove(&file_name(segment))?;
+                }
+            }
         }
         Ok(TakenUp { segments, forgotten })
+    }
+
+    /// Whether a segment without a row has bodies that are in use, or cannot be looked at: then it
+    /// is its row that is lost. A row that is damaged may not be found; that must not cost all that
+    /// the segment holds.
+    pub fn is_lost(&self, id: u64, body_row: BodyRows<'_>) -> bool {
+        match self.holds_linked(id, body_row) {
+            Ok(false) => false,
+            Ok(true) => {
+                tracing::error!(segment = id, "a body segment in use has lost its row; it is kept");
+                true
+            }
+            // Without a valid header nothing was ever appended to it.
+            Err(StorageError::Damaged(_)) => false,
+            Err(error) => {
+                tracing::warn!(segment = id, %error, "a body segment cannot be looked at");
+                true
+            }
+        }
+    }
+
+    fn holds_linked(&self, id: u64, body_row: BodyRows<'_>) -> Result<bool, StorageError> {
+        let mut at = HEADER_OCTETS;
+        while let Some(header) = self.record_at(id, at)? {
+            let length = record_length(header.size);
+            let place = Place::Segment(SegmentPlace { segment: id, offset: at, length });
+            // Rows that cannot be read may be those that say so.
+            match body_row(header.space, &header.body) {
+                Ok(row) if row.as_ref().is_none_or(|row| row.place != place) => at += length,
+                Ok(_) | Err(StorageError::Damaged(_)) => return Ok(true),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(false)
     }
 
     /// Removes what nothing refers to from a segment, and appends to it again if it has room.
@@ -119,6 +173,7 @@ impl Segments {
         if row.live_bodies == 0 {
             return self.files.remove(&file_name(id));
         }
+        self.rest().insert(id, row.end);
         let file = self.files.open_existing(&file_name(id))?;
         let length = file.len()?;
         if length < row.end {
@@ -137,6 +192,8 @@ impl Segments {
         match Segment::open(file, self.directory, id) {
             Ok(segment) if row.end < self.full => {
                 let mut active = self.active();
+                self.rest().remove(&id);
+                self.rest().extend(active.at());
                 (active.segment, active.end) = (Some(Arc::new(segment)), row.end);
             }
             Ok(_) => {}
@@ -152,11 +209,15 @@ impl Segments {
         bodies: impl Iterator<Item = (Space, &'a NewBody)>,
     ) -> io::Result<Vec<SegmentPlace>> {
         let mut active = self.active();
-        let before = (active.segment.as_ref().map(|segment| segment.id), active.end);
+        let before = (active.at().map(|at| at.0), active.end);
         match self.append_all(&mut active, bodies) {
             Ok(places) => Ok(places),
             Err((stage, error)) => {
+                let left = active.at();
                 active.take_back(before, stage);
+                if active.segment.is_none() {
+                    self.rest().extend(left);
+                }
                 Err(error)
             }
         }
@@ -192,10 +253,11 @@ impl Segments {
 
     /// The segment that is appended to; a full one is made durable and followed by a new one.
     fn room(&self, active: &mut Active) -> Result<Arc<Segment>, (Stage, io::Error)> {
-        if active.end >= self.full
-            && let Some(full) = active.segment.take()
-        {
-            self.sync(&full)?;
+        if active.end >= self.full {
+            self.rest().extend(active.at());
+            if let Some(full) = active.segment.take() {
+                self.sync(&full)?;
+            }
         }
         if let Some(segment) = &active.segment {
             return Ok(segment.clone());
@@ -258,17 +320,30 @@ impl Segments {
 
     /// The segment that is appended to.
     pub fn active_id(&self) -> Option<u64> {
-        self.active().segment.as_ref().map(|segment| segment.id)
+        self.active().at().map(|at| at.0)
+    }
+
+    /// The segments that are there and that nothing appends to any more, with their lengths.
+    pub fn resting(&self) -> BTreeMap<u64, u64> {
+        self.rest().clone()
     }
 
     /// Removes a segment that nothing refers to and nothing appends to. Whoever reads it still may.
     pub fn remove(&self, id: u64) -> Result<(), StorageError> {
         self.open().remove(&id);
-        self.files.remove(&file_name(id)).map_err(|error| unreadable(id, &error))
+        let removed = self.files.remove(&file_name(id)).map_err(|error| unreadable(id, &error));
+        if matches!(removed, Ok(()) | Err(StorageError::Damaged(_))) {
+            self.rest().remove(&id);
+        }
+        removed
     }
 
     fn open(&self) -> MutexGuard<'_, HashMap<u64, Arc<Segment>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn rest(&self) -> MutexGuard<'_, BTreeMap<u64, u64>> {
+        self.resting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn active(&self) -> MutexGuard<'_, Active> {

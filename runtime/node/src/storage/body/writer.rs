@@ -2,7 +2,7 @@
 //! room back: segments in which nothing has a link any more go, those of which little is in use are
 //! rewritten.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -67,8 +67,8 @@ pub fn queue() -> (Queue, Inbox) {
 }
 
 impl Queue {
-    /// Stores a body; it is durable when this returns. Dropping the future leaves at most an
-    /// orphan, which is swept.
+    /// Stores a body; it is durable when this returns, and waits for its link. Dropping the future
+    /// may leave it waiting, with nobody who knows of it.
     pub async fn append(&self, space: Space, body: NewBody) -> Result<BodyRef, StorageError> {
         let octets = body.octets.len();
         let waiting = self.octets.fetch_add(octets, Ordering::Relaxed);
@@ -84,7 +84,7 @@ impl Queue {
         })
     }
 
-    /// Says that less than half of these segments is in use.
+    /// Says that there may be room to give back in these segments.
     pub fn thinned(&self, segments: Vec<u64>) {
         // When the queue is full, the sweep at the next new segment finds them.
         let _ = self.requests.try_send(Request::Thinned(segments));
@@ -115,7 +115,9 @@ fn serve(owner: &impl Owner, first: Request, inbox: &mut Inbox, rewriting: &mut 
     append(owner, bodies);
     inbox.octets.fetch_sub(octets, Ordering::Relaxed);
     // What has been appended to until now is looked at for the first time.
-    thinned.extend(active.filter(|active| owner.segments().active_id() != Some(*active)));
+    let appended_to = owner.segments().active_id();
+    thinned.extend(active);
+    thinned.retain(|segment| Some(*segment) != appended_to);
     if !thinned.is_empty() {
         sweep(owner, rewriting);
     }
@@ -162,28 +164,36 @@ fn append(owner: &impl Owner, bodies: Vec<Waiting>) {
     for ((space, body, reply), place) in bodies.into_iter().zip(places) {
         let stored = body.stored;
         let added = owner.unlinked().add(space, stored.key, Pending::Segment(place));
-        // Whoever has gone away leaves a body that nobody links: it is given up in time.
-        let _ = reply.send(added.map(|()| stored));
+        // Whoever has gone away leaves a body that nobody links.
+        if reply.send(added.map(|()| stored)).is_err() {
+            owner.unlinked().forget(space, &[stored.key]);
+        }
     }
 }
 
 /// Removes all segments in which nothing has a link and nothing waits for one, and finds those that
-/// are worth rewriting.
+/// are worth rewriting. A segment in which nothing ever had a link has no row, one that is gone may
+/// still have one: both are looked at.
 fn sweep(owner: &impl Owner, rewriting: &mut Rewriting) {
     let active = owner.segments().active_id();
     let rows = match owner.segment_rows() {
         Ok(rows) => rows,
         Err(error) => return tracing::warn!(%error, "segments are not swept"),
     };
+    let lengths = owner.segments().resting();
+    let all: BTreeSet<u64> = rows.keys().chain(lengths.keys()).copied().collect();
     let mut removed = Vec::new();
-    for (segment, row) in rows.into_iter().filter(|(segment, _)| Some(*segment) != active) {
+    for segment in all.into_iter().filter(|segment| Some(*segment) != active) {
+        let row = rows.get(&segment).copied().unwrap_or_default();
+        let length = lengths.get(&segment).copied().unwrap_or(row.end);
         match row.live_bodies {
             0 if remove(owner, segment) => removed.push(segment),
             0 => {}
-            _ if row.is_thin() => rewriting.add(segment),
+            _ if row.is_thin_in(length) => rewriting.add(segment),
             _ => {}
         }
     }
+    removed.retain(|segment| rows.contains_key(segment));
     if !removed.is_empty()
         && let Err(error) = owner.keep_house(SegmentWork::Forget(removed))
     {
@@ -198,11 +208,15 @@ fn remove(owner: &impl Owner, segment: u64) -> bool {
     if owner.unlinked().any_in_segment(segment) {
         return false;
     }
-    let row = match owner.segment_rows() {
-        Ok(rows) => rows.get(&segment).copied().unwrap_or_default(),
-        Err(_) => return false,
+    let Ok(rows) = owner.segment_rows() else { return false };
+    let in_use = match rows.get(&segment) {
+        Some(row) => row.live_bodies > 0,
+        None => {
+            let body_row = |space, body: &[u8; 16]| owner.body_row(space, body);
+            owner.segments().is_lost(segment, &body_row)
+        }
     };
-    if row.live_bodies > 0 {
+    if in_use {
         return false;
     }
     match owner.segments().remove(segment) {

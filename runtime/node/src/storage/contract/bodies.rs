@@ -196,6 +196,44 @@ pub async fn a_refused_commit_leaves_its_new_body_linkable(engine: Arc<dyn Engin
     }
 }
 
+pub async fn a_body_that_was_given_up_is_not_linked_any_more(engine: Arc<dyn Engine>) {
+    let subject = Subject::new(engine.clone()).await;
+    let body = subject.new_body(1, SIZES[1]).await;
+    engine.give_up(subject.space(), std::slice::from_ref(&body));
+    // It may be done together with the next commit.
+    subject.write(vec![]).await.unwrap();
+    let refused = subject.write(vec![link("late", &body)]).await;
+    assert_eq!(refused, Err(StorageError::Conflict));
+}
+
+pub async fn giving_up_a_body_with_a_link_changes_nothing(engine: Arc<dyn Engine>) {
+    let subject = Subject::new(engine.clone()).await;
+    for size in SIZES {
+        let (body, name) = (subject.new_body(1, size).await, size.to_string());
+        subject.write(vec![link(&name, &body)]).await.unwrap();
+        engine.give_up(subject.space(), &[body]);
+        let more = engine.body(subject.space(), &name).await.unwrap().map(Body::Stored).unwrap();
+        subject.write(vec![link("two", &more), unlink(&name)]).await.unwrap();
+        assert_eq!(subject.read("two").await, Some(octets(1, size)));
+        subject.write(vec![unlink("two")]).await.unwrap();
+    }
+}
+
+pub async fn a_commit_handed_over_before_its_body_is_given_up_links_it(engine: Arc<dyn Engine>) {
+    let subject = Subject::new(engine.clone()).await;
+    for size in SIZES {
+        let (body, name) = (subject.new_body(1, size).await, size.to_string());
+        let mut commit = Box::pin(engine.commit(subject.commit_of(vec![link(&name, &body)])));
+        let handed_over = futures::poll!(&mut commit);
+        engine.give_up(subject.space(), &[body]);
+        match handed_over {
+            std::task::Poll::Ready(committed) => drop(committed.unwrap()),
+            std::task::Poll::Pending => drop(commit.await.unwrap()),
+        }
+        assert_eq!(subject.read(&name).await, Some(octets(1, size)));
+    }
+}
+
 pub async fn names_over_the_limit_are_refused(engine: Arc<dyn Engine>) {
     let subject = Subject::new(engine).await;
     let body = subject.new_body(1, 10).await;

@@ -105,13 +105,13 @@ fn octets(seed: u8, length: usize) -> Bytes {
     (0..length).map(|i| (i as u8).wrapping_mul(31).wrapping_add(seed)).collect::<Vec<_>>().into()
 }
 
-/// The inputs that a test of every engine runs each case with.
+/// Runs each case over each engine, with threads: what happens at the same time must be able to.
 macro_rules! contract {
     ($($module:ident: $($case:ident),+ $(,)?;)+) => {
         mod memory_engine {
             use super::*;
             $($(
-                #[tokio::test]
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $case() {
                     $module::$case(Arc::new(MemoryEngine::new())).await;
                 }
@@ -121,7 +121,7 @@ macro_rules! contract {
         mod redb_engine {
             use super::*;
             $($(
-                #[tokio::test]
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $case() {
                     let engine = TemporaryEngine::new();
                     $module::$case(engine.engine.clone()).await;
@@ -165,6 +165,7 @@ contract! {
         the_longest_key_and_an_empty_value_are_data,
         keys_and_values_over_the_limit_are_refused,
         a_commit_over_the_limit_is_refused,
+        one_look_up_returns_no_more_than_its_limit,
         spaces_are_listed_in_order_and_in_pages,
         a_read_never_sees_half_a_commit;
     bodies:
@@ -180,6 +181,9 @@ contract! {
         a_body_that_was_never_stored_is_refused,
         a_new_body_is_readable_before_it_is_linked,
         a_refused_commit_leaves_its_new_body_linkable,
+        a_body_that_was_given_up_is_not_linked_any_more,
+        giving_up_a_body_with_a_link_changes_nothing,
+        a_commit_handed_over_before_its_body_is_given_up_links_it,
         names_over_the_limit_are_refused,
         a_body_over_the_limit_is_refused;
     txn:
@@ -189,6 +193,8 @@ contract! {
         a_transaction_over_its_limit_refuses_and_keeps_what_it_has,
         a_scan_over_a_deleted_range_goes_on_behind_it,
         a_scan_says_exactly_whether_more_follows,
+        a_body_made_for_a_transaction_goes_with_it,
+        pending_values_count_in_what_one_look_up_returns,
         a_pending_body_is_seen_by_its_name;
     model:
         random_commits_leave_what_a_plain_map_has,

@@ -1,7 +1,10 @@
 //! Keys, values, scans.
 
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::*;
-use crate::storage::{MAX_COMMIT_OCTETS, MAX_KEY_OCTETS, MAX_VALUE_OCTETS};
+use crate::storage::{MAX_COMMIT_OCTETS, MAX_GET_OCTETS, MAX_KEY_OCTETS, MAX_VALUE_OCTETS};
 
 pub async fn values_come_back_under_their_keys(engine: Arc<dyn Engine>) {
     let subject = Subject::new(engine.clone()).await;
@@ -140,6 +143,20 @@ pub async fn a_commit_over_the_limit_is_refused(engine: Arc<dyn Engine>) {
     assert_eq!(subject.all(Area::Message).await, []);
 }
 
+pub async fn one_look_up_returns_no_more_than_its_limit(engine: Arc<dyn Engine>) {
+    let subject = Subject::new(engine.clone()).await;
+    subject.write(vec![put(message("k"), vec![0; MAX_VALUE_OCTETS])]).await.unwrap();
+    subject.write(vec![put(message("one"), "1")]).await.unwrap();
+    let get = async |mut keys: Vec<Key>| {
+        keys.insert(0, message("none"));
+        engine.get_many(subject.space(), keys).await.map(|values| values.len())
+    };
+    let fit = MAX_GET_OCTETS / MAX_VALUE_OCTETS;
+    assert_eq!(get(vec![message("k"); fit]).await, Ok(fit + 1));
+    let refused = get([vec![message("k"); fit], vec![message("one")]].concat()).await;
+    assert!(matches!(refused, Err(StorageError::Limit(_))), "{refused:?}");
+}
+
 pub async fn spaces_are_listed_in_order_and_in_pages(engine: Arc<dyn Engine>) {
     assert_eq!(engine.spaces(None, 10).await, Ok(vec![]));
     let mut expected = Vec::new();
@@ -163,23 +180,33 @@ pub async fn spaces_are_listed_in_order_and_in_pages(engine: Arc<dyn Engine>) {
     assert_eq!(found, expected);
 }
 
+/// States of a writer that a reader beside it sees before it has seen enough.
+const STATES: usize = 20;
+
 pub async fn a_read_never_sees_half_a_commit(engine: Arc<dyn Engine>) {
     let subject = Arc::new(Subject::new(engine.clone()).await);
-    let writer = {
-        let subject = subject.clone();
-        tokio::spawn(async move {
-            for n in 0..50u64 {
+    let enough = Arc::new(AtomicBool::new(false));
+    let writer = tokio::spawn({
+        let (subject, enough) = (subject.clone(), enough.clone());
+        async move {
+            let mut n = 0u64;
+            while !enough.load(Ordering::SeqCst) {
+                n += 1;
                 let value = Bytes::from(n.to_be_bytes().to_vec());
                 let writes = (0..20u8).map(|k| put(key(Area::Message, vec![k]), value.clone()));
                 subject.write(writes.collect()).await.unwrap();
             }
-        })
-    };
-    while !writer.is_finished() {
+        }
+    });
+    let mut seen = BTreeSet::new();
+    while seen.len() < STATES && !writer.is_finished() {
         let values: Vec<_> = subject.all(Area::Message).await.into_iter().map(|(_, v)| v).collect();
         assert!(values.is_empty() || values.len() == 20);
         assert!(values.windows(2).all(|pair| pair[0] == pair[1]), "{values:?}");
+        seen.extend(values.into_iter().next());
         tokio::task::yield_now().await;
     }
+    enough.store(true, Ordering::SeqCst);
     writer.await.unwrap();
+    assert_eq!(seen.len(), STATES, "they ran beside each other");
 }

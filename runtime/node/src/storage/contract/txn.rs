@@ -1,7 +1,9 @@
 //! Transactions' buffers and views over an engine.
 
 use super::*;
-use crate::storage::{MAX_COMMIT_OCTETS, MAX_KEY_OCTETS, MAX_VALUE_OCTETS, WRITE_OCTETS};
+use crate::storage::{
+    MAX_COMMIT_OCTETS, MAX_GET_OCTETS, MAX_KEY_OCTETS, MAX_VALUE_OCTETS, WRITE_OCTETS,
+};
 
 /// Keys of a scan as one word, with a `+` when more follow.
 async fn scanned(view: &View, start: &'static str, end: &'static str, items: usize) -> String {
@@ -103,6 +105,51 @@ pub async fn a_scan_says_exactly_whether_more_follows(engine: Arc<dyn Engine>) {
     txn.write(put(message("b"), "new")).unwrap();
     assert_eq!(scanned(&view, "", "", 2).await, "ab+");
     assert_eq!(scanned(&view, "", "b", 1).await, "a");
+}
+
+pub async fn a_body_made_for_a_transaction_goes_with_it(engine: Arc<dyn Engine>) {
+    let subject = committed(engine.clone(), &[]).await;
+    let link =
+        |name: &str, body: &Body| Write::LinkBody { name: name.to_owned(), body: body.clone() };
+    let txn = subject.txn();
+    let mut bodies = Vec::new();
+    for seed in 1..=3 {
+        bodies.push(txn.new_body(octets(seed, 100_000)).await.unwrap());
+    }
+    txn.write(link("one", &bodies[0])).unwrap();
+    txn.give_up_unlinked();
+    // It may be done together with the next commit.
+    subject.write(vec![]).await.unwrap();
+    let refused = subject.write(vec![link("two", &bodies[1])]).await;
+    assert_eq!(refused, Err(StorageError::Conflict), "nothing linked it when it was asked");
+    subject.write(txn.take()).await.unwrap();
+    let last = txn.new_body(octets(4, 100_000)).await.unwrap();
+    drop(txn);
+    subject.write(vec![]).await.unwrap();
+    let refused = subject.write(vec![link("four", &last)]).await;
+    assert_eq!(refused, Err(StorageError::Conflict), "its transaction is over");
+    let one = engine.body(subject.space(), "one").await.unwrap().unwrap();
+    let read = engine.read_body(subject.space(), &one, 0, u64::MAX).await;
+    assert_eq!(read, Ok(octets(1, 100_000)), "it was committed");
+}
+
+pub async fn pending_values_count_in_what_one_look_up_returns(engine: Arc<dyn Engine>) {
+    let subject = committed(engine, &[]).await;
+    let txn = subject.txn();
+    let value = Bytes::from(vec![0; MAX_VALUE_OCTETS]);
+    subject.write(vec![put(message("committed"), value.clone())]).await.unwrap();
+    txn.write(put(message("pending"), value)).unwrap();
+    let fit = MAX_GET_OCTETS / MAX_VALUE_OCTETS;
+    let get = async |pending, committed| {
+        let mut keys = vec![message("pending"); pending];
+        keys.extend(vec![message("committed"); committed]);
+        txn.view().get_many(keys).await.map(|values| values.len())
+    };
+    assert_eq!(get(fit - 1, 1).await, Ok(fit));
+    for (pending, committed) in [(fit + 1, 0), (4096, 0), (fit, 1), (1, fit)] {
+        let refused = get(pending, committed).await;
+        assert!(matches!(refused, Err(StorageError::Limit(_))), "{pending} {committed}");
+    }
 }
 
 pub async fn a_pending_body_is_seen_by_its_name(engine: Arc<dyn Engine>) {

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
@@ -18,11 +18,20 @@ const BLOCK: u64 = 4096;
 
 /// The disk. Clones are the same disk.
 #[derive(Clone, Debug, Default)]
-pub struct ImageDisk(Arc<Mutex<Disk>>);
+pub struct ImageDisk(Arc<Shared>);
 
-/// An operation that can be made to fail.
+#[derive(Debug, Default)]
+struct Shared {
+    disk: Mutex<Disk>,
+    /// When an operation is held, and when it may go on.
+    holding: Condvar,
+}
+
+/// An operation that can be made to fail, or to take long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
+    /// Reading from a file.
+    Read,
     /// Writing to a file or changing its length.
     Write,
     /// Making a file durable. What it should have made durable is then lost, though the live
@@ -46,6 +55,10 @@ struct Disk {
     off: watch::Sender<bool>,
     /// Operations that fail: how many of the kind go well before, then how many fail.
     failing: Option<(Operation, u64, u64)>,
+    /// Operations that wait: how many of the kind go on before.
+    holding: Option<(Operation, u64)>,
+    /// How many wait.
+    held: usize,
     /// Room in octets; `None`: no end.
     room: Option<u64>,
 }
@@ -124,6 +137,25 @@ impl ImageDisk {
         self.lock().failing = Some((operation, after, failures));
     }
 
+    /// Lets `after` operations of a kind go on; those that follow wait until
+    /// [`release`](Self::release), each with the thread that makes it.
+    pub fn hold(&self, operation: Operation, after: u64) {
+        self.lock().holding = Some((operation, after));
+    }
+
+    /// Comes back when an operation is held. Blocks its thread.
+    pub fn wait_for_held(&self) {
+        let disk = self.lock();
+        let held = self.0.holding.wait_while(disk, |disk| disk.held == 0);
+        drop(held.unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Lets whatever is held go on.
+    pub fn release(&self) {
+        self.lock().holding = None;
+        self.0.holding.notify_all();
+    }
+
     /// Leaves this much room beyond what is taken now; `None`: no end.
     pub fn set_free_room(&self, octets: Option<u64>) {
         let mut disk = self.lock();
@@ -147,6 +179,17 @@ impl ImageDisk {
     pub fn length(&self, name: &str) -> Option<u64> {
         let disk = self.lock();
         Some(disk.files[disk.names.get(name)?].live.len() as u64)
+    }
+
+    /// Empties all files: what still has them open keeps no memory.
+    pub fn wipe(&self) {
+        self.lock().files.values_mut().for_each(|contents| *contents = Contents::default());
+    }
+
+    /// The live octets of a file.
+    pub fn octets(&self, name: &str) -> Option<Vec<u8>> {
+        let disk = self.lock();
+        Some(disk.files[disk.names.get(name)?].live.clone())
     }
 
     /// What the medium holds after a loss of power now: all that was made durable, and of the rest
@@ -180,11 +223,38 @@ impl ImageDisk {
 
     fn holding(names: BTreeMap<String, u64>, files: BTreeMap<u64, Contents>) -> Self {
         let durable_names = names.clone();
-        Self(Arc::new(Mutex::new(Disk { names, durable_names, files, ..Disk::default() })))
+        let disk = Mutex::new(Disk { names, durable_names, files, ..Disk::default() });
+        Self(Arc::new(Shared { disk, ..Shared::default() }))
+    }
+
+    /// Another disk with the live contents of this one, all of them durable.
+    pub fn copy(&self) -> Self {
+        let disk = self.lock();
+        let mut files = disk.files.clone();
+        for contents in files.values_mut() {
+            contents.durable = contents.live.clone();
+            contents.pending.clear();
+        }
+        let (names, durable_names) = (disk.names.clone(), disk.names.clone());
+        let disk = Mutex::new(Disk { names, durable_names, files, ..Disk::default() });
+        Self(Arc::new(Shared { disk, ..Shared::default() }))
     }
 
     fn lock(&self) -> MutexGuard<'_, Disk> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.disk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The disk for one operation on a file, once that is not held.
+    fn operate(&self, operation: Operation) -> MutexGuard<'_, Disk> {
+        let mut disk = self.lock();
+        if disk.is_held(operation) {
+            disk.held += 1;
+            self.0.holding.notify_all();
+            let waited = self.0.holding.wait_while(disk, |disk| disk.holding.is_some());
+            disk = waited.unwrap_or_else(PoisonError::into_inner);
+            disk.held -= 1;
+        }
+        disk
     }
 }
 
@@ -255,6 +325,22 @@ impl Disk {
             self.off.send_replace(true);
             return Err(power_is_off());
         }
+        self.fail_as_planned(operation)
+    }
+
+    /// Whether an operation has to wait.
+    fn is_held(&mut self, operation: Operation) -> bool {
+        match &mut self.holding {
+            Some((kind, after)) if *kind == operation && *after > 0 => {
+                *after -= 1;
+                false
+            }
+            Some((kind, _)) => *kind == operation,
+            None => false,
+        }
+    }
+
+    fn fail_as_planned(&mut self, operation: Operation) -> io::Result<()> {
         match &mut self.failing {
             Some((kind, after, _)) if *kind == operation && *after > 0 => *after -= 1,
             Some((kind, _, failures)) if *kind == operation && *failures > 0 => {
@@ -410,7 +496,8 @@ impl File for ImageFile {
     }
 
     fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let disk = self.disk.lock();
+        let mut disk = self.disk.operate(Operation::Read);
+        disk.fail_as_planned(Operation::Read)?;
         let live = &disk.files[&self.file].live;
         let start = usize::try_from(offset).map_err(|_| ErrorKind::UnexpectedEof)?;
         let end = start.checked_add(out.len()).ok_or(ErrorKind::UnexpectedEof)?;
@@ -419,15 +506,16 @@ impl File for ImageFile {
     }
 
     fn write_at(&self, offset: u64, octets: &[u8]) -> io::Result<()> {
-        self.disk.lock().change(self.file, Change::Write(offset, octets.to_vec()))
+        let change = Change::Write(offset, octets.to_vec());
+        self.disk.operate(Operation::Write).change(self.file, change)
     }
 
     fn set_len(&self, octets: u64) -> io::Result<()> {
-        self.disk.lock().change(self.file, Change::SetLen(octets))
+        self.disk.operate(Operation::Write).change(self.file, Change::SetLen(octets))
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.disk.lock().sync(self.file)
+        self.disk.operate(Operation::Sync).sync(self.file)
     }
 }
 

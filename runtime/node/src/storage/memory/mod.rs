@@ -75,9 +75,15 @@ impl MemoryEngine {
             if outage == Some(Outage::UnknownWithoutEffect) {
                 return Ok((Vec::new(), Committed { head: plan.head }));
             }
-            self.unlinked.linked(commit.space, &plan.linked);
+            self.unlinked.forget(commit.space, &plan.linked);
             Ok((plan.changes, Committed { head: plan.head }))
         })
+    }
+
+    /// New bodies that wait for their first link.
+    #[cfg(test)]
+    pub fn waiting_bodies(&self) -> usize {
+        self.unlinked.len()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -241,6 +247,11 @@ impl Engine for MemoryEngine {
         }
         self.unlinked.add(space, made.stored.key, Pending::Octets(made.octets))?;
         Ok(Body::Stored(made.stored))
+    }
+
+    fn give_up(&self, space: Space, bodies: &[Body]) {
+        // A commit takes effect in one step with forgetting what it links.
+        self.unlinked.forget(space, &self.unlinked.waiting(space, bodies));
     }
 
     async fn body(&self, space: Space, name: &str) -> Result<Option<BodyRef>, StorageError> {

@@ -12,16 +12,24 @@ use crate::storage::files::File;
 /// Cuts a database off from its file. A database that has failed is dropped, and must not write
 /// anything any more while it is: another one may be open over the same file.
 #[derive(Clone, Debug, Default)]
-pub struct Switch(Arc<AtomicBool>);
+pub struct Switch {
+    cut: Arc<AtomicBool>,
+    opened: Arc<AtomicBool>,
+}
 
 impl Switch {
     /// From now on everything fails.
     pub fn cut(&self) {
-        self.0.store(true, Ordering::SeqCst);
+        self.cut.store(true, Ordering::SeqCst);
+    }
+
+    /// The database is open: the length of its file has been judged.
+    pub fn opened(&self) {
+        self.opened.store(true, Ordering::SeqCst);
     }
 
     fn check(&self) -> io::Result<()> {
-        match self.0.load(Ordering::SeqCst) {
+        match self.cut.load(Ordering::SeqCst) {
             true => Err(io::Error::other("cut off after a failure")),
             false => Ok(()),
         }
@@ -47,7 +55,18 @@ impl StorageBackend for Backend {
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         self.switch.check()?;
-        self.file.read_at(offset, out)
+        match self.file.read_at(offset, out) {
+            // A page that points behind the end is damaged, and no other one is. After an error redb
+            // would read nothing at all any more; zeroes are no page, which it says of this one only.
+            Err(error)
+                if error.kind() == io::ErrorKind::UnexpectedEof
+                    && self.switch.opened.load(Ordering::SeqCst) =>
+            {
+                out.fill(0);
+                Ok(())
+            }
+            read => read,
+        }
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {

@@ -9,8 +9,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::group::{self, Done, Failure, Job, Members, Work};
 use super::shared::{Rows, Shared, closed};
-use crate::storage::StorageError;
 use crate::storage::body::writer;
+use crate::storage::{Space, StorageError};
 
 /// Most jobs that wait; more than sessions that a node serves at a time can have in flight, since
 /// each account has one.
@@ -26,6 +26,8 @@ const MAX_GROUP_OCTETS: usize = 8 << 20;
 pub enum Request {
     /// To write.
     Job(Job),
+    /// To forget new bodies that nothing handed over after this will link.
+    GiveUp(Space, Vec<[u8; 16]>),
     /// To try whether a failed medium is back, and to say when it has tried.
     Revive(oneshot::Sender<()>),
     /// To finish, and to say when it has.
@@ -77,6 +79,12 @@ impl Queue {
     /// alive: `None` when this has ended.
     pub fn downgrade(&self) -> WeakQueue {
         WeakQueue { requests: self.requests.downgrade() }
+    }
+
+    /// Forgets new bodies, after all commits that were handed over before and may link them. When
+    /// too much waits they are forgotten in time.
+    pub fn give_up(&self, space: Space, bodies: Vec<[u8; 16]>) {
+        let _ = self.requests.try_send(Request::GiveUp(space, bodies));
     }
 
     /// Comes back after the rows have been tried to be opened again, if they have failed.
@@ -150,6 +158,8 @@ pub fn run(
 struct Group {
     jobs: Vec<Job>,
     octets: usize,
+    /// New bodies to forget once the jobs are done.
+    given_up: Vec<(Space, Vec<[u8; 16]>)>,
     /// Whom to tell that the rows have been tried.
     reviving: Vec<oneshot::Sender<()>>,
     /// Whom to tell that all is closed.
@@ -166,10 +176,12 @@ fn gather(first: Request, requests: &mut mpsc::Receiver<Request>) -> Group {
                 group.octets += job.octets;
                 group.jobs.push(job);
             }
+            Request::GiveUp(space, bodies) => group.given_up.push((space, bodies)),
             Request::Revive(tried) => group.reviving.push(tried),
             Request::Close(closed) => group.closing.push(closed),
         }
-        let full = group.jobs.len() >= MAX_GROUP_JOBS || group.octets >= MAX_GROUP_OCTETS;
+        let length = group.jobs.len() + group.given_up.len();
+        let full = length >= MAX_GROUP_JOBS || group.octets >= MAX_GROUP_OCTETS;
         next = if full { None } else { requests.try_recv().ok() };
     }
     group
@@ -192,11 +204,18 @@ fn serve(
         perform(shared, bodies, group.jobs);
     }
     waiting_octets.fetch_sub(group.octets, Ordering::Relaxed);
+    let mut thinned = Vec::new();
+    for (space, given_up) in group.given_up {
+        thinned.append(&mut shared.unlinked.forget(space, &given_up));
+    }
+    if !thinned.is_empty() {
+        bodies.thinned(thinned);
+    }
     group.closing
 }
 
 /// Makes a group durable and answers it.
-fn perform(shared: &Shared, bodies: &writer::Queue, jobs: Vec<Job>) {
+fn perform(shared: &Shared, bodies: &writer::Queue, mut jobs: Vec<Job>) {
     let outcome = match &*shared.rows() {
         Rows::Open(index) => group::write(index, shared, &jobs),
         Rows::Failed(why) => Ok(all(&jobs, &StorageError::Unavailable(why.clone()))),
@@ -204,20 +223,33 @@ fn perform(shared: &Shared, bodies: &writer::Queue, jobs: Vec<Job>) {
     };
     let members = match outcome {
         Ok(members) => members,
-        Err(failure) => after_failure(shared, &jobs, failure),
+        Err(Failure::Damage(number, why)) => {
+            tracing::error!(error = %why, commits = jobs.len(), "a commit meets damaged rows");
+            if shared.has_failed() {
+                let _ = revive(shared);
+            }
+            if jobs.len() > 1 {
+                // Damage is its owner's alone: nothing of the group was done, the others go on.
+                let damaged = jobs.remove(number);
+                perform(shared, bodies, vec![damaged]);
+                return perform(shared, bodies, jobs);
+            }
+            all(&jobs, &StorageError::Damaged(why))
+        }
+        Err(Failure::Before(why)) => {
+            tracing::error!(error = %why, commits = jobs.len(), "rows cannot be written");
+            let _ = revive(shared);
+            all(&jobs, &StorageError::Unavailable(why))
+        }
+        Err(Failure::During(why, members)) => after_failure(shared, &jobs, why, members),
     };
     answer(shared, bodies, jobs, members);
 }
 
 /// Opens the rows again and finds out what became of the group.
-fn after_failure(shared: &Shared, jobs: &[Job], failure: Failure) -> Members {
-    let (why, members) = match failure {
-        Failure::Before(why) => (why, None),
-        Failure::During(why, members) => (why, Some(members)),
-    };
+fn after_failure(shared: &Shared, jobs: &[Job], why: String, members: Members) -> Members {
     tracing::error!(error = %why, commits = jobs.len(), "writing rows failed");
     let revived = revive(shared);
-    let Some(members) = members else { return all(jobs, &StorageError::Unavailable(why)) };
     let took_effect = match revived {
         Ok(()) => shared.read(|rows| group::took_effect(rows, jobs, &members)).ok(),
         Err(()) => None,
@@ -252,7 +284,7 @@ fn answer(shared: &Shared, bodies: &writer::Queue, jobs: Vec<Job>, members: Memb
         if let Ok(done) = &mut member {
             thinned.append(&mut done.thinned);
             if let Some(space) = job.work.space() {
-                shared.unlinked.linked(space, &done.linked);
+                shared.unlinked.forget(space, &done.linked);
             }
         }
         // Whoever has gone away need not be told.

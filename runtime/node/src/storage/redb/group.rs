@@ -4,11 +4,10 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use postroom_core::types::{Epoch, Slot};
-use redb::Database;
 use tokio::sync::oneshot;
 
 use super::index::{Index, begin};
-use super::rows::{ROWS, TableRows, apply, said};
+use super::rows::{ROWS, TableRows, apply, guarded, said};
 use super::shared::Shared;
 use crate::storage::commit::{Change, SegmentWork, plan, plan_claim, plan_segments};
 use crate::storage::{Claimant, Commit, Committed, Fence, Space, StorageError, reads};
@@ -56,26 +55,37 @@ pub struct Done {
 /// What became of each member.
 pub type Members = Vec<Result<Done, StorageError>>;
 
-/// Why nobody in a group can be answered.
+/// Why a group was not made durable, or perhaps not.
 pub enum Failure {
     /// Before anything could have become durable.
     Before(String),
+    /// Before anything could have become durable, by damage that the work of this number met.
+    Damage(usize, String),
     /// While it was being made durable; what each member would have been told.
     During(String, Members),
 }
 
 /// Plans, writes and commits a group.
 pub fn write(index: &Index, shared: &Shared, jobs: &[Job]) -> Result<Members, Failure> {
-    let database = index.database();
-    let planned = catch_unwind(AssertUnwindSafe(|| fill(database, shared, jobs)));
-    let (write, members) = match planned {
-        Ok(Ok(filled)) => filled,
-        Ok(Err(error)) => return Err(Failure::Before(error.to_string())),
-        Err(panic) => return Err(Failure::Before(said(&*panic))),
+    let before = |why: String| {
+        index.fail(&why);
+        Failure::Before(why)
+    };
+    let write = match catch_unwind(AssertUnwindSafe(|| begin(index.database()))) {
+        Ok(Ok(write)) => write,
+        Ok(Err(error)) => return Err(before(error.to_string())),
+        Err(panic) => return Err(before(said(&*panic))),
+    };
+    let filled = catch_unwind(AssertUnwindSafe(|| fill(&write, index, shared, jobs)));
+    let members = match filled.unwrap_or_else(|panic| Err(before(said(&*panic)))) {
+        Ok(members) => members,
+        Err(failure) => {
+            abort(index, write);
+            return Err(failure);
+        }
     };
     if members.iter().all(Result::is_err) {
-        // Nothing to write. An error here does not matter: the next group meets it again.
-        let _ = catch_unwind(AssertUnwindSafe(|| write.abort()));
+        abort(index, write);
         return Ok(members);
     }
     match catch_unwind(AssertUnwindSafe(|| write.commit())) {
@@ -85,29 +95,52 @@ pub fn write(index: &Index, shared: &Shared, jobs: &[Job]) -> Result<Members, Fa
     }
 }
 
+fn abort(index: &Index, write: redb::WriteTransaction) {
+    match catch_unwind(AssertUnwindSafe(|| write.abort())) {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => index.fail(&error.to_string()),
+        Err(panic) => index.fail(&said(&*panic)),
+    }
+}
+
 fn fill(
-    database: &Database,
+    write: &redb::WriteTransaction,
+    index: &Index,
     shared: &Shared,
     jobs: &[Job],
-) -> Result<(redb::WriteTransaction, Members), redb::Error> {
-    let write = begin(database)?;
+) -> Result<Members, Failure> {
+    let failed = |why: String| {
+        index.fail(&why);
+        Failure::Before(why)
+    };
+    let mut table = write.open_table(ROWS).map_err(|error| failed(error.to_string()))?;
     let mut members = Vec::with_capacity(jobs.len());
-    {
-        let mut table = write.open_table(ROWS)?;
-        for job in jobs {
-            let member = match plan_one(&TableRows(&table), shared, &job.work) {
-                Ok((changes, done)) => {
-                    for change in &changes {
-                        apply(&mut table, change)?;
+    for (number, job) in jobs.iter().enumerate() {
+        // Planning only reads: what it meets is its own affair, unless the file itself fails.
+        let planned = guarded(|| plan_one(&TableRows(&table), shared, &job.work));
+        let member = match planned {
+            Ok((changes, done)) => {
+                let all = || changes.iter().try_for_each(|change| apply(&mut table, change));
+                match catch_unwind(AssertUnwindSafe(all)) {
+                    Ok(Ok(())) => Ok(done),
+                    Ok(Err(redb::Error::Corrupted(why))) => {
+                        return Err(Failure::Damage(number, why));
                     }
-                    Ok(done)
+                    Ok(Err(error)) => return Err(failed(error.to_string())),
+                    Err(panic) => {
+                        // In the middle of a change: nothing is known of what it left in memory.
+                        let why = said(&*panic);
+                        index.fail(&why);
+                        return Err(Failure::Damage(number, why));
+                    }
                 }
-                Err(refusal) => Err(refusal),
-            };
-            members.push(member);
-        }
+            }
+            Err(StorageError::Unavailable(why)) => return Err(failed(why)),
+            Err(refusal) => Err(refusal),
+        };
+        members.push(member);
     }
-    Ok((write, members))
+    Ok(members)
 }
 
 fn plan_one(

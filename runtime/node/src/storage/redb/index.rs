@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use redb::{Database, Durability, ReadableDatabase};
 
@@ -21,6 +22,8 @@ const HEADER_OCTETS: usize = 4096;
 pub struct Index {
     database: Database,
     switch: Switch,
+    /// It does not work any more: after one failure of its file redb reads and writes nothing.
+    failed: AtomicBool,
 }
 
 impl Drop for Index {
@@ -58,7 +61,10 @@ impl Index {
         }));
         let damaged = |why: String| OpenError::Damaged(format!("{ROWS_FILE}: {why}"));
         match opened {
-            Ok(Ok(database)) => Ok(Self { database, switch }),
+            Ok(Ok(database)) => {
+                switch.opened();
+                Ok(Self { database, switch, failed: AtomicBool::new(false) })
+            }
             Ok(Err(redb::DatabaseError::Storage(redb::StorageError::Io(error)))) => {
                 Err(unreadable(error, damaged))
             }
@@ -93,16 +99,33 @@ impl Index {
         &self.database
     }
 
+    /// Whether it has to be opened again before anything can be read or written.
+    pub fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::SeqCst)
+    }
+
+    /// Notes that it has to be opened again.
+    pub fn fail(&self, why: &str) {
+        if !self.failed.swap(true, Ordering::SeqCst) {
+            tracing::error!(error = why, "the rows have to be opened again");
+        }
+    }
+
     /// Reads one state of the rows.
     pub fn read<T>(
         &self,
         read: impl FnOnce(&ReadRows<'_>) -> Result<T, StorageError>,
     ) -> Result<T, StorageError> {
-        guarded(|| {
+        let read = guarded(|| {
             let snapshot = self.database.begin_read().map_err(|error| failed(&error.into()))?;
             let table = snapshot.open_table(ROWS).map_err(|error| failed(&error.into()))?;
             read(&TableRows(&table))
-        })
+        });
+        // Of what reads answer, only the file's own failures are called so.
+        if let Err(StorageError::Unavailable(why)) = &read {
+            self.fail(why);
+        }
+        read
     }
 
     /// Gives new rows the id of their directory.

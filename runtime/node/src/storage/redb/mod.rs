@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -43,6 +44,10 @@ pub use self::directory::OpenError;
 
 /// Octets above which work on a body leaves the task that asked: some 100 µs of hashing.
 const LONG_WORK_OCTETS: u64 = 256 << 10;
+
+/// How long a read waits for a failed medium to be tried again: less than whoever reads waits for
+/// it, so that it is told why.
+const REVIVAL_TIME: Duration = Duration::from_secs(10);
 
 /// How an engine is opened.
 #[derive(Clone, Copy, Debug)]
@@ -116,19 +121,40 @@ impl RedbEngine {
         self.queues.as_ref().expect("only dropping takes them away")
     }
 
-    /// Reads one state of the rows, once more if the medium had failed and is back.
+    /// Reads one state of the rows; once more if the medium fails under it and is back.
     async fn read<T>(
         &self,
         read: impl Fn(&ReadRows<'_>) -> Result<T, StorageError>,
     ) -> Result<T, StorageError> {
         self.ready().await;
-        self.shared.read(read)
+        match self.shared.read(&read) {
+            Err(StorageError::Unavailable(_)) if self.shared.has_failed() => {
+                self.ready().await;
+                self.shared.read(&read)
+            }
+            outcome => outcome,
+        }
     }
 
     /// Sees to it that a failed medium has been tried again.
     async fn ready(&self) {
         if self.shared.has_failed() {
-            self.queues().commits.revive().await;
+            // Too late is as good as in vain: the read then says what is wrong.
+            let _ = tokio::time::timeout(REVIVAL_TIME, self.queues().commits.revive()).await;
+        }
+    }
+
+    async fn read_body_once(
+        &self,
+        space: Space,
+        body: &BodyRef,
+        at: u64,
+        max: u64,
+    ) -> Result<Bytes, StorageError> {
+        let (shared, body) = (self.shared.clone(), *body);
+        match max.min(body.size.saturating_sub(at)) > LONG_WORK_OCTETS {
+            true => blocking(move || shared.read_body(space, &body, at, max)).await,
+            false => shared.read_body(space, &body, at, max),
         }
     }
 }
@@ -165,8 +191,9 @@ fn take_up_segments(
 ) -> Result<Segments, OpenError> {
     let damaged = |error: StorageError| OpenError::Damaged(error.to_string());
     let rows = index.read(|rows| segment_rows(rows)).map_err(damaged)?;
-    let taken =
-        Segments::take_up(files.clone(), directory, segment_octets, counters.clone(), &rows)?;
+    let body_row = |space, body: &[u8; 16]| index.read(|rows| reads::body_row(rows, space, body));
+    let (files, counters) = (files.clone(), counters.clone());
+    let taken = Segments::take_up(files, directory, segment_octets, counters, &rows, &body_row)?;
     if !taken.forgotten.is_empty() {
         index.forget_segments(&taken.forgotten)?;
     }
@@ -336,7 +363,19 @@ impl Engine for RedbEngine {
         self.shared.counters.body();
         match made.octets.len() <= self.inline_octets {
             true => Ok(made.inline()),
-            false => Ok(Body::Stored(self.queues().bodies.append(space, made).await?)),
+            false => {
+                let new = self.shared.unlinked.until_given(space, made.stored.key);
+                let stored = self.queues().bodies.append(space, made).await?;
+                new.given();
+                Ok(Body::Stored(stored))
+            }
+        }
+    }
+
+    fn give_up(&self, space: Space, bodies: &[Body]) {
+        let waiting = self.shared.unlinked.waiting(space, bodies);
+        if !waiting.is_empty() {
+            self.queues().commits.give_up(space, waiting);
         }
     }
 
@@ -352,10 +391,12 @@ impl Engine for RedbEngine {
         max: u64,
     ) -> Result<Bytes, StorageError> {
         self.ready().await;
-        let (shared, body) = (self.shared.clone(), *body);
-        match max.min(body.size.saturating_sub(at)) > LONG_WORK_OCTETS {
-            true => blocking(move || shared.read_body(space, &body, at, max)).await,
-            false => shared.read_body(space, &body, at, max),
+        match self.read_body_once(space, body, at, max).await {
+            Err(StorageError::Unavailable(_)) if self.shared.has_failed() => {
+                self.ready().await;
+                self.read_body_once(space, body, at, max).await
+            }
+            outcome => outcome,
         }
     }
 

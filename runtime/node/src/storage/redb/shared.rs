@@ -1,11 +1,12 @@
 //! What the engine's callers and its committer share: the open index and what is waiting for it.
 
 use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use super::directory::OpenError;
 use super::index::Index;
-use super::rows::ReadRows;
+use super::rows::{ReadRows, said};
 use crate::storage::body::Unlinked;
 use crate::storage::body::segments::Segments;
 use crate::storage::counters::Counters;
@@ -16,8 +17,8 @@ use crate::storage::{Space, StorageError};
 pub enum Rows {
     /// In use.
     Open(Index),
-    /// The medium failed and the index could not be opened again yet: nothing is read or written.
-    /// Each commit that arrives tries again.
+    /// The medium failed and the index is being opened again, or could not be yet: nothing is read
+    /// or written. Each commit and each read that arrives tries again.
     Failed(String),
     /// Closed in good order, for good.
     Closed,
@@ -74,22 +75,26 @@ impl Shared {
 
     /// Whether the medium has failed and nothing has brought the rows back yet.
     pub fn has_failed(&self) -> bool {
-        matches!(&*self.rows(), Rows::Failed(_))
+        match &*self.rows() {
+            Rows::Open(index) => index.has_failed(),
+            Rows::Failed(_) => true,
+            Rows::Closed => false,
+        }
     }
 
     /// Drops the index, waiting for whoever reads it, and opens it again. It stays failed, with the
-    /// reason, when that does not go.
+    /// reason, when that does not go. Only the committer calls this. Nobody is kept waiting by a
+    /// lock while the medium is: whoever wants to read meanwhile finds that the rows have failed.
     pub fn reopen(&self) -> Result<(), OpenError> {
-        let mut rows = self.rows.write().unwrap_or_else(PoisonError::into_inner);
         // The old one must be gone before its file is opened again.
-        *rows = Rows::Failed("being opened again".to_owned());
+        gone(self.replace(Rows::Failed("being opened again".to_owned())));
         match Index::reopen(&*self.files, self.cache_octets, &self.counters) {
             Ok(index) => {
-                *rows = Rows::Open(index);
+                self.replace(Rows::Open(index));
                 Ok(())
             }
             Err(error) => {
-                *rows = Rows::Failed(error.to_string());
+                self.replace(Rows::Failed(error.to_string()));
                 Err(error)
             }
         }
@@ -97,10 +102,22 @@ impl Shared {
 
     /// Closes the index for good.
     pub fn close(&self) {
-        let mut rows = self.rows.write().unwrap_or_else(PoisonError::into_inner);
-        if let Rows::Open(index) = std::mem::replace(&mut *rows, Rows::Closed) {
-            index.close();
+        match self.replace(Rows::Closed) {
+            // What has failed writes nothing more: it is cut off.
+            Rows::Open(index) if !index.has_failed() => orderly(|| index.close()),
+            other => gone(other),
         }
+    }
+
+    /// Lets go of the index as a loss of power would: without a close.
+    #[cfg(test)]
+    pub fn abandon(&self) {
+        std::mem::forget(self.replace(Rows::Closed));
+    }
+
+    fn replace(&self, rows: Rows) -> Rows {
+        let mut current = self.rows.write().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *current, rows)
     }
 
     /// Whether a commit to this space has an outcome that nobody has looked at.
@@ -116,6 +133,18 @@ impl Shared {
     /// Somebody has read the space again.
     pub fn resolved(&self, space: Space) {
         self.unresolved.lock().unwrap_or_else(PoisonError::into_inner).remove(&space);
+    }
+}
+
+fn gone(rows: Rows) {
+    orderly(|| drop(rows));
+}
+
+/// Ends an index. A database that has met damage in the middle of a change may not even be able to
+/// do that.
+fn orderly(end: impl FnOnce()) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(end)) {
+        tracing::error!(error = said(&*panic), "a database did not end in good order");
     }
 }
 

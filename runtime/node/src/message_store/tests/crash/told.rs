@@ -171,7 +171,7 @@ impl Told {
         let (mut messages, mut first) = (Vec::new(), Uid::MIN);
         loop {
             let (uids, want) =
-                (UidSet::range(first, Uid::MAX), Want { body: true, derived: false });
+                (UidSet::range(first, Uid::MAX), Want { body: true, ..Want::default() });
             let page = match client.call(Call::Fetch { uids, want }).await {
                 Ok(Reply::Messages { messages, more }) => (messages, more),
                 other => panic!("{place:?}: {other:?}"),

@@ -2,17 +2,10 @@
 
 use super::history::History;
 use super::*;
-use crate::storage::files::image::{ImageDisk, Operation};
+use crate::storage::files::image::Operation;
 
 /// Seeds that each property is tried with. The seed of a failure is in its message.
 const SEEDS: u64 = 40;
-
-/// Small segments, so that they are filled, emptied and rewritten often.
-fn open(disk: &ImageDisk) -> RedbEngine {
-    let options =
-        RedbOptions { cache_octets: 1 << 20, inline_octets: 4096, segment_octets: 150_000 };
-    RedbEngine::open_files(disk.files(), options).expect("a disk opens whatever happened to it")
-}
 
 async fn claimed(engine: &RedbEngine) -> Vec<History> {
     let mut histories: Vec<_> = (1..=3).map(History::new).collect();
@@ -45,11 +38,11 @@ async fn acknowledged_commits_survive_every_loss_of_power_whole() {
     for seed in 0..SEEDS {
         println!("seed {seed}");
         let mut disk = ImageDisk::new();
-        let engine = open(&disk);
+        let engine = small(&disk);
         let mut histories = claimed(&engine).await;
         drop(engine);
         for round in 0..4 {
-            let engine = open(&disk);
+            let engine = small(&disk);
             check(&engine, &mut histories).await;
             // Some end in the middle, some long after a good while of work.
             disk.power_off_at(disk.operations() + (seed * 37 + round * 101) % 260);
@@ -58,14 +51,14 @@ async fn acknowledged_commits_survive_every_loss_of_power_whole() {
             drop(engine);
             disk = image;
         }
-        check(&open(&disk), &mut histories).await;
+        check(&small(&disk), &mut histories).await;
     }
 }
 
 #[tokio::test]
 async fn a_directory_opens_after_a_loss_of_power_while_it_was_made_or_opened() {
     let making = ImageDisk::new();
-    drop(open(&making));
+    drop(small(&making));
     for at in 0..=making.operations() {
         let mut disk = ImageDisk::new();
         disk.power_off_at(at);
@@ -77,7 +70,7 @@ async fn a_directory_opens_after_a_loss_of_power_while_it_was_made_or_opened() {
             drop(RedbEngine::open_files(disk.files(), options));
         }
         let disk = disk.crash_image(at);
-        let engine = open(&disk);
+        let engine = small(&disk);
         let mut histories = claimed(&engine).await;
         run(&engine, &mut histories, 3).await;
         check(&engine, &mut histories).await;
@@ -89,7 +82,7 @@ async fn failed_writes_and_syncs_lose_nothing_and_need_no_restart() {
     for seed in 0..SEEDS * 2 {
         println!("seed {seed}");
         let disk = ImageDisk::new();
-        let engine = open(&disk);
+        let engine = small(&disk);
         let mut histories = claimed(&engine).await;
         run(&engine, &mut histories, 12).await;
         let operation = if seed % 2 == 0 { Operation::Sync } else { Operation::Write };
@@ -103,8 +96,8 @@ async fn failed_writes_and_syncs_lose_nothing_and_need_no_restart() {
         // What was acknowledged after the failure is on the medium, not in the system's cache only.
         let image = disk.crash_image(seed);
         drop(engine);
-        check(&open(&image), &mut histories).await;
-        check(&open(&disk), &mut histories).await;
+        check(&small(&image), &mut histories).await;
+        check(&small(&disk), &mut histories).await;
     }
 }
 
@@ -113,7 +106,7 @@ async fn a_full_disk_refuses_for_the_moment_and_recovers_by_itself() {
     let mut tried = (0, 0);
     for room in (0..40).map(|n| n * 20_000) {
         let disk = ImageDisk::new();
-        let engine = open(&disk);
+        let engine = small(&disk);
         let mut histories = claimed(&engine).await;
         run(&engine, &mut histories, 8).await;
         disk.set_free_room(Some(room));
@@ -136,7 +129,7 @@ async fn a_full_disk_refuses_for_the_moment_and_recovers_by_itself() {
         tried = (tried.0 + refused, tried.1 + done);
         let image = disk.crash_image(room);
         drop(engine);
-        check(&open(&image), &mut histories).await;
+        check(&small(&image), &mut histories).await;
     }
     assert!(tried.0 > 100 && tried.1 > 100, "refused and done: {tried:?}");
 }
@@ -144,7 +137,7 @@ async fn a_full_disk_refuses_for_the_moment_and_recovers_by_itself() {
 #[tokio::test]
 async fn a_medium_that_stays_away_gives_unknown_outcomes_until_it_is_back() {
     let disk = ImageDisk::new();
-    let engine = open(&disk);
+    let engine = small(&disk);
     let mut histories = claimed(&engine).await;
     run(&engine, &mut histories, 5).await;
     disk.fail(Operation::Sync, 1, u64::MAX);

@@ -26,13 +26,39 @@ pub struct History {
     pub attempted: u64,
 }
 
+/// What was met while everything was looked at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Looked {
+    /// Errors.
+    pub errors: usize,
+    /// What is not there though nothing says so.
+    pub missing: Vec<String>,
+}
+
+impl Looked {
+    /// Something else than what must be there is never read.
+    fn note<T: PartialEq + std::fmt::Debug>(
+        &mut self,
+        what: String,
+        read: Result<Option<T>, StorageError>,
+        must: &T,
+    ) {
+        match read {
+            Ok(Some(read)) => assert_eq!(read, *must, "{what}"),
+            Ok(None) => self.missing.push(what),
+            Err(_) => self.errors += 1,
+        }
+    }
+}
+
 impl History {
     /// Of an account that nothing has been written to yet.
     pub fn new(account: u8) -> Self {
         Self { account: AccountId([account; 16]), fence: None, acknowledged: 0, attempted: 0 }
     }
 
-    fn space(&self) -> Space {
+    /// The account's space.
+    pub fn space(&self) -> Space {
         Space::Account(self.account)
     }
 
@@ -173,5 +199,41 @@ impl History {
                 assert_eq!(octets.as_ref(), Ok(&self.octets(n)), "body {n}");
             }
         }
+    }
+
+    /// Looks at everything of a history without open ends. Panics when anything is read that was
+    /// never written there.
+    pub async fn look(&self, engine: &RedbEngine) -> Looked {
+        let (mut looked, head, space) = (Looked::default(), self.acknowledged, self.space());
+        looked.note("head".to_owned(), engine.head(space).await.map(Some), &head);
+        let must = Self::rows(head);
+        for (octets, value) in &must {
+            let at = Key { area: Area::Message, octets: octets.clone().into() };
+            let read = engine.get_many(space, vec![at]).await.map(|mut read| read.remove(0));
+            looked.note(format!("row {octets:?}"), read, &value.clone().into());
+        }
+        match engine.scan(space, Area::Message, Bytes::new(), Bytes::new(), LOTS).await {
+            Ok(page) => {
+                for (octets, value) in &page.items {
+                    assert_eq!(must.get(&octets[..]).map(|must| &must[..]), Some(&value[..]));
+                }
+                if page.items.len() < must.len() {
+                    looked.missing.push("scan".to_owned());
+                }
+            }
+            Err(_) => looked.errors += 1,
+        }
+        for n in 1..=head {
+            let result = engine.transaction(space, self.transaction(n)).await;
+            looked.note(format!("transaction {n}"), result, &n.to_string().into());
+        }
+        for n in head - BODY_LIFE + 1..=head {
+            let octets = match engine.body(space, &format!("m{n}")).await {
+                Ok(Some(body)) => engine.read_body(space, &body, 0, u64::MAX).await.map(Some),
+                absent => absent.map(|_| None),
+            };
+            looked.note(format!("body {n}"), octets, &self.octets(n));
+        }
+        looked
     }
 }
