@@ -17,7 +17,10 @@ fn build(what: &str, mut command: Command) {
     if built.contains(what) {
         return;
     }
-    command.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
+    // A person's settings for the outer build do not say where these lie.
+    for name in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_TARGET_DIR"] {
+        command.env_remove(name);
+    }
     let output = command.output().expect("the build can be started");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     built.insert(what.to_owned());
