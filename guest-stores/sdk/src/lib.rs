@@ -26,6 +26,7 @@ pub mod cursor;
 mod error;
 mod host;
 mod records;
+mod row_per_record;
 mod store;
 
 #[cfg(target_arch = "wasm32")]
@@ -51,4 +52,5 @@ pub use records::{
     Call, CheckPage, Domain, Finding, Id, Mailbox, Message, MessagePlace, Property, Record,
     Timestamp, User,
 };
+pub use row_per_record::RowPerRecord;
 pub use store::{Found, Messages, New, NewMessage, Page, PageAsk, Part, Records};

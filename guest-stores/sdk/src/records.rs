@@ -103,6 +103,30 @@ impl Message {
     }
 }
 
+impl MessagePlace {
+    /// Its 20 octets, mailbox and UID, big-endian: in the order of places.
+    pub fn octets(self) -> [u8; 20] {
+        let mut octets = [0; 20];
+        octets[..16].copy_from_slice(&self.mailbox.octets());
+        octets[16..].copy_from_slice(&self.uid.to_be_bytes());
+        octets
+    }
+
+    /// The place of these 20 octets.
+    pub fn from_octets(octets: [u8; 20]) -> Self {
+        let (mut mailbox, mut uid) = ([0; 16], [0; 4]);
+        mailbox.copy_from_slice(&octets[..16]);
+        uid.copy_from_slice(&octets[16..]);
+        Self { mailbox: Id::from_octets(mailbox), uid: u32::from_be_bytes(uid) }
+    }
+}
+
+impl fmt::Display for MessagePlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "message {} of mailbox {}", self.uid, self.mailbox)
+    }
+}
+
 impl Finding {
     /// A finding that is not repaired.
     pub fn new(name: impl fmt::Display, problem: impl fmt::Display) -> Self {
