@@ -1,15 +1,15 @@
 //! Messages: mailbox, UID → two rows. An `f` row holds what never changes, a `v` row mod-sequence,
 //! flags and properties, some twenty octets: a flag change of a whole mailbox rewrites these alone,
-//! and they lie side by side.
+//! without reading anything, and they lie side by side.
 
 use std::mem::take;
 
 use postroom_guest::check::check;
 use postroom_guest::codec::{from_row, to_row};
 use postroom_guest::{
-    Call, CheckAsk, CheckPage, Found, Id, MAX_OCTETS, Message, MessagePlace, Messages, New,
-    NewMessage, Page, PageAsk, Property, Result, StoreError, Txn, View, encode_fields, get_all,
-    key_after, prefix_end,
+    Call, CheckAsk, CheckPage, Found, Id, MAX_OCTETS, Message, MessageChange, MessagePlace,
+    Messages, New, NewMessage, Page, PageAsk, Property, Result, StoreError, Txn, View,
+    encode_fields, get_all, key_after, prefix_end,
 };
 
 use crate::check::MessageRow;
@@ -89,9 +89,8 @@ impl Messages for Keyed {
         Ok(())
     }
 
-    async fn update<T: Txn>(&self, _: &Call, txn: &T, rows: Vec<Message>) -> Result<()> {
-        for row in rows {
-            let (place, modseq, flags, extra) = (row.place(), row.modseq, row.flags, row.extra);
+    async fn update<T: Txn>(&self, _: &Call, txn: &T, changes: Vec<MessageChange>) -> Result<()> {
+        for MessageChange { place, modseq, flags, extra } in changes {
             txn.put(key(VOLATILE, place), to_row(SCHEMA, &Volatile { modseq, flags, extra }))?;
         }
         Ok(())

@@ -3,7 +3,8 @@
 use std::fmt;
 
 pub use crate::bindings::domains::postroom::store::types::{
-    Call, CheckPage, Domain, Finding, Id, Mailbox, Message, MessagePlace, Property, Timestamp, User,
+    Call, CheckPage, Domain, Finding, Id, Mailbox, Message, MessageChange, MessagePlace, Property,
+    Timestamp, User,
 };
 use crate::codec::Encode;
 use crate::host::{MaybeSend, MaybeSync};
@@ -100,6 +101,12 @@ impl Message {
     /// Where it is.
     pub fn place(&self) -> MessagePlace {
         MessagePlace { mailbox: self.mailbox, uid: self.uid }
+    }
+
+    /// Makes a change of it, for stores that keep a message in one piece.
+    pub fn change(&mut self, change: MessageChange) {
+        let MessageChange { place: _, modseq, flags, extra } = change;
+        (self.modseq, self.flags, self.extra) = (modseq, flags, extra);
     }
 }
 

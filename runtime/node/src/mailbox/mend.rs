@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use postroom_core::error::StoreError;
+use postroom_core::mailbox::Step;
 use postroom_core::mailbox::ledger::{self, AccountRow, BodyRow, CountersRow, LedgerWrite};
 use postroom_core::mime::{self, thread};
 use postroom_core::records::{MailboxRow, MessageRow};
@@ -11,7 +12,7 @@ use postroom_core::types::{
     UidValidity,
 };
 
-use crate::guest::{CallInfo, Part};
+use crate::guest::{CallInfo, MessagePlace, Part};
 use crate::storage::{Body, Txn, View};
 
 use super::account::{Account, Asker};
@@ -42,8 +43,11 @@ impl Mending<'_> {
         if !self.repair {
             return Ok(());
         }
-        let performer = Performer { account: self.account, txn: self.txn, call: self.call() };
-        performer.ledger(&[LedgerWrite::Put(key, row)])
+        self.performer().ledger(&[LedgerWrite::Put(key, row)])
+    }
+
+    fn performer(&self) -> Performer<'_> {
+        Performer { account: self.account, txn: self.txn, call: self.call() }
     }
 
     fn mint(&self) -> [u8; 16] {
@@ -136,11 +140,7 @@ impl Mending<'_> {
                 let problem = format!("its size is {}, not {}", octets.len(), row.size);
                 findings.add("message", name, problem, self.repair);
                 row.size = octets.len() as u64;
-                if self.repair {
-                    let rows = vec![row.clone()];
-                    let messages = &self.account.env.stores.messages;
-                    guest(messages.update(self.call(), self.txn, rows)).await?;
-                }
+                self.replace(&row, body).await?;
             }
             Err(StoreError::Damaged(problem)) => findings.add("message", name, problem, false),
             Err(error) => return Err(error),
@@ -183,26 +183,40 @@ impl Mending<'_> {
             Err(StoreError::Damaged(_)) => return Ok(None),
             octets => octets?,
         };
-        // The old name is in use by the link that is to be kept: the copy gets one of its own.
         let row = self.row(mailbox, uid, &octets);
-        if self.repair {
-            let (rows, bodies) = (vec![row.clone()], vec![Body::Stored(stored)]);
-            guest(self.account.env.stores.messages.insert(self.call(), self.txn, rows, bodies))
-                .await?;
-            let performer = Performer { account: self.account, txn: self.txn, call: self.call() };
-            let names = vec![body.name.clone()];
-            performer.perform(&postroom_core::mailbox::Step::Unlink(names), &[]).await?;
-            let known = BodyRow { name: row.name.clone(), digest: body.digest };
-            self.put(ledger::body_key(mailbox, uid), ledger::encode(&known))?;
-        }
+        self.put_back(row.clone(), body, Body::Stored(stored)).await?;
         Ok(Some(row))
     }
 
+    /// Puts a row in the place of the one that the store has: what it inserted once it never changes,
+    /// but for flags.
+    async fn replace(&self, row: &MessageRow, old: &BodyRow) -> Result<(), StoreError> {
+        if !self.repair {
+            return Ok(());
+        }
+        let body = self.performer().body(&self.txn.view(), row.mailbox, old, row.size).await?;
+        let places = vec![MessagePlace { mailbox: row.mailbox, uid: row.uid }];
+        guest(self.account.env.stores.messages.delete(self.call(), self.txn, places)).await?;
+        self.put_back(row.clone(), old, body).await
+    }
+
+    /// Inserts a message at the place at which it was, under a new name: the old one is in use by
+    /// the link that goes.
+    async fn put_back(&self, row: MessageRow, old: &BodyRow, body: Body) -> Result<(), StoreError> {
+        if !self.repair {
+            return Ok(());
+        }
+        let row = MessageRow { name: hex::encode(self.mint()), ..row };
+        self.performer().insert(vec![row], &[body]).await?;
+        self.performer().perform(Step::Unlink(vec![old.name.clone()]), &[]).await
+    }
+
+    /// A row without a name yet.
     fn row(&self, mailbox: MailboxId, uid: Uid, octets: &Bytes) -> MessageRow {
         let derived = mime::derive(octets);
         let oldest = thread::candidates(&derived).first().map(|id| thread::thread_of(id));
         MessageRow {
-            name: hex::encode(self.mint()),
+            name: String::new(),
             mailbox,
             uid,
             modseq: Default::default(),

@@ -2,6 +2,8 @@
 
 mod basics;
 
+mod check;
+
 mod directory;
 
 mod faults;
@@ -17,14 +19,16 @@ use postroom_core::calls::{
     Call, Changes, FetchedMessage, NewMessage, Reply, Secret, Selected, Want,
 };
 use postroom_core::error::StoreError;
+use postroom_core::records::MessageRow;
 use postroom_core::types::{
-    Flag, FlagChange, FlagChangeKind, Flags, MailboxName, ModSeq, SystemFlag, Timestamp, Uid,
-    UidSet,
+    Flag, FlagChange, FlagChangeKind, Flags, MailboxId, MailboxName, ModSeq, SystemFlag, Timestamp,
+    Uid, UidSet,
 };
 
 use super::{Config, DirectoryMode, MessageStore, SessionHandle};
 use crate::guest::native_plain::Plain;
-use crate::storage::MemoryEngine;
+use crate::guest::{CallInfo, Messages};
+use crate::storage::{MemoryEngine, Space, View};
 
 /// A message store and what lies under it.
 struct Bench {
@@ -57,6 +61,15 @@ impl Bench {
 
     async fn alice(&self) -> Client<'_> {
         self.client("alice").await
+    }
+
+    /// The rows of alice's messages in a mailbox, as the store has them.
+    async fn rows(&self, mailbox: MailboxId) -> Vec<MessageRow> {
+        let account = self.store.principal("alice").await.unwrap().account;
+        let view = View::new(self.engine.clone(), Space::Account(account));
+        let call = CallInfo { account, transaction: self.store.transaction() };
+        let messages: &dyn Messages = &*self.plain;
+        messages.list(call, &view, mailbox, None, 100).await.unwrap().rows
     }
 
     async fn client(&self, user: &str) -> Client<'_> {
