@@ -8,7 +8,7 @@ use postroom_guest::cursor::encode;
 use postroom_guest::{Body, Item, MessagePlace, Result, View};
 
 use crate::SCHEMA;
-use crate::messages::{FIXED, VOLATILE, Volatile, key, label, place_of, read_fixed, read_volatile};
+use crate::messages::{FIXED, VOLATILE, Volatile, key, place_of, read_fixed, read_volatile};
 
 /// Judges any row of the space of messages.
 pub struct MessageRow;
@@ -20,8 +20,8 @@ impl Judge for MessageRow {
                 let remove = Mend::Remove(vec![key.clone()]);
                 (format!("key {}", encode(key)), vec![("belongs to nothing".to_owned(), remove)])
             }
-            Some((FIXED, place)) => (label(place), fixed(view, place, row).await?),
-            Some((_, place)) => (label(place), volatile(view, place).await?),
+            Some((FIXED, place)) => (place.to_string(), fixed(view, place, row).await?),
+            Some((_, place)) => (place.to_string(), volatile(view, place).await?),
         };
         let problem = |(problem, mend)| Problem { name: name.clone(), problem, mend };
         Ok(found.into_iter().map(problem).collect::<Vec<_>>().into())

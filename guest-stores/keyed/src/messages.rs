@@ -1,15 +1,15 @@
 //! Messages: mailbox, UID → two rows. An `f` row holds what never changes, a `v` row mod-sequence,
 //! flags and properties, some twenty octets: a flag change of a whole mailbox rewrites these alone,
-//! and they lie side by side.
+//! without reading anything, and they lie side by side.
 
 use std::mem::take;
 
 use postroom_guest::check::check;
 use postroom_guest::codec::{from_row, to_row};
 use postroom_guest::{
-    Call, CheckAsk, CheckPage, Found, Id, MAX_OCTETS, Message, MessagePlace, Messages, New,
-    NewMessage, Page, PageAsk, Property, Result, StoreError, Txn, View, encode_fields, get_all,
-    key_after, prefix_end,
+    Call, CheckAsk, CheckPage, Found, Id, MAX_OCTETS, Message, MessageChange, MessagePlace,
+    Messages, New, NewMessage, Page, PageAsk, Property, Result, StoreError, Txn, View,
+    encode_fields, get_all, key_after, prefix_end,
 };
 
 use crate::check::MessageRow;
@@ -31,13 +31,6 @@ pub struct Volatile {
 
 encode_fields!(Volatile { modseq, flags, extra });
 
-/// Takes a message apart: what stays, and what changes.
-fn split(mut row: Message) -> (Message, Volatile) {
-    let (flags, extra) = (take(&mut row.flags), take(&mut row.extra));
-    let volatile = Volatile { modseq: take(&mut row.modseq), flags, extra };
-    (row, volatile)
-}
-
 /// Reads the two rows of a place as one message.
 fn join(place: MessagePlace, fixed: &[u8], volatile: &[u8]) -> Result<Message> {
     let Volatile { modseq, flags, extra } = read_volatile(place, volatile)?;
@@ -45,24 +38,19 @@ fn join(place: MessagePlace, fixed: &[u8], volatile: &[u8]) -> Result<Message> {
 }
 
 pub fn read_fixed(place: MessagePlace, row: &[u8]) -> Result<Message> {
-    let message: Message = from_row(SCHEMA, row, || label(place))?;
+    let message: Message = from_row(SCHEMA, row, || place.to_string())?;
     match message.place() == place {
         true => Ok(message),
-        false => Err(StoreError::damaged(format_args!("{} is another one's row", label(place)))),
+        false => Err(StoreError::damaged(format_args!("{place} is another one's row"))),
     }
 }
 
 pub fn read_volatile(place: MessagePlace, row: &[u8]) -> Result<Volatile> {
-    from_row(SCHEMA, row, || format!("{} (flags)", label(place)))
-}
-
-/// A message in words.
-pub fn label(place: MessagePlace) -> String {
-    format!("message {} of mailbox {}", place.uid, place.mailbox)
+    from_row(SCHEMA, row, || format!("{place} (flags)"))
 }
 
 fn half(place: MessagePlace) -> StoreError {
-    StoreError::damaged(format_args!("{} has only one of its two rows", label(place)))
+    StoreError::damaged(format_args!("{place} has only one of its two rows"))
 }
 
 /// The beginning of the keys of a mailbox.
@@ -71,15 +59,13 @@ fn prefix(part: u8, mailbox: Id) -> Vec<u8> {
 }
 
 pub fn key(part: u8, place: MessagePlace) -> Vec<u8> {
-    [&[part][..], &place.mailbox.octets(), &place.uid.to_be_bytes()].concat()
+    [&[part][..], &place.octets()].concat()
 }
 
 /// Part and place of a key; `None`: not one of ours.
 pub fn place_of(key: &[u8]) -> Option<(u8, MessagePlace)> {
-    let (part, rest) = key.split_first().filter(|(part, _)| [FIXED, VOLATILE].contains(part))?;
-    let (mailbox, uid) = rest.split_at_checked(16)?;
-    let mailbox = Id::from_octets(mailbox.try_into().ok()?);
-    Some((*part, MessagePlace { mailbox, uid: u32::from_be_bytes(uid.try_into().ok()?) }))
+    let (part, place) = key.split_first().filter(|(part, _)| [FIXED, VOLATILE].contains(part))?;
+    Some((*part, MessagePlace::from_octets(place.try_into().ok()?)))
 }
 
 impl Messages for Keyed {
@@ -92,19 +78,20 @@ impl Messages for Keyed {
     }
 
     async fn insert<T: Txn>(&self, _: &Call, txn: &T, messages: New<T>) -> Result<()> {
-        for NewMessage { row, body } in messages {
+        for NewMessage { mut row, body } in messages {
             let place = row.place();
-            txn.put_body(row.name.clone(), body)?;
-            let (fixed, volatile) = split(row);
-            txn.put(key(FIXED, place), to_row(SCHEMA, &fixed))?;
+            let (flags, extra) = (take(&mut row.flags), take(&mut row.extra));
+            let volatile = Volatile { modseq: take(&mut row.modseq), flags, extra };
+            txn.put(key(FIXED, place), to_row(SCHEMA, &row))?;
             txn.put(key(VOLATILE, place), to_row(SCHEMA, &volatile))?;
+            txn.put_body(row.name, body)?;
         }
         Ok(())
     }
 
-    async fn update<T: Txn>(&self, _: &Call, txn: &T, rows: Vec<Message>) -> Result<()> {
-        for row in rows {
-            txn.put(key(VOLATILE, row.place()), to_row(SCHEMA, &split(row).1))?;
+    async fn update<T: Txn>(&self, _: &Call, txn: &T, changes: Vec<MessageChange>) -> Result<()> {
+        for MessageChange { place, modseq, flags, extra } in changes {
+            txn.put(key(VOLATILE, place), to_row(SCHEMA, &Volatile { modseq, flags, extra }))?;
         }
         Ok(())
     }

@@ -8,9 +8,9 @@ use std::marker::PhantomData;
 use postroom_guest::check::{Judge, Mend, Problem, Verdict, check};
 use postroom_guest::codec::{Encode, from_row, to_row};
 use postroom_guest::{
-    Call, CheckAsk, CheckPage, Found, Id, Item, MaybeSend, MaybeSync, Message, MessagePlace,
-    Messages, New, NewMessage, Page, PageAsk, Record, Records, Result, StoreError, Txn, View,
-    cursor,
+    Call, CheckAsk, CheckPage, Found, Id, Item, MaybeSend, MaybeSync, Message, MessageChange,
+    MessagePlace, Messages, New, NewMessage, Page, PageAsk, Record, Records, Result, StoreError,
+    Txn, View, cursor,
 };
 
 /// Schema of every value: its first octet.
@@ -151,16 +151,16 @@ impl Messages for Memory {
         change(txn, rows.iter().map(|row| row.mailbox).collect(), add).await
     }
 
-    async fn update<T: Txn>(&self, _: &Call, txn: &T, rows: Vec<Message>) -> Result<()> {
-        let rows: BTreeMap<_, _> = rows.into_iter().map(|row| (row.place(), row)).collect();
-        let replace = |_, all: &mut Vec<Message>| {
-            for old in all {
-                if let Some(new) = rows.get(&old.place()) {
-                    *old = new.clone();
+    async fn update<T: Txn>(&self, _: &Call, txn: &T, changes: Vec<MessageChange>) -> Result<()> {
+        let changes: BTreeMap<_, _> = changes.into_iter().map(|one| (one.place, one)).collect();
+        let apply = |_, all: &mut Vec<Message>| {
+            for row in all {
+                if let Some(new) = changes.get(&row.place()) {
+                    row.change(new.clone());
                 }
             }
         };
-        change(txn, rows.keys().map(|place| place.mailbox).collect(), replace).await
+        change(txn, changes.keys().map(|place| place.mailbox).collect(), apply).await
     }
 
     async fn delete<T: Txn>(&self, _: &Call, txn: &T, places: Vec<MessagePlace>) -> Result<()> {

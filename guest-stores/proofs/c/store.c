@@ -16,6 +16,8 @@ typedef postroom_host_storage_own_txn_t txn_t;
 typedef postroom_host_storage_own_view_t view_t;
 typedef exports_postroom_store_messages_call_t call_t;
 typedef postroom_host_storage_key_t bytes_t;
+typedef postroom_store_types_message_change_t change_t;
+typedef exports_postroom_store_messages_list_option_message_t rows_t;
 
 // Rows looked at in one call of check.
 #define CHECK_ROWS 500
@@ -114,19 +116,6 @@ bool exports_postroom_store_messages_insert(call_t *c, txn_t t,
   return ok;
 }
 
-bool exports_postroom_store_messages_update(call_t *c, txn_t t,
-                                            exports_postroom_store_messages_list_message_t *rows,
-                                            error_t_ *error) {
-  bool ok = true;
-  for (size_t i = 0; ok && i < rows->len; i++) {
-    ok = put_row(t, &rows->ptr[i], error);
-  }
-  exports_postroom_store_messages_list_message_free(rows);
-  exports_postroom_store_messages_call_free(c);
-  postroom_host_storage_txn_drop_own(t);
-  return ok;
-}
-
 bool exports_postroom_store_messages_delete(
     call_t *c, txn_t t, exports_postroom_store_messages_list_message_place_t *places,
     error_t_ *error) {
@@ -176,6 +165,45 @@ static bool read_places(view_t view, const postroom_store_types_message_place_t 
     }
   }
   postroom_host_storage_list_option_value_free(&values);
+  return ok;
+}
+
+// Makes the changes of rows that are there. What a row had before is freed with the change.
+static bool change_rows(view_t view, txn_t txn, change_t *changes, size_t count, error_t_ *error) {
+  postroom_store_types_message_place_t *places = allocate(count * sizeof *places);
+  rows_t rows = {allocate(count * sizeof *rows.ptr), count};
+  memset(rows.ptr, 0, count * sizeof *rows.ptr);
+  for (size_t i = 0; i < count; i++) {
+    places[i] = changes[i].place;
+  }
+  bool ok = read_places(view, places, count, rows.ptr, error);
+  for (size_t i = 0; ok && i < count; i++) {
+    if (rows.ptr[i].is_some) {
+      message_t *row = &rows.ptr[i].val;
+      change_t old = {.flags = row->flags, .extra = row->extra};
+      row->modseq = changes[i].modseq;
+      row->flags = changes[i].flags;
+      row->extra = changes[i].extra;
+      changes[i].flags = old.flags;
+      changes[i].extra = old.extra;
+      ok = put_row(txn, row, error);
+    }
+  }
+  free(places);
+  exports_postroom_store_messages_list_option_message_free(&rows);
+  return ok;
+}
+
+bool exports_postroom_store_messages_update(
+    call_t *c, txn_t t, exports_postroom_store_messages_list_message_change_t *changes,
+    error_t_ *error) {
+  view_t view = postroom_host_storage_method_txn_view(writing(t));
+  // The host gives no more than one get-many takes.
+  bool ok = changes->len == 0 || change_rows(view, t, changes->ptr, changes->len, error);
+  exports_postroom_store_messages_list_message_change_free(changes);
+  exports_postroom_store_messages_call_free(c);
+  postroom_host_storage_view_drop_own(view);
+  postroom_host_storage_txn_drop_own(t);
   return ok;
 }
 

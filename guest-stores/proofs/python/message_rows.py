@@ -108,10 +108,14 @@ class Messages(exports.Messages):
                 t.put_body(new.row.name, new.body)
                 t.put(key(new.row.mailbox, new.row.uid), to_row(new.row))
 
-    async def update(self, c, t, rows) -> None:
-        with passing_on():
-            for row in rows:
-                t.put(key(row.mailbox, row.uid), to_row(row))
+    async def update(self, c, t, changes) -> None:
+        places = [key(change.place.mailbox, change.place.uid) for change in changes]
+        with passing_on(), t.view() as view:
+            values = await view.get_many(places)
+            for place, value, change in zip(places, values, changes):
+                row = from_row(value, place)
+                row.modseq, row.flags, row.extra = change.modseq, change.flags, change.extra
+                t.put(place, to_row(row))
 
     async def delete(self, c, t, places) -> None:
         with passing_on():

@@ -9,7 +9,9 @@ use crate::bindings::{domains, mailboxes, messages, users};
 use crate::check::CheckAsk;
 use crate::error::{Result, StorageError};
 use crate::host::{Body, ScanPage, Txn, View};
-use crate::records::{Call, CheckPage, Domain, Id, Mailbox, Message, MessagePlace, User};
+use crate::records::{
+    Call, CheckPage, Domain, Id, Mailbox, Message, MessageChange, MessagePlace, User,
+};
 use crate::store::{Messages, NewMessage, PageAsk, Part, Records};
 
 impl View for storage::View {
@@ -170,8 +172,8 @@ impl<S: Messages + Default + 'static> wit::Guest for MessageStore<S> {
         S::default().insert(&c, &t, messages).await
     }
 
-    async fn update(c: Call, t: storage::Txn, rows: Vec<Message>) -> Result<()> {
-        S::default().update(&c, &t, rows).await
+    async fn update(c: Call, t: storage::Txn, changes: Vec<MessageChange>) -> Result<()> {
+        S::default().update(&c, &t, changes).await
     }
 
     async fn delete(c: Call, t: storage::Txn, places: Vec<MessagePlace>) -> Result<()> {

@@ -26,6 +26,7 @@ pub mod cursor;
 mod error;
 mod host;
 mod records;
+mod row_per_record;
 mod store;
 
 #[cfg(target_arch = "wasm32")]
@@ -48,7 +49,8 @@ pub use host::{
     get_all, key_after, prefix_end,
 };
 pub use records::{
-    Call, CheckPage, Domain, Finding, Id, Mailbox, Message, MessagePlace, Property, Record,
-    Timestamp, User,
+    Call, CheckPage, Domain, Finding, Id, Mailbox, Message, MessageChange, MessagePlace, Property,
+    Record, Timestamp, User,
 };
+pub use row_per_record::RowPerRecord;
 pub use store::{Found, Messages, New, NewMessage, Page, PageAsk, Part, Records};

@@ -3,7 +3,8 @@
 use std::fmt;
 
 pub use crate::bindings::domains::postroom::store::types::{
-    Call, CheckPage, Domain, Finding, Id, Mailbox, Message, MessagePlace, Property, Timestamp, User,
+    Call, CheckPage, Domain, Finding, Id, Mailbox, Message, MessageChange, MessagePlace, Property,
+    Timestamp, User,
 };
 use crate::codec::Encode;
 use crate::host::{MaybeSend, MaybeSync};
@@ -100,6 +101,36 @@ impl Message {
     /// Where it is.
     pub fn place(&self) -> MessagePlace {
         MessagePlace { mailbox: self.mailbox, uid: self.uid }
+    }
+
+    /// Makes a change of it, for stores that keep a message in one piece.
+    pub fn change(&mut self, change: MessageChange) {
+        let MessageChange { place: _, modseq, flags, extra } = change;
+        (self.modseq, self.flags, self.extra) = (modseq, flags, extra);
+    }
+}
+
+impl MessagePlace {
+    /// Its 20 octets, mailbox and UID, big-endian: in the order of places.
+    pub fn octets(self) -> [u8; 20] {
+        let mut octets = [0; 20];
+        octets[..16].copy_from_slice(&self.mailbox.octets());
+        octets[16..].copy_from_slice(&self.uid.to_be_bytes());
+        octets
+    }
+
+    /// The place of these 20 octets.
+    pub fn from_octets(octets: [u8; 20]) -> Self {
+        let (mut mailbox, mut uid) = ([0; 16], [0; 4]);
+        mailbox.copy_from_slice(&octets[..16]);
+        uid.copy_from_slice(&octets[16..]);
+        Self { mailbox: Id::from_octets(mailbox), uid: u32::from_be_bytes(uid) }
+    }
+}
+
+impl fmt::Display for MessagePlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "message {} of mailbox {}", self.uid, self.mailbox)
     }
 }
 

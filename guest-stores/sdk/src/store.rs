@@ -5,7 +5,7 @@ use std::future::Future;
 use crate::check::CheckAsk;
 use crate::error::Result;
 use crate::host::{MaybeSend, MaybeSync, Txn, View};
-use crate::records::{Call, CheckPage, Id, Message, MessagePlace, Record};
+use crate::records::{Call, CheckPage, Id, Message, MessageChange, MessagePlace, Record};
 
 /// A page of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,7 +125,7 @@ pub trait Messages: MaybeSend + MaybeSync {
         mailbox: Id,
     ) -> impl Future<Output = Result<()>> + MaybeSend;
 
-    /// Adds messages whose places and names were never used.
+    /// Adds messages: nothing is at their places, and their names were never used.
     fn insert<T: Txn>(
         &self,
         call: &Call,
@@ -133,12 +133,13 @@ pub trait Messages: MaybeSend + MaybeSync {
         messages: New<T>,
     ) -> impl Future<Output = Result<()>> + MaybeSend;
 
-    /// Replaces rows that are there; only `modseq`, `flags` and `extra` differ.
+    /// Puts `modseq`, `flags` and `extra` in the place of those of rows that are there; all else
+    /// stays.
     fn update<T: Txn>(
         &self,
         call: &Call,
         txn: &T,
-        rows: Vec<Message>,
+        changes: Vec<MessageChange>,
     ) -> impl Future<Output = Result<()>> + MaybeSend;
 
     /// Removes rows that are there; their octets stay readable.

@@ -95,3 +95,18 @@ pub struct MessageRow {
     /// Later additions.
     pub extra: Vec<Property>,
 }
+
+/// What can change of a message, as it is after the change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MessageChange {
+    /// Where it is.
+    pub mailbox: MailboxId,
+    /// Its number there.
+    pub uid: Uid,
+    /// Of the change.
+    pub modseq: ModSeq,
+    /// All its flags.
+    pub flags: Flags,
+    /// All its properties.
+    pub extra: Vec<Property>,
+}

@@ -1,7 +1,7 @@
 //! Records between the SDK's types and the node's.
 
 use postroom_core::error::StoreError;
-use postroom_core::records::{DomainRow, MailboxRow, MessageRow, Property, UserRow};
+use postroom_core::records::{DomainRow, MailboxRow, MessageChange, MessageRow, Property, UserRow};
 use postroom_core::types::{
     AccountId, Flag, Flags, MailboxId, MailboxName, MessageId, ModSeq, ThreadId, Timestamp, Uid,
     UidValidity,
@@ -135,13 +135,12 @@ impl Row for guest::Mailbox {
 
 /// A message, to the node's.
 pub(crate) fn message(row: guest::Message) -> MessageRow {
-    let flag = |text: &String| Flag::parse(text).expect(FITS);
     MessageRow {
         name: row.name,
         mailbox: MailboxId(id(row.mailbox)),
         uid: Uid::new(row.uid).expect(FITS),
         modseq: ModSeq(row.modseq),
-        flags: Flags::of(row.flags.iter().map(flag)),
+        flags: flags(&row.flags),
         internal_date: Timestamp {
             seconds: row.internal_date.seconds,
             offset_minutes: row.internal_date.offset_minutes,
@@ -165,7 +164,7 @@ pub(crate) fn guest_message(row: MessageRow) -> guest::Message {
         mailbox: guest_id(row.mailbox.0),
         uid: row.uid.get(),
         modseq: row.modseq.0,
-        flags: row.flags.iter().map(|flag| flag.to_string()).collect(),
+        flags: guest_flags(&row.flags),
         internal_date: guest::Timestamp {
             seconds: row.internal_date.seconds,
             offset_minutes: row.internal_date.offset_minutes,
@@ -179,6 +178,37 @@ pub(crate) fn guest_message(row: MessageRow) -> guest::Message {
         cc: row.cc,
         bcc: row.bcc,
         extra: guest_extra(row.extra),
+    }
+}
+
+fn flags(texts: &[String]) -> Flags {
+    Flags::of(texts.iter().map(|text| Flag::parse(text).expect(FITS)))
+}
+
+fn guest_flags(flags: &Flags) -> Vec<String> {
+    flags.iter().map(|flag| flag.to_string()).collect()
+}
+
+/// A change of a message, to the node's.
+pub(crate) fn change(change: guest::MessageChange) -> MessageChange {
+    let MessagePlace { mailbox, uid } = place(change.place);
+    MessageChange {
+        mailbox,
+        uid,
+        modseq: ModSeq(change.modseq),
+        flags: flags(&change.flags),
+        extra: extra(change.extra),
+    }
+}
+
+/// A change of a message, from the node's.
+pub(crate) fn guest_change(change: MessageChange) -> guest::MessageChange {
+    let MessageChange { mailbox, uid, modseq, flags, extra } = change;
+    guest::MessageChange {
+        place: guest_place(MessagePlace { mailbox, uid }),
+        modseq: modseq.0,
+        flags: guest_flags(&flags),
+        extra: guest_extra(extra),
     }
 }
 

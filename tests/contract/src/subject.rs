@@ -278,10 +278,10 @@ impl<S: Messages> MessageSubject for Subject<S> {
         store.insert(self.info(), txn, rows, bodies).await.map_err(guest_error)
     }
 
-    async fn update(&self, txn: &Txn, rows: Vec<guest::Message>) -> guest::Result<()> {
-        let rows = rows.into_iter().map(convert::message).collect();
+    async fn update(&self, txn: &Txn, changes: Vec<guest::MessageChange>) -> guest::Result<()> {
+        let changes = changes.into_iter().map(convert::change).collect();
         let store = self.messages();
-        store.update(self.info(), txn, rows).await.map_err(guest_error)
+        store.update(self.info(), txn, changes).await.map_err(guest_error)
     }
 
     async fn delete(&self, txn: &Txn, places: Vec<guest::MessagePlace>) -> guest::Result<()> {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use postroom_core::error::StoreError;
-use postroom_core::records::MessageRow;
+use postroom_core::records::{MessageChange, MessageRow};
 use postroom_core::types::{MailboxId, Uid};
 use postroom_guest as guest;
 use postroom_guest::{ScanPage, StorageError};
@@ -299,11 +299,11 @@ impl<S: guest::Messages + 'static> Messages for Twin<S> {
         &self,
         info: CallInfo,
         txn: &host::Txn,
-        rows: Vec<MessageRow>,
+        changes: Vec<MessageChange>,
     ) -> Result<(), StoreError> {
         let txn = TwinTxn { txn: txn.clone(), area: AREA };
-        let rows = rows.into_iter().map(convert::guest_message).collect();
-        self.0.update(&call(info), &txn, rows).await.map_err(error)
+        let changes = changes.into_iter().map(convert::guest_change).collect();
+        self.0.update(&call(info), &txn, changes).await.map_err(error)
     }
 
     async fn delete(

@@ -88,7 +88,8 @@ fn files_follow_what_mail_clients_do_and_a_large_message_comes_back_whole() {
         call(&store, &session, append(Bytes::from_static(b"small"))).await;
         call(&store, &session, append(large.clone())).await;
         call(&store, &session, flag(2, SystemFlag::Seen)).await;
-        let (uids, want) = (UidSet::range(Uid::MIN, Uid::MAX), Want { body: true, ..Want::default() });
+        let (uids, want) =
+            (UidSet::range(Uid::MIN, Uid::MAX), Want { body: true, ..Want::default() });
         match call(&store, &session, Call::Fetch { uids, want }).await {
             Reply::Messages { messages, .. } => {
                 assert_eq!(messages[1].body.as_ref(), Some(&large));

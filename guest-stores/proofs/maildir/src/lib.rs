@@ -15,8 +15,8 @@ use std::path::PathBuf;
 use postroom_guest::check::{Judge, Mend, Problem, Verdict, check};
 use postroom_guest::codec::{from_row, to_row};
 use postroom_guest::{
-    Body, Call, CheckAsk, CheckPage, Found, Id, Item, MaybeSync, Message, MessagePlace, Messages,
-    New, NewMessage, Page, PageAsk, Part, Result, StoreError, Txn, View,
+    Body, Call, CheckAsk, CheckPage, Found, Id, Item, MaybeSync, Message, MessageChange,
+    MessagePlace, Messages, New, NewMessage, Page, PageAsk, Part, Result, StoreError, Txn, View,
 };
 
 use files::Maildir;
@@ -104,13 +104,13 @@ impl Messages for Store {
         self.change(txn, rows.iter().map(|row| row.mailbox).collect(), add).await
     }
 
-    async fn update<T: Txn>(&self, _: &Call, txn: &T, rows: Vec<Message>) -> Result<()> {
-        let replace = |mailbox, all: &mut Rows| {
-            for row in rows.iter().filter(|row| row.mailbox == mailbox) {
-                all.entry(row.uid).and_modify(|old| *old = row.clone());
+    async fn update<T: Txn>(&self, _: &Call, txn: &T, changes: Vec<MessageChange>) -> Result<()> {
+        let apply = |mailbox, all: &mut Rows| {
+            for change in changes.iter().filter(|change| change.place.mailbox == mailbox) {
+                all.entry(change.place.uid).and_modify(|row| row.change(change.clone()));
             }
         };
-        self.change(txn, rows.iter().map(|row| row.mailbox).collect(), replace).await
+        self.change(txn, changes.iter().map(|one| one.place.mailbox).collect(), apply).await
     }
 
     async fn delete<T: Txn>(&self, _: &Call, txn: &T, places: Vec<MessagePlace>) -> Result<()> {

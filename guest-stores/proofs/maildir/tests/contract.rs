@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use maildir::Store;
 use postroom_guest::testing::contract::{Host, MessageSubject, Native, random};
-use postroom_guest::testing::{Rng, Space, block_on, message};
+use postroom_guest::testing::{Rng, Space, block_on, change, message};
 use postroom_guest::{Id, Message, message_contract};
 use tempfile::TempDir;
 
@@ -91,7 +91,7 @@ fn files_follow_the_rows_when_settled() {
 
     commit(&subject, async |txn| {
         let flags = ["\\Seen", "\\Answered", "keyword", "\\Draft"];
-        subject.update(txn, vec![row(&flags)]).await.expect("update");
+        subject.update(txn, vec![change(&row(&flags))]).await.expect("update");
         assert_eq!(files(&subject), ["cur/m1:2,"], "an update leaves the medium as it is");
     });
     settle(&subject);

@@ -8,7 +8,7 @@ mod sample;
 mod space;
 
 pub use rng::Rng;
-pub use sample::{Sample, message};
+pub use sample::{Sample, change, message};
 pub use space::{Knobs, Space, SpaceBody, SpaceTxn, SpaceView};
 
 use std::future::Future;

@@ -1,6 +1,8 @@
 //! Records to test with.
 
-use crate::records::{Domain, Id, Mailbox, Message, Property, Record, Timestamp, User};
+use crate::records::{
+    Domain, Id, Mailbox, Message, MessageChange, Property, Record, Timestamp, User,
+};
 
 /// A record that can be made up.
 pub trait Sample: Record {
@@ -133,4 +135,10 @@ pub fn message(mailbox: Id, uid: u32) -> Message {
         bcc: address("bcc"),
         extra: extra(uid),
     }
+}
+
+/// The change after which a message is as this row says.
+pub fn change(row: &Message) -> MessageChange {
+    let (flags, extra) = (row.flags.clone(), row.extra.clone());
+    MessageChange { place: row.place(), modseq: row.modseq, flags, extra }
 }

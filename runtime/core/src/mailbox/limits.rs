@@ -10,6 +10,9 @@ pub const MAX_MESSAGES: u32 = 4_000_000;
 pub const MAX_MESSAGE_OCTETS: u64 = 256 << 20;
 /// Most different keywords in use in one mailbox at a time: a bit each in its index.
 pub const MAX_KEYWORDS: usize = 64;
+/// Most octets of properties of one mailbox's messages that are held in memory: as much as the index
+/// of a mailbox of a million messages.
+pub const MAX_EXTRA_OCTETS: usize = 64 << 20;
 /// Most messages that one APPEND adds in its one commit.
 pub const MAX_APPEND_MESSAGES: usize = 1_000;
 /// Most messages whose flags change, or that are removed or moved, in one commit; longer operations

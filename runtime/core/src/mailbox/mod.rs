@@ -8,6 +8,7 @@
 //! changed.
 
 pub mod changes;
+pub mod extras;
 pub mod index;
 pub mod keywords;
 pub mod ledger;
@@ -24,6 +25,7 @@ pub mod model;
 mod tests;
 
 pub use changes::Seen;
+pub use extras::Extras;
 pub use index::{Facts, Index};
 pub use keywords::KeywordTable;
 pub use op::{

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::calls::{Copied, FlagRow, Reply};
-use crate::records::{MailboxRow, MessageRow};
+use crate::records::{MailboxRow, MessageChange, MessageRow};
 use crate::types::{
     FlagChange, Flags, MailboxId, MailboxName, ModSeq, ThreadId, Timestamp, Uid, UidSet,
     UidValidity,
@@ -173,13 +173,8 @@ pub enum Step {
     DropMailbox(MailboxId),
     /// New messages, in the order of the operation's bodies.
     Insert(Vec<MessageRow>),
-    /// Messages of which only flags and mod-sequence are other than before.
-    Reflag {
-        /// Where.
-        mailbox: MailboxId,
-        /// Which.
-        rows: Vec<FlagRow>,
-    },
+    /// Messages with other flags and another mod-sequence.
+    Reflag(Vec<MessageChange>),
     /// Copies: each is the source's row with these changes, and its body under another name.
     Copy {
         /// From where.

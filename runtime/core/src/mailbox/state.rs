@@ -9,6 +9,7 @@ use crate::error::StoreError;
 use crate::records::{MailboxRow, MessageRow};
 use crate::types::{Flags, MailboxId, MailboxName, ModSeq, SystemFlag, Uid, UidSet, UidValidity};
 
+use super::extras::Extras;
 use super::index::{Facts, Index};
 use super::keywords::KeywordTable;
 use super::ledger::{AccountRow, CountersRow};
@@ -41,6 +42,8 @@ pub struct Open {
     pub index: Index,
     /// Its keywords.
     pub keywords: KeywordTable,
+    /// Properties of its messages.
+    pub extras: Extras,
     /// Messages that were removed, by the mod-sequence of their removal, as long as a session may
     /// still see them.
     pub ghosts: Arc<BTreeMap<(ModSeq, Uid), Facts>>,
@@ -50,10 +53,11 @@ impl Open {
     /// The index of these messages, ascending by UID.
     ///
     /// # Errors
-    /// `Damaged` when they do not ascend, `Limit` when they have too many keywords.
+    /// `Damaged` when they do not ascend, `Limit` when they have too many keywords or properties.
     pub fn add(&mut self, row: &MessageRow) -> Result<(), StoreError> {
         let index = &self.index;
         let keywords = self.keywords.assign(&row.flags, || index.keywords_in_use())?;
+        self.extras.add(row.uid, &row.extra)?;
         self.index.push(&Facts {
             uid: row.uid,
             modseq: row.modseq,
@@ -224,6 +228,7 @@ impl Mailbox {
     pub(super) fn remove(&mut self, uids: &[Uid], modseq: ModSeq) -> u64 {
         let Some(open) = &mut self.open else { return 0 };
         let removed = open.index.remove(uids);
+        open.extras.remove(uids);
         let ghosts = Arc::make_mut(&mut open.ghosts);
         let mut octets = 0;
         for facts in &removed {

@@ -4,7 +4,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use postroom_core::error::StoreError;
-use postroom_core::records::{DomainRow, MailboxRow, MessageRow, UserRow};
+use postroom_core::records::{DomainRow, MailboxRow, MessageChange, MessageRow, UserRow};
 use postroom_core::types::{AccountId, MailboxId, TransactionId};
 
 use super::manifest::Medium;
@@ -132,12 +132,12 @@ pub trait Messages: Send + Sync {
         rows: Vec<MessageRow>,
         bodies: Vec<Body>,
     ) -> Result<(), StoreError>;
-    /// Puts messages that are there: a blind put of the state after the change.
+    /// Changes messages that are there; nothing else of them changes.
     async fn update(
         &self,
         call: CallInfo,
         txn: &Txn,
-        rows: Vec<MessageRow>,
+        changes: Vec<MessageChange>,
     ) -> Result<(), StoreError>;
     /// Removes messages; their bodies stay readable by name until settled.
     async fn delete(

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use postroom_core::error::StoreError;
-use postroom_core::records::{DomainRow, MailboxRow, MessageRow, UserRow};
+use postroom_core::records::{DomainRow, MailboxRow, MessageChange, MessageRow, UserRow};
 use postroom_core::types::{MailboxId, Uid};
 
 use super::api::{CallInfo, CheckPage, MessagePlace, Messages, Page, Part, Records, Stores};
@@ -312,14 +312,14 @@ impl Messages for StoreComponent {
         &self,
         info: CallInfo,
         txn: &Txn,
-        rows: Vec<MessageRow>,
+        changes: Vec<MessageChange>,
     ) -> Result<(), StoreError> {
         let verb = self.verb(Kind::Messages, "update")?;
-        let rows: Vec<_> = rows.into_iter().map(Convert::to_wit).collect();
+        let changes: Vec<_> = changes.into_iter().map(convert::change).collect();
         let enter = enter(move |inside| {
             Box::pin(async move {
                 let guest = inside.exports.messages()?;
-                guest.call_update(inside.accessor, inside.info(), inside.txn()?, rows).await
+                guest.call_update(inside.accessor, inside.info(), inside.txn()?, changes).await
             })
         });
         self.pool.write(verb, OpenCall::writing(info, Area::Message, txn), enter).await

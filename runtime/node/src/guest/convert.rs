@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 
 use postroom_core::error::StoreError;
-use postroom_core::records::{DomainRow, MailboxRow, MessageRow, Property, UserRow};
+use postroom_core::records::{DomainRow, MailboxRow, MessageChange, MessageRow, Property, UserRow};
 use postroom_core::types::{
     AccountId, Flag, Flags, MailboxId, MailboxName, MessageId, ModSeq, ThreadId, Timestamp,
     TransactionId, Uid, UidValidity,
@@ -182,7 +182,7 @@ impl Convert for MessageRow {
             mailbox: id(self.mailbox.0),
             uid: self.uid.get(),
             modseq: self.modseq.0,
-            flags: self.flags.iter().map(|flag| flag.to_string()).collect(),
+            flags: flag_texts(&self.flags),
             internal_date: wit::Timestamp {
                 seconds: self.internal_date.seconds,
                 offset_minutes: self.internal_date.offset_minutes,
@@ -233,6 +233,17 @@ impl Convert for MessageRow {
 
     fn name_to_wit(place: MessagePlace) -> wit::MessagePlace {
         wit::MessagePlace { mailbox: id(place.mailbox.0), uid: place.uid.get() }
+    }
+}
+
+/// A change of a message, to the guest.
+pub(super) fn change(change: MessageChange) -> wit::MessageChange {
+    let MessageChange { mailbox, uid, modseq, flags, extra } = change;
+    wit::MessageChange {
+        place: MessageRow::name_to_wit(MessagePlace { mailbox, uid }),
+        modseq: modseq.0,
+        flags: flag_texts(&flags),
+        extra: properties(extra),
     }
 }
 
@@ -357,6 +368,10 @@ fn bounded(text: String, most: usize, what: &str) -> Result<String, StoreError> 
         true => Ok(text),
         false => Err(broken(format_args!("{what} has more than {most} octets"))),
     }
+}
+
+fn flag_texts(flags: &Flags) -> Vec<String> {
+    flags.iter().map(|flag| flag.to_string()).collect()
 }
 
 fn flags(texts: &[String]) -> Result<Flags, StoreError> {

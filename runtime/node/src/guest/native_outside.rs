@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use bytes::Bytes;
 use postroom_core::error::StoreError;
-use postroom_core::records::MessageRow;
+use postroom_core::records::{MessageChange, MessageRow};
 use postroom_core::types::{Flags, MailboxId, Uid};
 
 use super::native_plain::{Plain, at, encode, place_key, storage};
@@ -106,9 +106,9 @@ impl Messages for Outside {
         &self,
         call: CallInfo,
         txn: &Txn,
-        rows: Vec<MessageRow>,
+        changes: Vec<MessageChange>,
     ) -> Result<(), StoreError> {
-        Messages::update(&*self.plain, call, txn, rows).await
+        Messages::update(&*self.plain, call, txn, changes).await
     }
 
     async fn delete(

@@ -1,13 +1,13 @@
 //! The plainest store there can be, for tests of what lies above: a postcard row under each name, in
 //! process, without a sandbox. It can be told to fail.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use postroom_core::error::StoreError;
-use postroom_core::records::{DomainRow, MailboxRow, MessageRow, UserRow};
+use postroom_core::records::{DomainRow, MailboxRow, MessageChange, MessageRow, UserRow};
 use postroom_core::types::{MailboxId, Uid};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -32,6 +32,8 @@ pub struct Plain {
     pub damaged_checks: AtomicUsize,
     /// Messages whose octets are answered wrongly, or left out of lists, from now on.
     pub lies: AtomicUsize,
+    /// What becomes of rows of messages that are inserted: as damage, or another version, has it.
+    pub edit_inserted: Mutex<Option<fn(&mut MessageRow)>>,
 }
 
 impl Plain {
@@ -240,10 +242,14 @@ impl Messages for Plain {
     ) -> Result<(), StoreError> {
         self.fail()?;
         assert_eq!(rows.len(), bodies.len());
-        for (row, body) in rows.iter().zip(bodies) {
+        let edit = *self.edit_inserted.lock().unwrap();
+        for (mut row, body) in rows.into_iter().zip(bodies) {
+            if let Some(edit) = edit {
+                edit(&mut row);
+            }
             let key = place_key(&MessagePlace { mailbox: row.mailbox, uid: row.uid });
-            txn.write(Write::Put(at(Area::Message, key), encode(row))).map_err(storage)?;
-            txn.write(Write::LinkBody { name: row.name.clone(), body }).map_err(storage)?;
+            txn.write(Write::Put(at(Area::Message, key), encode(&row))).map_err(storage)?;
+            txn.write(Write::LinkBody { name: row.name, body }).map_err(storage)?;
         }
         Ok(())
     }
@@ -252,18 +258,17 @@ impl Messages for Plain {
         &self,
         _: CallInfo,
         txn: &Txn,
-        rows: Vec<MessageRow>,
+        changes: Vec<MessageChange>,
     ) -> Result<(), StoreError> {
         self.fail()?;
-        for row in rows {
-            let key = place_key(&MessagePlace { mailbox: row.mailbox, uid: row.uid });
-            let key = at(Area::Message, key);
-            let there = txn.view().get_many(vec![key.clone()]).await.map_err(storage)?;
-            let there = there.into_iter().next().flatten();
-            let there = there.ok_or_else(|| StoreError::Broken("an update of nothing".into()))?;
-            // Just what can differ from what was inserted, as any store may.
-            let MessageRow { modseq, flags, extra, .. } = row;
-            let row = MessageRow { modseq, flags, extra, ..decode(&there)? };
+        let place = |one: &MessageChange| MessagePlace { mailbox: one.mailbox, uid: one.uid };
+        let keys = changes.iter().map(|one| at(Area::Message, place_key(&place(one))));
+        let keys: Vec<Key> = keys.collect();
+        let rows = txn.view().get_many(keys.clone()).await.map_err(storage)?;
+        for ((key, row), change) in keys.into_iter().zip(rows).zip(changes) {
+            let row = row.ok_or_else(|| StoreError::Broken("an update of nothing".into()))?;
+            let MessageChange { mailbox: _, uid: _, modseq, flags, extra } = change;
+            let row = MessageRow { modseq, flags, extra, ..decode(&row)? };
             txn.write(Write::Put(key, encode(&row))).map_err(storage)?;
         }
         Ok(())

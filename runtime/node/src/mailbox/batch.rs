@@ -6,7 +6,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use postroom_core::error::StoreError;
 use postroom_core::mailbox::ledger;
-use postroom_core::mailbox::{Context, Draft, Op, Outcome, Planned, Settled};
+use postroom_core::mailbox::{Context, Draft, Op, Outcome, Planned, Settled, Step};
 use postroom_core::types::{MailboxId, TransactionId};
 use tracing::{Instrument, debug, debug_span, warn};
 
@@ -98,7 +98,7 @@ impl Actor {
         guest(stores.mailboxes.create(call, &txn)).await.map_err(Failed::All)?;
         guest(stores.messages.create(call, &txn)).await.map_err(Failed::All)?;
         let planned = self.plan(&mut draft, &Op::EnsureInbox, None).map_err(Failed::All)?;
-        self.perform(&txn, transaction, &planned, &[]).await.map_err(Failed::All)?;
+        self.perform(&txn, transaction, planned.steps, &[]).await.map_err(Failed::All)?;
         self.commit(&draft, &txn, Vec::new()).await?;
         Ok(draft)
     }
@@ -308,9 +308,10 @@ impl Actor {
         match planned {
             Err(error) => Ok(Err(error)),
             Ok(planned) => {
-                let performed = self.perform(txn, job.transaction, &planned, &job.bodies).await;
+                let Planned { steps, outcome, rest } = planned;
+                let performed = self.perform(txn, job.transaction, steps, &job.bodies).await;
                 performed.map_err(Failed::Together)?;
-                Ok(Ok((planned.outcome, planned.rest)))
+                Ok(Ok((outcome, rest)))
             }
         }
     }
@@ -325,14 +326,14 @@ impl Actor {
         &self,
         txn: &Txn,
         transaction: TransactionId,
-        planned: &Planned,
+        steps: Vec<Step>,
         bodies: &[crate::storage::Body],
     ) -> Result<(), StoreError> {
         let call = self.account.call(transaction);
         let performer = Performer { account: &self.account, txn, call };
         let span = debug_span!("perform", %transaction);
         let steps = async {
-            for step in &planned.steps {
+            for step in steps {
                 performer.perform(step, bodies).await?;
             }
             Ok(())
@@ -553,7 +554,7 @@ impl Actor {
         }
         let op = Op::Settle(page.settled.clone());
         let planned = self.plan(draft, &op, None).map_err(Failed::Page)?;
-        let performed = self.perform(txn, transaction, &planned, &[]).await;
+        let performed = self.perform(txn, transaction, planned.steps, &[]).await;
         performed.map_err(Failed::Page)?;
         Ok(Some(page))
     }

@@ -167,8 +167,8 @@ impl Mending<'_> {
             return Ok(row);
         }
         let row = MessageRow { name: hex::encode(self.mint()), ..row };
-        self.performer().insert(std::slice::from_ref(&row), &[body]).await?;
-        self.performer().perform(&Step::Unlink(vec![old.name.clone()]), &[]).await?;
+        self.performer().insert(vec![row.clone()], &[body]).await?;
+        self.performer().perform(Step::Unlink(vec![old.name.clone()]), &[]).await?;
         Ok(row)
     }
 

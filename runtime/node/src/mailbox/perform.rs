@@ -3,11 +3,10 @@
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
-use postroom_core::calls::FlagRow;
 use postroom_core::error::StoreError;
 use postroom_core::mailbox::ledger::{self, BodyRow, LedgerWrite, UnsettledRow};
 use postroom_core::mailbox::{CopyRow, Step};
-use postroom_core::records::MessageRow;
+use postroom_core::records::{MessageChange, MessageRow};
 use postroom_core::types::{MailboxId, ModSeq, Uid};
 
 use crate::guest::{CallInfo, MessagePlace, Part};
@@ -27,27 +26,23 @@ pub(super) struct Performer<'a> {
 
 impl Performer<'_> {
     /// Carries out one step. `bodies` are those of the operation, in the order of its messages.
-    pub(super) async fn perform(&self, step: &Step, bodies: &[Body]) -> Result<(), StoreError> {
+    pub(super) async fn perform(&self, step: Step, bodies: &[Body]) -> Result<(), StoreError> {
         let (call, txn, stores) = (self.call, self.txn, &self.account.env.stores);
         match step {
-            Step::InsertMailboxes(rows) => {
-                guest(stores.mailboxes.insert(call, txn, rows.clone())).await
-            }
-            Step::UpdateMailboxes(rows) => {
-                guest(stores.mailboxes.update(call, txn, rows.clone())).await
-            }
+            Step::InsertMailboxes(rows) => guest(stores.mailboxes.insert(call, txn, rows)).await,
+            Step::UpdateMailboxes(rows) => guest(stores.mailboxes.update(call, txn, rows)).await,
             Step::DropMailbox(id) => {
-                guest(stores.messages.drop_mailbox(call, txn, *id)).await?;
-                guest(stores.mailboxes.delete(call, txn, vec![*id])).await
+                guest(stores.messages.drop_mailbox(call, txn, id)).await?;
+                guest(stores.mailboxes.delete(call, txn, vec![id])).await
             }
             Step::Insert(rows) => self.insert(rows, bodies).await,
-            Step::Reflag { mailbox, rows } => self.reflag(*mailbox, rows).await,
-            Step::Copy { from, copies } => self.copy(*from, copies).await,
-            Step::Remove { mailbox, uids, modseq } => self.remove(*mailbox, uids, *modseq).await,
-            Step::Unlink(names) => names
-                .iter()
-                .try_for_each(|name| self.write(Write::UnlinkBody { name: name.clone() })),
-            Step::Ledger(writes) => self.ledger(writes),
+            Step::Reflag(changes) => self.reflag(changes).await,
+            Step::Copy { from, copies } => self.copy(from, &copies).await,
+            Step::Remove { mailbox, uids, modseq } => self.remove(mailbox, &uids, modseq).await,
+            Step::Unlink(names) => {
+                names.into_iter().try_for_each(|name| self.write(Write::UnlinkBody { name }))
+            }
+            Step::Ledger(writes) => self.ledger(&writes),
         }
     }
 
@@ -96,7 +91,7 @@ impl Performer<'_> {
     /// Adds messages with their bodies.
     pub(super) async fn insert(
         &self,
-        rows: &[MessageRow],
+        rows: Vec<MessageRow>,
         bodies: &[Body],
     ) -> Result<(), StoreError> {
         for (row, body) in rows.iter().zip(bodies) {
@@ -104,9 +99,8 @@ impl Performer<'_> {
             self.put_unsettled(row.mailbox, row.uid, row.name.clone(), row.modseq)?;
         }
         let messages = &self.account.env.stores.messages;
-        let pages = rows.chunks(GUEST_PAGE as usize).zip(bodies.chunks(GUEST_PAGE as usize));
-        for (rows, bodies) in pages {
-            guest(messages.insert(self.call, self.txn, rows.to_vec(), bodies.to_vec())).await?;
+        for (rows, bodies) in pages(rows).zip(bodies.chunks(GUEST_PAGE as usize)) {
+            guest(messages.insert(self.call, self.txn, rows, bodies.to_vec())).await?;
         }
         Ok(())
     }
@@ -132,26 +126,23 @@ impl Performer<'_> {
         rows.into_iter().zip(places).map(there).collect()
     }
 
-    async fn reflag(&self, mailbox: MailboxId, changes: &[FlagRow]) -> Result<(), StoreError> {
-        for page in changes.chunks(GUEST_PAGE as usize) {
-            let mut rows = self.rows(mailbox, page.iter().map(|change| change.uid)).await?;
-            for (row, change) in rows.iter_mut().zip(page) {
-                row.flags = change.flags.clone();
-                row.modseq = change.modseq;
-            }
-            guest(self.account.env.stores.messages.update(self.call, self.txn, rows)).await?;
+    /// Nothing is read for it: what changes is known whole.
+    async fn reflag(&self, changes: Vec<MessageChange>) -> Result<(), StoreError> {
+        if self.account.is_outside() {
+            self.reflagged(&changes).await?;
         }
-        match self.account.is_outside() {
-            true => self.reflagged(mailbox, changes).await,
-            false => Ok(()),
+        for page in pages(changes) {
+            guest(self.account.env.stores.messages.update(self.call, self.txn, page)).await?;
         }
+        Ok(())
     }
 
     /// Notes that an outside medium is to be told of other flags.
-    async fn reflagged(&self, mailbox: MailboxId, changes: &[FlagRow]) -> Result<(), StoreError> {
-        for page in changes.chunks(GUEST_PAGE as usize) {
-            let uids: Vec<Uid> = page.iter().map(|change| change.uid).collect();
-            let names = self.body_rows(mailbox, &uids).await?;
+    async fn reflagged(&self, changes: &[MessageChange]) -> Result<(), StoreError> {
+        let runs = changes.chunk_by(|one, next| one.mailbox == next.mailbox);
+        for page in runs.flat_map(|run| run.chunks(GUEST_PAGE as usize)) {
+            let (mailbox, uids) = (page[0].mailbox, page.iter().map(|change| change.uid));
+            let names = self.body_rows(mailbox, &uids.collect::<Vec<Uid>>()).await?;
             for (change, row) in page.iter().zip(names) {
                 self.put_unsettled(mailbox, change.uid, row.name, change.modseq)?;
             }
@@ -188,7 +179,7 @@ impl Performer<'_> {
             let bodies: Vec<Body> =
                 sources.map(body).buffered(PARALLEL_READS).try_collect().await?;
             let rows: Vec<MessageRow> = rows.into_iter().zip(page).map(copied).collect();
-            self.insert(&rows, &bodies).await?;
+            self.insert(rows, &bodies).await?;
             self.txn.give_up_unlinked();
         }
         Ok(())
@@ -244,6 +235,15 @@ impl Performer<'_> {
         }
         Ok(())
     }
+}
+
+/// In pieces that one call of a store component takes.
+fn pages<T>(all: Vec<T>) -> impl Iterator<Item = Vec<T>> {
+    let mut left = all.into_iter();
+    std::iter::from_fn(move || {
+        let page: Vec<T> = left.by_ref().take(GUEST_PAGE as usize).collect();
+        (!page.is_empty()).then_some(page)
+    })
 }
 
 fn copied((row, copy): (MessageRow, &CopyRow)) -> MessageRow {

@@ -3,7 +3,7 @@
 use super::{MAX_PAGES, MessageSubject, failing, short_scans};
 use crate::error::{Result, StoreError};
 use crate::records::{Id, Message, MessagePlace, Property};
-use crate::testing::message;
+use crate::testing::{change, message};
 
 /// Makes a test of each case: `message_contract!(messages, block_on, subject())`, with a module's
 /// name, a function that runs a future to its end and what makes a new subject.
@@ -166,8 +166,13 @@ pub async fn update_changes_flags_and_leaves_the_rest<S: MessageSubject>(subject
     rows[1] = flagged(rows[1].clone(), &["\\Deleted", "\\Draft", "\\Flagged", "\\Seen", "odd["]);
     rows[3] = flagged(rows[3].clone(), &[]);
     rows[3].extra = vec![Property { name: "note".into(), value: vec![0; 3000] }];
+    rows[4].extra.clear();
     let txn = subject.begin();
-    subject.update(&txn, vec![rows[3].clone(), rows[1].clone()]).await.expect("update");
+    let before = flagged(row(BOX, 4), &["old"]);
+    subject.update(&txn, vec![change(&before)]).await.expect("update");
+    let changes = [&rows[3], &rows[1], &rows[4]].map(change).to_vec();
+    subject.update(&txn, changes).await.expect("update");
+    assert_eq!(pages(subject, Some(&txn), BOX, None, 4096).await.expect("list"), rows);
     subject.commit(txn).await;
     expect(subject, BOX, &rows).await;
     assert_eq!(whole(subject, &rows[1]).await, Some(octets(2)));
@@ -293,7 +298,7 @@ pub async fn settle_may_be_repeated_and_passes_over_unknown_names<S: MessageSubj
     }
     let txn = subject.begin();
     let seen = flagged(row(BOX, 1), &["\\Seen"]);
-    subject.update(&txn, vec![seen.clone()]).await.expect("update");
+    subject.update(&txn, vec![change(&seen)]).await.expect("update");
     subject.delete(&txn, vec![place(BOX, 2)]).await.expect("delete");
     subject.commit(txn).await;
     for _ in 0..2 {
@@ -335,7 +340,7 @@ pub async fn a_transaction_sees_its_own_writes<S: MessageSubject>(subject: &S) {
     holding(subject, BOX, [1, 2]).await;
     let txn = subject.begin();
     subject.insert(&txn, vec![new(BOX, 3), new(BOX, 4)]).await.expect("insert");
-    subject.update(&txn, vec![flagged(row(BOX, 3), &["a"])]).await.expect("update");
+    subject.update(&txn, vec![change(&flagged(row(BOX, 3), &["a"]))]).await.expect("update");
     subject.delete(&txn, vec![place(BOX, 4), place(BOX, 1)]).await.expect("delete");
     let expected = vec![row(BOX, 2), flagged(row(BOX, 3), &["a"])];
     assert_eq!(pages(subject, Some(&txn), BOX, None, 1).await.expect("list"), expected);
@@ -351,7 +356,7 @@ pub async fn a_forgotten_transaction_leaves_nothing<S: MessageSubject>(subject: 
     for last in [false, false, true] {
         let txn = subject.begin();
         subject.insert(&txn, vec![new(BOX, 3)]).await.expect("insert");
-        subject.update(&txn, vec![flagged(row(BOX, 1), &["a"])]).await.expect("update");
+        subject.update(&txn, vec![change(&flagged(row(BOX, 1), &["a"]))]).await.expect("update");
         subject.delete(&txn, vec![place(BOX, 2)]).await.expect("delete");
         if last {
             subject.commit(txn).await;
@@ -390,6 +395,7 @@ pub async fn ten_thousand_flags_change_in_one_operation<S: MessageSubject>(subje
     const COUNT: u32 = 10_000;
     let all: Vec<u32> = (1..=COUNT).collect();
     let (first, then) = (subject.begin(), |uid: &u32| flagged(row(BOX, *uid), &["\\Seen"]));
+    let changed = |uid: &u32| change(&then(uid));
     for uids in all.chunks(4096) {
         let messages = uids.iter().map(|uid| new(BOX, *uid)).collect();
         subject.insert(&first, messages).await.expect("insert");
@@ -397,7 +403,7 @@ pub async fn ten_thousand_flags_change_in_one_operation<S: MessageSubject>(subje
     subject.commit(first).await;
     let txn = subject.begin();
     for uids in all.chunks(4096) {
-        subject.update(&txn, uids.iter().map(then).collect()).await.expect("update");
+        subject.update(&txn, uids.iter().map(changed).collect()).await.expect("update");
     }
     subject.commit(txn).await;
     let rows = all.iter().map(then).collect::<Vec<_>>();
@@ -462,7 +468,7 @@ pub async fn a_failing_host_is_reported_and_leaves_nothing<S: MessageSubject>(su
 async fn operation<S: MessageSubject>(subject: &S, txn: &S::Txn) -> Result<()> {
     subject.create(txn).await?;
     subject.insert(txn, vec![new(BOX, 3)]).await?;
-    subject.update(txn, vec![flagged(row(BOX, 1), &["a"])]).await?;
+    subject.update(txn, vec![change(&flagged(row(BOX, 1), &["a"]))]).await?;
     subject.delete(txn, vec![place(BOX, 2)]).await?;
     subject.select(Some(txn), vec![place(BOX, 3)]).await?;
     subject.list(Some(txn), BOX, None, 10).await?;

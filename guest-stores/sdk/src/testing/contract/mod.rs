@@ -16,7 +16,7 @@ use std::future::Future;
 
 use super::Knobs;
 use crate::error::Result;
-use crate::records::{CheckPage, Id, Message, MessagePlace, Record};
+use crate::records::{CheckPage, Id, Message, MessageChange, MessagePlace, Record};
 use crate::store::Page;
 
 /// The host of the store that is tested. Each subject begins with an empty space.
@@ -82,7 +82,11 @@ pub trait MessageSubject: Host {
         messages: Vec<(Message, Vec<u8>)>,
     ) -> impl Future<Output = Result<()>>;
     /// The WIT's `update`.
-    fn update(&self, txn: &Self::Txn, rows: Vec<Message>) -> impl Future<Output = Result<()>>;
+    fn update(
+        &self,
+        txn: &Self::Txn,
+        changes: Vec<MessageChange>,
+    ) -> impl Future<Output = Result<()>>;
     /// The WIT's `delete`.
     fn delete(
         &self,

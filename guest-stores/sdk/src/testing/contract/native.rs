@@ -4,7 +4,7 @@ use super::{Host, MessageSubject, RecordSubject};
 use crate::check::CheckAsk;
 use crate::error::Result;
 use crate::host::{Body, Txn};
-use crate::records::{Call, CheckPage, Id, Message, MessagePlace, Record};
+use crate::records::{Call, CheckPage, Id, Message, MessageChange, MessagePlace, Record};
 use crate::store::{Messages, NewMessage, Page, PageAsk, Part, Records};
 use crate::testing::{Knobs, Space, SpaceBody, SpaceTxn, SpaceView};
 
@@ -101,8 +101,8 @@ impl<S: Messages> MessageSubject for Native<S> {
         self.store.insert(&call(), txn, messages.into_iter().map(new).collect()).await
     }
 
-    async fn update(&self, txn: &SpaceTxn, rows: Vec<Message>) -> Result<()> {
-        self.store.update(&call(), txn, rows).await
+    async fn update(&self, txn: &SpaceTxn, changes: Vec<MessageChange>) -> Result<()> {
+        self.store.update(&call(), txn, changes).await
     }
 
     async fn delete(&self, txn: &SpaceTxn, places: Vec<MessagePlace>) -> Result<()> {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::{Host, MessageSubject, Native, RecordSubject, failing, short_scans};
 use crate::error::{Result, StoreError};
 use crate::records::{CheckPage, Id, Message, MessagePlace};
-use crate::testing::{Rng, Sample, message};
+use crate::testing::{Rng, Sample, change, message};
 
 /// Numbers of different records in a run: few, so that operations meet.
 const NAMES: u32 = 12;
@@ -151,10 +151,14 @@ async fn message_step<S: MessageSubject>(
                 model.extend(rows.into_iter().map(|row| (row.place(), row)));
             }
             3..5 => {
-                let flags = vec![format!("k{}", rng.below(9))];
-                let change = |place| Message { flags: flags.clone(), ..model[&place].clone() };
-                let rows: Vec<Message> = picked(rng).into_iter().map(change).collect();
-                subject.update(txn, rows.clone()).await?;
+                let (flags, modseq) = (vec![format!("k{}", rng.below(9))], rng.number() >> 1);
+                let extra = message(mailbox, rng.below(9)).extra;
+                let after = |place| {
+                    let (flags, extra) = (flags.clone(), extra.clone());
+                    Message { modseq, flags, extra, ..model[&place].clone() }
+                };
+                let rows: Vec<Message> = picked(rng).into_iter().map(after).collect();
+                subject.update(txn, rows.iter().map(change).collect()).await?;
                 model.extend(rows.into_iter().map(|row| (row.place(), row)));
             }
             5..7 => {

@@ -1,13 +1,14 @@
 //! APPEND, STORE, EXPUNGE, COPY, MOVE.
 
-use crate::calls::{Copied, FlagRow};
+use crate::calls::Copied;
 use crate::error::StoreError;
-use crate::records::MessageRow;
+use crate::records::{MessageChange, MessageRow};
 use crate::types::{
     FlagChangeKind, Flags, MailboxId, MailboxName, ModSeq, SystemFlag, Uid, UidSet,
     flags::MAX_KEYWORDS_PER_MESSAGE,
 };
 
+use super::super::extras::Extras;
 use super::super::index::Facts;
 use super::super::keywords::KeywordTable;
 use super::super::limits::{
@@ -163,12 +164,14 @@ impl Draft {
             }
         };
         let sorted = sort_out(open, store, bits);
-        let rows = sorted.changes.iter().map(|(facts, system, keywords)| FlagRow {
+        let changes = sorted.changes.iter().map(|(facts, system, keywords)| MessageChange {
+            mailbox: store.mailbox,
             uid: facts.uid,
-            flags: table.flags(*system, *keywords),
             modseq,
+            flags: table.flags(*system, *keywords),
+            extra: open.extras.get(facts.uid),
         });
-        let rows: Vec<FlagRow> = rows.collect();
+        let changes: Vec<MessageChange> = changes.collect();
         let outcome = Outcome::Stored {
             mailbox: store.mailbox,
             done: sorted.done.clone(),
@@ -178,7 +181,7 @@ impl Draft {
             let (done, modified) = (sorted.done, sorted.modified);
             Op::Store(StoreFlags { uids, done, modified, ..store.clone() })
         });
-        if rows.is_empty() {
+        if changes.is_empty() {
             return Ok(Planned { steps: Vec::new(), outcome, rest });
         }
         self.set_table(store.mailbox, table);
@@ -187,8 +190,7 @@ impl Draft {
         for (facts, system, keywords) in &sorted.changes {
             mailbox.reflag(facts, *system, *keywords, modseq);
         }
-        let steps = vec![Step::Reflag { mailbox: store.mailbox, rows }];
-        Ok(Planned { steps, outcome, rest })
+        Ok(Planned { steps: vec![Step::Reflag(changes)], outcome, rest })
     }
 
     pub(super) fn expunge(
@@ -261,6 +263,7 @@ impl Draft {
         let modseq = self.next_modseq()?;
         let (_, open) = self.opened(from)?;
         let flags: Vec<Flags> = found.iter().map(|facts| open.flags(facts)).collect();
+        let extras = self.extras_with(to, &open.extras, found.iter().zip(uids_from(first)))?;
         let bits = self.assign(to, flags.iter())?;
         let copies = found.iter().zip(flags).zip(uids_from(first)).map(|((facts, flags), uid)| {
             let (save_date, name) = (context.now, context.name());
@@ -274,12 +277,33 @@ impl Draft {
             let (uid, save_date) = (copy.uid, copy.save_date);
             mailbox.admit(&Facts { uid, modseq, keywords, save_date, ..*facts });
         }
+        if let Some(open) = &mut mailbox.open {
+            open.extras = extras;
+        }
         let pairs = Copied {
             uid_validity: mailbox.row.uid_validity,
             from: found.iter().map(|facts| facts.uid).collect(),
             to: copies.iter().map(|copy| copy.uid).collect(),
         };
         Ok((Step::Copy { from, copies }, pairs))
+    }
+
+    /// The properties in a mailbox once it has copies of messages that bring these; those of a
+    /// closed one are not known ([`Draft::must_open`]).
+    fn extras_with<'f>(
+        &self,
+        id: MailboxId,
+        from: &Extras,
+        copies: impl Iterator<Item = (&'f Facts, Uid)>,
+    ) -> Result<Extras, StoreError> {
+        let open = self.account.mailbox(id).and_then(|mailbox| mailbox.open.as_ref());
+        let mut extras = open.map_or_else(Extras::default, |open| open.extras.clone());
+        if open.is_some() && !from.is_empty() {
+            for (source, uid) in copies {
+                extras.add(uid, &from.get(source.uid))?;
+            }
+        }
+        Ok(extras)
     }
 
     /// Each commit moves as many as fit one; a message is always in exactly one of the two.

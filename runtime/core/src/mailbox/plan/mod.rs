@@ -12,7 +12,7 @@ use crate::types::{MailboxId, MailboxName, MessageId, ModSeq};
 use super::ledger::{self, LedgerWrite};
 use super::limits::MAX_MODSEQ;
 use super::op::{Op, Outcome, Planned, Step, Target};
-use super::state::{Account, Mailbox};
+use super::state::{Account, Mailbox, Open};
 
 mod mailboxes;
 
@@ -119,11 +119,11 @@ impl Draft {
         }
     }
 
-    /// The source; and the target too when its table of keywords may be needed.
+    /// The source; and the target too when it may have no room for keywords or properties.
     fn must_open_both(&self, from: MailboxId, to: &MailboxName) -> Vec<MailboxId> {
         let Some(source) = self.account.mailbox(from) else { return Vec::new() };
-        let keywords = source.open.as_ref().map(|open| open.index.keywords_in_use() != 0);
-        let target = self.account.find(to).filter(|_| keywords == Some(true));
+        let brings = |open: &Open| open.index.keywords_in_use() != 0 || !open.extras.is_empty();
+        let target = self.account.find(to).filter(|_| source.open.as_ref().is_some_and(brings));
         let both = [Some(source), target].into_iter().flatten();
         both.filter(|mailbox| mailbox.open.is_none()).map(|mailbox| mailbox.row.id).collect()
     }

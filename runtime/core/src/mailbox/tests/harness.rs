@@ -13,7 +13,7 @@ use crate::mailbox::{
     Target,
 };
 use crate::mime;
-use crate::records::{MailboxRow, MessageRow};
+use crate::records::{MailboxRow, MessageRow, Property};
 use crate::types::{MailboxId, MailboxName, ModSeq, SessionId, ThreadId, Uid, UidSet};
 
 /// What a restart finds: the records of a store component, bodies, the ledger.
@@ -42,10 +42,12 @@ impl Disk {
                 assert_eq!(rows.len(), bodies.len());
                 rows.into_iter().zip(bodies).for_each(|(row, body)| self.insert(row, body.clone()));
             }
-            Step::Reflag { mailbox, rows } => {
-                for change in rows {
-                    let row = self.messages.get_mut(&(mailbox, change.uid)).expect("it is there");
-                    (row.flags, row.modseq) = (change.flags, change.modseq);
+            Step::Reflag(changes) => {
+                for change in changes {
+                    let place = (change.mailbox, change.uid);
+                    let row = self.messages.get_mut(&place).expect("it is there");
+                    (row.modseq, row.flags, row.extra) =
+                        (change.modseq, change.flags, change.extra);
                 }
             }
             Step::Copy { from, copies } => {
@@ -122,6 +124,15 @@ impl Disk {
             self.open(&mut account, *id);
         }
         account
+    }
+
+    /// Messages in each mailbox that have a property.
+    pub fn with_properties(&self) -> Vec<usize> {
+        let count = |id: &MailboxId| {
+            let messages = self.messages.range((*id, Uid::MIN)..=(*id, Uid::MAX));
+            messages.filter(|(_, row)| !row.extra.is_empty()).count()
+        };
+        self.mailboxes.keys().map(count).collect()
     }
 
     fn open(&self, account: &mut Account, id: MailboxId) {
@@ -422,7 +433,18 @@ impl Pair {
                 open.index.iter().map(row).collect::<Vec<_>>()
             };
             assert_eq!(rows(there), rows(open));
+            assert_eq!(there.extras, open.extras);
         }
+    }
+
+    /// A later version serves the account for a while and gives each message a property; then it is
+    /// read again.
+    pub fn visit_of_a_later_version(&mut self) {
+        for row in self.disk.messages.values_mut() {
+            let value = row.name.clone().into_bytes();
+            row.extra = vec![Property { name: "later".into(), value }];
+        }
+        self.account = self.disk.read();
     }
 
     /// The last change in a session's active mailbox; zero without one.

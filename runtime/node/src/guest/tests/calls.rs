@@ -59,9 +59,17 @@ async fn every_verb_of_messages_reaches_the_guest() {
     let body = bench.engine.new_body(space(1), "x".into()).await.unwrap();
     messages.create(call(1), &txn).await.unwrap();
     messages.insert(call(1), &txn, rows.clone(), vec![body; 3]).await.unwrap();
-    rows[1].flags = Flags::default();
-    rows[1].modseq = ModSeq(9);
-    messages.update(call(1), &txn, vec![rows[1].clone()]).await.unwrap();
+    let row = &mut rows[1];
+    (row.modseq, row.flags) = (ModSeq(9), Flags::default());
+    row.extra = vec![Property { name: "note".into(), value: vec![0, 255] }];
+    let change = MessageChange {
+        mailbox: row.mailbox,
+        uid: row.uid,
+        modseq: row.modseq,
+        flags: row.flags.clone(),
+        extra: row.extra.clone(),
+    };
+    messages.update(call(1), &txn, vec![change]).await.unwrap();
     let first = MessagePlace { mailbox: rows[0].mailbox, uid: rows[0].uid };
     messages.delete(call(1), &txn, vec![first]).await.unwrap();
 

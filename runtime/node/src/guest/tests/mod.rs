@@ -13,7 +13,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use postroom_core::error::StoreError;
-use postroom_core::records::{DomainRow, MailboxRow, MessageRow};
+use postroom_core::records::{DomainRow, MailboxRow, MessageChange, MessageRow, Property};
 use postroom_core::types::{
     AccountId, Flag, Flags, MailboxId, MailboxName, MessageId, ModSeq, Slot, ThreadId, Timestamp,
     TransactionId, Uid, UidValidity,

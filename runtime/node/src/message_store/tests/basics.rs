@@ -4,8 +4,9 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use postroom_core::calls::{Call, Reply, Want};
+use postroom_core::records::{MessageRow, Property};
 use postroom_core::search::Query;
-use postroom_core::types::{Flag, SystemFlag, UidSet};
+use postroom_core::types::{Flag, Flags, SystemFlag, UidSet};
 
 use super::super::limits::MAX_KEPT_HEADER;
 use super::{Bench, all, mailbox, uid};
@@ -127,4 +128,35 @@ async fn reads_that_the_index_answers_do_not_enter_the_store() {
     let Ok(Reply::Found(found)) = client.call(Call::Search { query: seen }).await else { panic!() };
     assert_eq!(found.len(), 1);
     assert_eq!(bench.plain.reads.load(Ordering::SeqCst), before);
+}
+
+#[tokio::test]
+async fn a_flag_change_reads_nothing_and_keeps_what_a_later_version_left() {
+    let bench = Bench::new();
+    let client = bench.alice().await;
+    *bench.plain.edit_inserted.lock().unwrap() = Some(|row| {
+        let value = row.name.clone().into_bytes();
+        row.extra.push(Property { name: "later".into(), value });
+    });
+    client.append("INBOX", "one").await;
+    *bench.plain.edit_inserted.lock().unwrap() = None;
+    client.append("INBOX", "two").await;
+    drop(client);
+    let bench = bench.restart().await;
+    let client = bench.alice().await;
+    let inbox = client.select("INBOX").await.status.mailbox;
+    let before = bench.rows(inbox).await;
+    assert_eq!(before.iter().map(|row| row.extra.len()).collect::<Vec<_>>(), [1, 0]);
+
+    let reads = bench.plain.reads.load(Ordering::SeqCst);
+    client.flag(&all(), SystemFlag::Seen).await;
+    client.flag(&all(), SystemFlag::Deleted).await;
+    client.done(Call::Expunge { uids: Some(UidSet::range(uid(2), uid(2))) }).await;
+    assert_eq!(bench.plain.reads.load(Ordering::SeqCst), reads);
+
+    let flags = Flags::of([SystemFlag::Seen, SystemFlag::Deleted].map(Flag::System));
+    let after = bench.rows(inbox).await;
+    let modseq = after[0].modseq;
+    assert!(modseq > before[0].modseq);
+    assert_eq!(after, [MessageRow { flags, modseq, ..before[0].clone() }]);
 }

@@ -27,9 +27,10 @@ use postroom_core::calls::{
     Call, Changes, FetchedMessage, NewMessage, Reply, Secret, Selected, Want,
 };
 use postroom_core::error::StoreError;
+use postroom_core::records::MessageRow;
 use postroom_core::types::{
-    AccountId, Flag, FlagChange, FlagChangeKind, Flags, MailboxName, ModSeq, Slot, SystemFlag,
-    Timestamp, Uid, UidSet,
+    AccountId, Flag, FlagChange, FlagChangeKind, Flags, MailboxId, MailboxName, ModSeq, Slot,
+    SystemFlag, Timestamp, Uid, UidSet,
 };
 
 use super::limits::Patience;
@@ -38,7 +39,8 @@ use super::{
 };
 use crate::guest::native_outside::{Files, Outside};
 use crate::guest::native_plain::Plain;
-use crate::storage::{Area, Commit, Engine, Fence, MemoryEngine, ScanLimit, Space, Write};
+use crate::guest::{CallInfo, Messages};
+use crate::storage::{Area, Commit, Engine, Fence, MemoryEngine, ScanLimit, Space, View, Write};
 
 /// A message store and what lies under it.
 struct Bench {
@@ -131,6 +133,15 @@ impl Bench {
 
     async fn alice(&self) -> Client<'_> {
         self.client("alice").await
+    }
+
+    /// The rows of alice's messages in a mailbox, as the store has them.
+    async fn rows(&self, mailbox: MailboxId) -> Vec<MessageRow> {
+        let account = self.store.principal("alice").await.unwrap().account;
+        let view = View::new(self.engine.clone(), Space::Account(account));
+        let call = CallInfo { account, transaction: self.store.transaction() };
+        let messages: &dyn Messages = &*self.plain;
+        messages.list(call, &view, mailbox, None, 100).await.unwrap().rows
     }
 
     async fn client(&self, user: &str) -> Client<'_> {
