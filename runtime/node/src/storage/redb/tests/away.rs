@@ -84,8 +84,11 @@ async fn no_thread_is_held_up_by_rows_that_are_slow_to_be_opened_again() {
         let engine = engine.clone();
         async move { engine.head(space).await }
     });
-    // The one worker turns to this after the read.
-    let free = tokio::time::timeout(PATIENCE, tokio::spawn(async {})).await;
+    // The one worker turns to this after the read. It also drives the runtime's clock: this thread
+    // waits by one of its own.
+    let (tell, told) = std::sync::mpsc::sync_channel(1);
+    tokio::spawn(async move { tell.send(()) });
+    let free = told.recv_timeout(PATIENCE);
     disk.release();
     assert!(free.is_ok(), "a read keeps its thread while the rows are opened again");
     assert!(failing.await.unwrap().is_err());
