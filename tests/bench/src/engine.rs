@@ -1,4 +1,5 @@
-//! Suite `engine`: durable appends straight to the embedded engine, against what the disk can do.
+//! Suite `engine`: durable appends straight to the embedded engine, against what the disk can do;
+//! and where a body belongs, into its row or into a segment, by its size.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -26,6 +27,10 @@ const ROW_OCTETS: usize = 200;
 /// Every turn has accounts of its own, among so many.
 const ACCOUNTS_OF_A_TURN: u128 = 100_000;
 
+/// Sizes of bodies that are kept in rows by one side and in segments by the other.
+const SIZES: [usize; 6] = [2 << 10, 4 << 10, 8 << 10, 16 << 10, 32 << 10, 64 << 10];
+const IN_FLIGHT_OF_SIZES: [usize; 2] = [1, 16];
+
 /// Who takes turns.
 enum Party<'a> {
     Raw(&'a Path),
@@ -51,16 +56,15 @@ struct Writer {
 
 impl Writer {
     /// Of a new account.
-    async fn new(engine: Arc<RedbEngine>, account: AccountId) -> anyhow::Result<Self> {
+    async fn new(engine: Arc<RedbEngine>, account: AccountId, body: Bytes) -> anyhow::Result<Self> {
         let slot = Slot::of(account);
         let previous = engine.claimed(slot).await?.map(|(epoch, _)| epoch);
         let claimant = Claimant { node: "bench".into(), generation: 1, nonce: [1; 16] };
         let fence = engine.claim(slot, claimant, previous).await?;
-        let body = mail::message(0).into();
         Ok(Self { engine, space: Space::Account(account), fence, body, done: 0 })
     }
 
-    /// A message of 4 KiB, its row, and a counter, in one commit.
+    /// A message, its row, and a counter, in one commit.
     async fn append(&mut self) -> anyhow::Result<()> {
         let body = self.engine.new_body(self.space, self.body.clone()).await?;
         let put = |octets: Vec<u8>, value: Vec<u8>| {
@@ -87,6 +91,7 @@ impl Writer {
 
 async fn appends(
     engine: &Arc<RedbEngine>,
+    body: &Bytes,
     first: u128,
     writers: usize,
     time: Duration,
@@ -95,7 +100,7 @@ async fn appends(
     // Accounts whose slots differ: a claim takes a slot from whoever has it.
     let accounts = (first..).map(AccountId::from_u128);
     for account in accounts.filter(|account| slots.insert(Slot::of(*account))).take(writers) {
-        ready.push(Writer::new(engine.clone(), account).await?);
+        ready.push(Writer::new(engine.clone(), account, body.clone()).await?);
     }
     let (before, start) = (engine.stats(), Instant::now());
     let mut tasks = JoinSet::new();
@@ -121,10 +126,15 @@ async fn appends(
 
 /// All of the suite.
 pub fn run(pace: Pace) -> anyhow::Result<Vec<Table>> {
-    let (folder, runtime) = (scratch(), Runtime::new()?);
+    let runtime = Runtime::new()?;
+    Ok(vec![against_the_disk(pace, &runtime)?, by_size(pace, &runtime)?])
+}
+
+fn against_the_disk(pace: Pace, runtime: &Runtime) -> anyhow::Result<Table> {
+    let (folder, body) = (scratch(), Bytes::from(mail::message(0)));
     let engine = RedbEngine::open(&folder.path().join("engine"), RedbOptions::default())?;
     let mut parties =
-        [Party::Raw(folder.path()), Party::Engine { runtime: &runtime, engine: Arc::new(engine) }];
+        [Party::Raw(folder.path()), Party::Engine { runtime, engine: Arc::new(engine) }];
     let title = "Durable commits, straight to the engine: 4 KiB, a row of 200 octets, a counter";
     let heads = ["in flight", "engine", "raw", "of raw", "goal", "syncs each", "KiB each"];
     let mut table = Table::new(SUITE, title, &heads);
@@ -138,13 +148,55 @@ pub fn run(pace: Pace) -> anyhow::Result<Vec<Table>> {
             }
             Party::Engine { runtime, engine } => {
                 first += ACCOUNTS_OF_A_TURN;
-                runtime.block_on(appends(engine, first, in_flight, pace.time))
+                runtime.block_on(appends(engine, &body, first, in_flight, pace.time))
             }
         })?;
         table.row(row(in_flight, &taken));
     }
     table.note("raw: append + fdatasync of the same 4 KiB, as many at once, synced together; syncs and KiB by the engine's count");
-    Ok(vec![table])
+    Ok(table)
+}
+
+/// The same commits with bodies of other sizes, kept in rows and kept in segments.
+fn by_size(pace: Pace, runtime: &Runtime) -> anyhow::Result<Table> {
+    let folder = scratch();
+    let open = |name: &str, inline_octets| {
+        let options = RedbOptions { inline_octets, ..RedbOptions::default() };
+        RedbEngine::open(&folder.path().join(name), options).map(Arc::new)
+    };
+    let mut engines = [open("rows", usize::MAX)?, open("segments", 0)?];
+    let title = "Bodies in rows against bodies in segments, by size";
+    let heads =
+        ["body", "in flight", "rows", "segments", "rows of segments", "KiB each", "KiB each"];
+    let mut table = Table::new(SUITE, title, &heads);
+    let mut first = 1;
+    for octets in SIZES {
+        let body: Bytes = mail::message(0).into_iter().cycle().take(octets).collect();
+        for in_flight in IN_FLIGHT_OF_SIZES {
+            let what = format!("bodies of {} KiB, {in_flight} in flight", octets >> 10);
+            let taken = pace.interleave(&what, &mut engines, |engine| {
+                first += ACCOUNTS_OF_A_TURN;
+                runtime.block_on(appends(engine, &body, first, in_flight, pace.time))
+            })?;
+            let samples = |side: usize, of: fn(&Turn) -> f64| taken[side].iter().map(of).collect();
+            let (rows, segments): (Samples, Samples) =
+                (samples(0, |turn| turn.per_second), samples(1, |turn| turn.per_second));
+            let ratio = rows.of(&segments);
+            let written = |side| Cell::Figure(samples(side, |turn| turn.octets / 1024.0), "KiB");
+            let size = Cell::text(format!("{} KiB", octets >> 10));
+            table.row(vec![
+                size,
+                Cell::text(in_flight.to_string()),
+                Cell::Rate(rows),
+                Cell::Rate(segments),
+                Cell::Ratio(ratio),
+                written(0),
+                written(1),
+            ]);
+        }
+    }
+    table.note("KiB each: what is written for one message, first in rows, then in segments");
+    Ok(table)
 }
 
 fn row(in_flight: usize, taken: &[Vec<Turn>]) -> Vec<Cell> {

@@ -43,12 +43,17 @@ impl Node {
 
     /// As [`Node::start`], with further arguments.
     pub fn start_with(data: &Path, args: &[&str]) -> Self {
+        Self::start_logging(data, args, Stdio::inherit())
+    }
+
+    /// As [`Node::start_with`], with its log going to `log`.
+    pub fn start_logging(data: &Path, args: &[&str], log: Stdio) -> Self {
         let any = "127.0.0.1:0";
         let mut command = Command::new(program());
         command.args(["--json", "dev", "--imap", any, "--lmtp", any, "--admin", any]);
         command.args(["--password", "secret", "--data"]).arg(data).args(args);
-        let mut child =
-            command.stdout(Stdio::piped()).stdin(Stdio::null()).spawn().expect("the node starts");
+        command.stdout(Stdio::piped()).stdin(Stdio::null()).stderr(log);
+        let mut child = command.spawn().expect("the node starts");
         let stdout = child.stdout.take().expect("its output is ours");
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line).expect("the node prints");

@@ -246,3 +246,40 @@ impl Drop for Served {
         let _ = self.child.wait();
     }
 }
+
+/// The transaction id in a line of the log.
+fn transaction(line: &str) -> Option<&str> {
+    let (_, rest) = line.split_once("transaction")?;
+    let id = rest.trim_start_matches(['"', ':', '=']);
+    id.get(..32).filter(|id| id.bytes().all(|octet| octet.is_ascii_hexdigit()))
+}
+
+#[test]
+fn one_call_is_followed_through_the_log_by_its_transaction_id() {
+    let folder = scratch();
+    let (data, log) = (folder.path().join("data"), folder.path().join("log"));
+    let file = std::fs::File::create(&log).expect("a new file");
+    let node = Node::start_logging(&data, &["--log", "debug,wasmtime=warn"], file.into());
+    let mut client = ImapClient::log_in(node.imap, "anna", "secret").expect("it logs in");
+    let large = samples().pop().expect("there are some");
+    assert!(client.append("INBOX", "", &large).expect("it answers").is_ok());
+    for command in ["SELECT INBOX", "UID FETCH 1 (FLAGS BODY[])"] {
+        assert!(client.command(command).expect("it answers").is_ok(), "{command}");
+    }
+    assert_eq!(node.stop(), Some(0));
+
+    let log = std::fs::read_to_string(&log).expect("it is text");
+    let read =
+        log.lines().find(|line| line.contains("storage_read_body") && line.contains("session"));
+    let id = read.and_then(transaction).unwrap_or_else(|| panic!("nothing is read in {log}"));
+    let way: Vec<&str> = log.lines().filter(|line| transaction(line) == Some(id)).collect();
+    // From the innermost out, as they end: what each line says of itself.
+    for (what, said) in [
+        ("the session", "session"),
+        ("the connection's call", "kind"),
+        ("the component's verb", "guest_call"),
+        ("the read of the body", "storage_read_body"),
+    ] {
+        assert!(way.iter().any(|line| line.contains(said)), "{what} is missing: {way:#?}");
+    }
+}

@@ -4,7 +4,8 @@
 //! messages are never logged.
 
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::filter::{LevelFilter, ParseError};
+use tracing_subscriber::fmt::format::FmtSpan;
 use tracing_subscriber::util::TryInitError;
 
 /// Why logging did not start.
@@ -19,11 +20,20 @@ pub enum StartError {
 }
 
 /// Starts logging. `filter`: `error`, `warn`, `info`, `debug`, `trace`, or directives by module
-/// such as `info,postroom_node::front=debug`. `json`: lines for programs instead of people.
+/// such as `info,postroom_node::front=debug`. With `debug`, every span says when it is over and how
+/// long it took: the way of a call, from the innermost layer out. `json`: lines for programs instead
+/// of people.
 pub fn start(filter: &str, json: bool) -> Result<(), StartError> {
     use tracing_subscriber::util::SubscriberInitExt;
     let filter = EnvFilter::builder().parse(filter)?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let ends = match filter.max_level_hint() {
+        Some(level) if level < LevelFilter::DEBUG => FmtSpan::NONE,
+        _ => FmtSpan::CLOSE,
+    };
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_span_events(ends)
+        .with_writer(std::io::stderr);
     match json {
         true => builder.json().finish().try_init()?,
         false => builder

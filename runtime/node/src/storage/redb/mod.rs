@@ -299,6 +299,7 @@ impl Engine for RedbEngine {
         "redb"
     }
 
+    #[tracing::instrument(name = "storage_get_many", level = "debug", skip_all, fields(?space))]
     async fn get_many(
         &self,
         space: Space,
@@ -307,6 +308,7 @@ impl Engine for RedbEngine {
         self.read(|rows| reads::get_many(rows, space, &keys)).await
     }
 
+    #[tracing::instrument(name = "storage_scan", level = "debug", skip_all, fields(?space))]
     async fn scan(
         &self,
         space: Space,
@@ -334,6 +336,7 @@ impl Engine for RedbEngine {
         self.read(|rows| reads::claimed(rows, slot)).await
     }
 
+    #[tracing::instrument(name = "storage_commit", level = "debug", skip_all, fields(space = ?commit.space))]
     async fn commit(&self, commit: Commit) -> Result<Committed, StorageError> {
         let octets = commit.checked_octets()?;
         let done = self.queues().commits.perform(Work::Commit(commit), octets).await?;
@@ -354,6 +357,7 @@ impl Engine for RedbEngine {
         self.read(|rows| reads::transaction(rows, space, id)).await
     }
 
+    #[tracing::instrument(name = "storage_new_body", level = "debug", skip_all, fields(?space, octets = octets.len()))]
     async fn new_body(&self, space: Space, octets: Bytes) -> Result<Body, StorageError> {
         self.read(|_| Ok(())).await?;
         let made = match octets.len() as u64 > LONG_WORK_OCTETS {
@@ -383,6 +387,7 @@ impl Engine for RedbEngine {
         self.read(|rows| reads::body(rows, space, name)).await
     }
 
+    #[tracing::instrument(name = "storage_read_body", level = "debug", skip_all, fields(?space, at, max))]
     async fn read_body(
         &self,
         space: Space,
