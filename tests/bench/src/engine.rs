@@ -1,5 +1,5 @@
 //! Suite `engine`: durable appends straight to the embedded engine, against what the disk can do;
-//! and where a body belongs, into its row or into a segment, by its size.
+//! and when a body is better stored, with its commit or before it, by its size.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -27,8 +27,8 @@ const ROW_OCTETS: usize = 200;
 /// Every turn has accounts of its own, among so many.
 const ACCOUNTS_OF_A_TURN: u128 = 100_000;
 
-/// Sizes of bodies that are kept in rows by one side and in segments by the other.
-const SIZES: [usize; 6] = [2 << 10, 4 << 10, 8 << 10, 16 << 10, 32 << 10, 64 << 10];
+/// Sizes of bodies that one side brings with the commit and the other stores before it.
+const SIZES: [usize; 6] = [4 << 10, 16 << 10, 64 << 10, 256 << 10, 512 << 10, 1 << 20];
 const IN_FLIGHT_OF_SIZES: [usize; 2] = [1, 16];
 
 /// Who takes turns.
@@ -37,12 +37,19 @@ enum Party<'a> {
     Engine { runtime: &'a Runtime, engine: Arc<RedbEngine> },
 }
 
-/// What one turn came to; syncs and octets are the engine's, of one message.
+/// What one turn came to; syncs and octets are the engine's.
 #[derive(Clone, Copy)]
 struct Turn {
     per_second: f64,
+    messages: f64,
     syncs: f64,
     octets: f64,
+}
+
+/// What one message cost over all turns: the rows are made durable in some of them only.
+fn each(turns: &[Turn], of: fn(&Turn) -> f64) -> Samples {
+    let messages: f64 = turns.iter().map(|turn| turn.messages).sum();
+    Samples::one(turns.iter().map(of).sum::<f64>() / messages)
 }
 
 /// One account's writer: one commit after the other.
@@ -119,8 +126,9 @@ async fn appends(
     let (after, done) = (engine.stats(), done as f64);
     Ok(Turn {
         per_second: done / start.elapsed().as_secs_f64(),
-        syncs: (after.syncs - before.syncs) as f64 / done,
-        octets: (after.written_octets - before.written_octets) as f64 / done,
+        messages: done,
+        syncs: (after.syncs - before.syncs) as f64,
+        octets: (after.written_octets - before.written_octets) as f64,
     })
 }
 
@@ -144,7 +152,7 @@ fn against_the_disk(pace: Pace, runtime: &Runtime) -> anyhow::Result<Table> {
         let taken = pace.interleave(&what, &mut parties, |party| match party {
             Party::Raw(folder) => {
                 let per_second = raw::appends(folder, in_flight, pace.time)?;
-                Ok(Turn { per_second, syncs: 0.0, octets: 0.0 })
+                Ok(Turn { per_second, messages: 0.0, syncs: 0.0, octets: 0.0 })
             }
             Party::Engine { runtime, engine } => {
                 first += ACCOUNTS_OF_A_TURN;
@@ -157,17 +165,16 @@ fn against_the_disk(pace: Pace, runtime: &Runtime) -> anyhow::Result<Table> {
     Ok(table)
 }
 
-/// The same commits with bodies of other sizes, kept in rows and kept in segments.
+/// The same commits with bodies of other sizes, which come with them or are stored before.
 fn by_size(pace: Pace, runtime: &Runtime) -> anyhow::Result<Table> {
     let folder = scratch();
     let open = |name: &str, inline_octets| {
         let options = RedbOptions { inline_octets, ..RedbOptions::default() };
         RedbEngine::open(&folder.path().join(name), options).map(Arc::new)
     };
-    let mut engines = [open("rows", usize::MAX)?, open("segments", 0)?];
-    let title = "Bodies in rows against bodies in segments, by size";
-    let heads =
-        ["body", "in flight", "rows", "segments", "rows of segments", "KiB each", "KiB each"];
+    let mut engines = [open("with", usize::MAX)?, open("before", 0)?];
+    let title = "Bodies that come with their commit against bodies stored before it, by size";
+    let heads = ["body", "in flight", "with", "before", "with of before", "KiB each", "KiB each"];
     let mut table = Table::new(SUITE, title, &heads);
     let mut first = 1;
     for octets in SIZES {
@@ -178,31 +185,30 @@ fn by_size(pace: Pace, runtime: &Runtime) -> anyhow::Result<Table> {
                 first += ACCOUNTS_OF_A_TURN;
                 runtime.block_on(appends(engine, &body, first, in_flight, pace.time))
             })?;
-            let samples = |side: usize, of: fn(&Turn) -> f64| taken[side].iter().map(of).collect();
-            let (rows, segments): (Samples, Samples) =
-                (samples(0, |turn| turn.per_second), samples(1, |turn| turn.per_second));
-            let ratio = rows.of(&segments);
-            let written = |side| Cell::Figure(samples(side, |turn| turn.octets / 1024.0), "KiB");
+            let rate = |side: usize| taken[side].iter().map(|turn| turn.per_second).collect();
+            let (with, before): (Samples, Samples) = (rate(0), rate(1));
+            let ratio = with.of(&before);
+            let written =
+                |side: usize| Cell::Figure(each(&taken[side], |turn| turn.octets / 1024.0), "KiB");
             let size = Cell::text(format!("{} KiB", octets >> 10));
             table.row(vec![
                 size,
                 Cell::text(in_flight.to_string()),
-                Cell::Rate(rows),
-                Cell::Rate(segments),
+                Cell::Rate(with),
+                Cell::Rate(before),
                 Cell::Ratio(ratio),
                 written(0),
                 written(1),
             ]);
         }
     }
-    table.note("KiB each: what is written for one message, first in rows, then in segments");
+    table.note("KiB each: what is written for one message, first with its commit, then before it");
     Ok(table)
 }
 
 fn row(in_flight: usize, taken: &[Vec<Turn>]) -> Vec<Cell> {
-    let samples =
-        |party: usize, of: fn(&Turn) -> f64| taken[party].iter().map(of).collect::<Samples>();
-    let (raw, ours) = (samples(0, |turn| turn.per_second), samples(1, |turn| turn.per_second));
+    let rate = |party: usize| taken[party].iter().map(|turn| turn.per_second).collect();
+    let (raw, ours): (Samples, Samples) = (rate(0), rate(1));
     let of_raw = ours.of(&raw);
     vec![
         Cell::text(in_flight.to_string()),
@@ -210,7 +216,7 @@ fn row(in_flight: usize, taken: &[Vec<Turn>]) -> Vec<Cell> {
         Cell::Rate(raw),
         Cell::Ratio(of_raw.clone()),
         Cell::goal((in_flight == 64).then_some(Goal::times(0.5)), &of_raw),
-        Cell::Figure(samples(1, |turn| turn.syncs), ""),
-        Cell::Figure(samples(1, |turn| turn.octets / 1024.0), "KiB"),
+        Cell::Figure(each(&taken[1], |turn| turn.syncs), ""),
+        Cell::Figure(each(&taken[1], |turn| turn.octets / 1024.0), "KiB"),
     ]
 }

@@ -88,8 +88,9 @@ enum Party<'a> {
 #[derive(Clone, Copy)]
 struct Turn {
     per_second: f64,
-    /// Of one operation; nothing for raw writes.
-    each: Costs,
+    operations: f64,
+    /// Of all of them; nothing for raw writes.
+    costs: Costs,
 }
 
 /// One connection, and who its mail is for.
@@ -124,7 +125,7 @@ fn turn(party: &Party, case: Case, pace: Pace) -> anyhow::Result<Turn> {
     let side = match party {
         Party::Raw(folder) => {
             let per_second = raw::appends(folder, case.connections, pace.time)?;
-            return Ok(Turn { per_second, each: Costs::default() });
+            return Ok(Turn { per_second, operations: 0.0, costs: Costs::default() });
         }
         Party::Server(side) => side,
     };
@@ -136,13 +137,13 @@ fn turn(party: &Party, case: Case, pace: Pace) -> anyhow::Result<Turn> {
     let before = side.costs()?;
     let load = together(&mut writers, pace.time, |writer| writer.write(&body))?;
     let after = side.costs()?;
-    let each = |of: fn(&Costs) -> f64| (of(&after) - of(&before)) / load.operations;
-    let each = Costs {
-        syncs: each(|c| c.syncs),
-        counted: each(|c| c.counted),
-        written: each(|c| c.written),
+    let rise = |of: fn(&Costs) -> f64| of(&after) - of(&before);
+    let costs = Costs {
+        syncs: rise(|c| c.syncs),
+        counted: rise(|c| c.counted),
+        written: rise(|c| c.written),
     };
-    Ok(Turn { per_second: load.per_second(), each })
+    Ok(Turn { per_second: load.per_second(), operations: load.operations, costs })
 }
 
 /// All of the suite.
@@ -179,6 +180,17 @@ fn samples(taken: Option<&Vec<Turn>>, of: impl Fn(&Turn) -> f64) -> Samples {
     taken.into_iter().flatten().map(of).collect()
 }
 
+/// What one operation cost over all turns: some of it is paid in some of them only, as when rows are
+/// made durable.
+fn each(taken: Option<&Vec<Turn>>, of: impl Fn(&Costs) -> f64) -> Samples {
+    let turns = taken.into_iter().flatten();
+    let operations: f64 = turns.clone().map(|turn| turn.operations).sum();
+    match operations > 0.0 {
+        true => Samples::one(turns.map(|turn| of(&turn.costs)).sum::<f64>() / operations),
+        false => Samples::default(),
+    }
+}
+
 fn speed_row(case: Case, taken: &[Vec<Turn>]) -> Vec<Cell> {
     let rates = |party: usize| samples(taken.get(party), |turn| turn.per_second);
     let (raw, ours, theirs) = (rates(0), rates(1), rates(2));
@@ -196,9 +208,9 @@ fn speed_row(case: Case, taken: &[Vec<Turn>]) -> Vec<Cell> {
 
 fn costs_row(case: Case, taken: &[Vec<Turn>]) -> Vec<Cell> {
     const KIB: f64 = 1024.0;
-    let syncs = samples(taken.get(1), |turn| turn.each.syncs);
-    let counted = samples(taken.get(1), |turn| turn.each.counted / KIB);
-    let written = |party: usize| samples(taken.get(party), |turn| turn.each.written / KIB);
+    let syncs = each(taken.get(1), |costs| costs.syncs);
+    let counted = each(taken.get(1), |costs| costs.counted / KIB);
+    let written = |party: usize| each(taken.get(party), |costs| costs.written / KIB);
     vec![
         Cell::text(case.name()),
         Cell::Figure(syncs.clone(), ""),

@@ -355,7 +355,7 @@ pub struct EngineStats {
     pub syncs: u64,
     /// Octets written to the medium, of rows and of bodies.
     pub written_octets: u64,
-    /// Octets of that in body segments.
+    /// Octets of that in segments: bodies, and the commit log.
     pub segment_octets: u64,
     /// Bodies made by `new_body`.
     pub bodies: u64,

@@ -10,6 +10,7 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 use postroom_core::types::{Epoch, Slot, TransactionId};
+use serde::{Deserialize, Serialize};
 
 use super::rows::{BodyRow, ClaimRow, LinkRow, Place, Rows, SegmentPlace, SegmentRow};
 use super::rows::{TransactionRow, Visit};
@@ -24,14 +25,24 @@ use super::{
 const PRUNE_PER_TRANSACTION: usize = 4;
 
 /// One change to the rows.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Change {
     /// Sets a row: raw key and stored (framed) value.
-    Put(Vec<u8>, Bytes),
+    Put(Bytes, Bytes),
     /// Removes a row.
-    Delete(Vec<u8>),
+    Delete(Bytes),
     /// Removes all rows from (included) to (excluded).
-    DeleteRange(Vec<u8>, Vec<u8>),
+    DeleteRange(Bytes, Bytes),
+}
+
+impl Change {
+    fn put(key: Vec<u8>, stored: Bytes) -> Self {
+        Self::Put(key.into(), stored)
+    }
+
+    fn delete(key: Vec<u8>) -> Self {
+        Self::Delete(key.into())
+    }
 }
 
 /// What an accepted commit does.
@@ -60,6 +71,9 @@ pub enum Pending {
 pub trait PendingBodies {
     /// The new body of this key in this space.
     fn pending(&self, space: Space, body: &[u8; 16]) -> Option<Pending>;
+
+    /// Where a body is put that its first commit brings along.
+    fn inline(&self, space: Space, body: &[u8; 16], octets: &Bytes) -> Pending;
 }
 
 /// Checks a commit against a state of the rows and says what it changes.
@@ -100,7 +114,7 @@ pub fn plan(
     remember(rows, commit, &mut plan)?;
     let at = key::head(commit.space);
     let value = row::encode(&at, &plan.head);
-    plan.changes.push(Change::Put(at, value));
+    plan.changes.push(Change::put(at, value));
     Ok(plan)
 }
 
@@ -108,14 +122,14 @@ fn row_change(space: Space, write: &Write) -> Option<Change> {
     let put = |at: &Key, value: &Bytes| {
         let at = key::row(space, at);
         let stored = row::frame(&at, value);
-        Change::Put(at, stored)
+        Change::put(at, stored)
     };
     match write {
         Write::Put(at, value) => Some(put(at, value)),
-        Write::Delete(at) => Some(Change::Delete(key::row(space, at))),
+        Write::Delete(at) => Some(Change::delete(key::row(space, at))),
         Write::DeleteRange { area, start, end } => {
             let (start, end) = key::rows(space, *area, start, end);
-            (start < end).then_some(Change::DeleteRange(start, end))
+            (start < end).then_some(Change::DeleteRange(start.into(), end.into()))
         }
         Write::LinkBody { .. } | Write::UnlinkBody { .. } => None,
     }
@@ -170,7 +184,7 @@ pub fn plan_claim(
     let epoch = Epoch(previous.map_or(0, |epoch| epoch.0) + 1);
     let Claimant { node, generation, nonce } = claimant.clone();
     let stored = row::encode(&at, &ClaimRow { epoch, node, generation, nonce });
-    Ok((Change::Put(at, stored), Fence { slot, epoch, nonce }))
+    Ok((Change::put(at, stored), Fence { slot, epoch, nonce }))
 }
 
 /// Remembers the commit's transactions and forgets some that are too old.
@@ -179,7 +193,7 @@ fn remember(rows: &impl Rows, commit: &Commit, plan: &mut Plan) -> Result<(), St
         forget_near(rows, commit, *transaction, plan)?;
         let at = key::transaction(commit.space, *transaction);
         let stored = row::encode(&at, &TransactionRow { at: commit.now, result: result.clone() });
-        plan.changes.push(Change::Put(at, stored));
+        plan.changes.push(Change::put(at, stored));
     }
     Ok(())
 }
@@ -206,7 +220,7 @@ fn forget_near(
             // A damaged one is no reason to refuse a commit; a scrub reports it.
             let row = row::payload(raw, stored).and_then(|p| row::decode::<TransactionRow>(raw, p));
             if row.is_ok_and(|row| commit.now.saturating_sub(row.at) > IDEMPOTENCY_SECONDS) {
-                old.push(Change::Delete(raw.to_vec()));
+                old.push(Change::delete(raw.to_vec()));
             }
             Ok(ControlFlow::Continue(()))
         };
@@ -289,13 +303,14 @@ impl<R: Rows, P: PendingBodies> Bodies<'_, R, P> {
     /// A body that has no link yet. `Conflict` when there is none of this key (any more): once the
     /// last link is gone, no new one is accepted.
     fn fresh(&self, body: &Body) -> Result<Held, StorageError> {
-        let (place, octets) = match body {
-            Body::Inline { octets, .. } => (Place::Row, Some(octets.clone())),
-            Body::Stored(stored) => match self.pending.pending(self.space, &stored.key) {
-                Some(Pending::Octets(octets)) => (Place::Row, Some(octets)),
-                Some(Pending::Segment(place)) => (Place::Segment(place), None),
-                None => return Err(StorageError::Conflict),
-            },
+        let pending = match body {
+            Body::Inline { key, octets, .. } => Some(self.pending.inline(self.space, key, octets)),
+            Body::Stored(stored) => self.pending.pending(self.space, &stored.key),
+        };
+        let (place, octets) = match pending {
+            Some(Pending::Octets(octets)) => (Place::Row, Some(octets)),
+            Some(Pending::Segment(place)) => (Place::Segment(place), None),
+            None => return Err(StorageError::Conflict),
         };
         let now = BodyRow { links: 0, size: body.size(), digest: body.digest(), place };
         Ok(Held { before: None, now, octets })
@@ -307,9 +322,9 @@ impl<R: Rows, P: PendingBodies> Bodies<'_, R, P> {
             plan.changes.push(match link {
                 Some(link) => {
                     let stored = row::encode(&at, link);
-                    Change::Put(at, stored)
+                    Change::put(at, stored)
                 }
-                None => Change::Delete(at),
+                None => Change::delete(at),
             });
         }
         let mut segments = Accounts::default();
@@ -334,16 +349,16 @@ fn body_changes(space: Space, id: &[u8; 16], held: Held, plan: &mut Plan) {
     let (at, octets_at) = (key::body(space, id), key::octets(space, id));
     if held.now.links > 0 {
         let stored = row::encode(&at, &held.now);
-        plan.changes.push(Change::Put(at, stored));
+        plan.changes.push(Change::put(at, stored));
         if let Some(octets) = held.octets {
             let stored = row::frame(&octets_at, &octets);
-            plan.changes.push(Change::Put(octets_at, stored));
+            plan.changes.push(Change::put(octets_at, stored));
         }
         plan.linked.push(*id);
     } else {
-        plan.changes.push(Change::Delete(at));
+        plan.changes.push(Change::delete(at));
         if held.now.place == Place::Row {
-            plan.changes.push(Change::Delete(octets_at));
+            plan.changes.push(Change::delete(octets_at));
         }
     }
 }
@@ -375,7 +390,7 @@ impl Accounts {
             false => row.live_bodies.checked_sub(1).zip(row.live_octets.checked_sub(place.length)),
         };
         (row.live_bodies, row.live_octets) = counts.ok_or_else(|| {
-            StorageError::Damaged(format!("the account of body segment {} is wrong", place.segment))
+            StorageError::Damaged(format!("the account of segment {} is wrong", place.segment))
         })?;
         Ok(())
     }
@@ -388,7 +403,7 @@ impl Accounts {
             }
             let at = key::segment(segment);
             let stored = row::encode(&at, &after);
-            plan.changes.push(Change::Put(at, stored));
+            plan.changes.push(Change::put(at, stored));
         }
     }
 }
@@ -423,7 +438,7 @@ pub fn plan_segments(rows: &impl Rows, work: &SegmentWork) -> Result<Plan, Stora
             for segment in gone {
                 let at = key::segment(*segment);
                 if rows.record::<SegmentRow>(&at)?.is_some_and(|row| row.live_bodies == 0) {
-                    plan.changes.push(Change::Delete(at));
+                    plan.changes.push(Change::delete(at));
                 }
             }
         }
@@ -437,7 +452,7 @@ pub fn plan_segments(rows: &impl Rows, work: &SegmentWork) -> Result<Plan, Stora
                 segments.book(rows, *to, true)?;
                 let at = key::body(*space, body);
                 let stored = row::encode(&at, &BodyRow { place: Place::Segment(*to), ..row });
-                plan.changes.push(Change::Put(at, stored));
+                plan.changes.push(Change::put(at, stored));
             }
         }
     }

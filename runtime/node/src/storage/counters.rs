@@ -48,7 +48,7 @@ impl Counters {
         count!(self.row_octets, "postroom_storage_row_octets_total", octets as u64);
     }
 
-    /// Octets went to a body segment.
+    /// Octets went to a segment.
     pub fn wrote_segment(&self, octets: u64) {
         count!(self.segment_octets, "postroom_storage_segment_octets_total", octets);
     }

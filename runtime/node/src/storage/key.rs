@@ -24,6 +24,7 @@ const ROW: u8 = 5;
 const IDENTITY: u8 = 0;
 const CLAIM: u8 = 1;
 const SEGMENT: u8 = 2;
+const CHECKPOINT: u8 = 3;
 
 /// The first key that could belong to a space.
 pub const FIRST_SPACE: [u8; 1] = [DIRECTORY];
@@ -121,14 +122,14 @@ pub fn claim(slot: Slot) -> Vec<u8> {
     vec![NODE, CLAIM, high, low]
 }
 
-/// How much of a body segment is in use.
+/// How much of a segment is in use.
 pub fn segment(id: u64) -> Vec<u8> {
     let mut key = vec![NODE, SEGMENT];
     key.extend_from_slice(&id.to_be_bytes());
     key
 }
 
-/// The accounts of all body segments: from (included) to (excluded).
+/// The accounts of all segments: from (included) to (excluded).
 pub fn segments() -> (Vec<u8>, Vec<u8>) {
     (vec![NODE, SEGMENT], vec![NODE, SEGMENT + 1])
 }
@@ -136,6 +137,11 @@ pub fn segments() -> (Vec<u8>, Vec<u8>) {
 /// The segment that a key of [`segments`] is about.
 pub fn segment_of(raw: &[u8]) -> Option<u64> {
     Some(u64::from_be_bytes(raw.get(2..)?.try_into().ok()?))
+}
+
+/// Up to where in the commit log the rows are durable.
+pub fn checkpoint() -> Vec<u8> {
+    vec![NODE, CHECKPOINT]
 }
 
 /// The id of the data directory that these rows belong to.
@@ -188,7 +194,7 @@ mod tests {
 
     #[test]
     fn the_node_own_rows_belong_to_no_space() {
-        for key in [claim(Slot(4095)), segment(u64::MAX), identity()] {
+        for key in [claim(Slot(4095)), segment(u64::MAX), identity(), checkpoint()] {
             assert_eq!(space_of(&key), None);
             assert!(key[..] < FIRST_SPACE[..]);
         }

@@ -92,11 +92,11 @@ pub struct BodyRow {
 pub enum Place {
     /// In a row of their own.
     Row,
-    /// In a body segment.
+    /// In a segment.
     Segment(SegmentPlace),
 }
 
-/// A record in a body segment.
+/// A record in a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SegmentPlace {
     /// Which segment.
@@ -107,7 +107,7 @@ pub struct SegmentPlace {
     pub length: u64,
 }
 
-/// How much of a body segment is in use. A segment without such a row holds nothing that anybody
+/// How much of a segment is in use. A segment without such a row holds nothing that anybody
 /// has linked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SegmentRow {

@@ -1,5 +1,6 @@
 //! Bodies: the octets of messages. Small ones travel inline in the commit that links them; large
-//! ones are written to a segment first, and wait here until a commit links them.
+//! ones are written to a segment first, and wait here until a commit links them. In the embedded
+//! engine both end up in segments.
 
 mod rewrite;
 pub mod segment;
@@ -160,6 +161,10 @@ impl Unlinked {
 impl PendingBodies for Unlinked {
     fn pending(&self, space: Space, body: &[u8; 16]) -> Option<Pending> {
         self.pending_at(Instant::now(), space, body)
+    }
+
+    fn inline(&self, _: Space, _: &[u8; 16], octets: &Bytes) -> Pending {
+        Pending::Octets(octets.clone())
     }
 }
 

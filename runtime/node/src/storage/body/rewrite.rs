@@ -4,7 +4,7 @@
 use std::collections::{HashSet, VecDeque};
 
 use super::NewBody;
-use super::segment::{HEADER_OCTETS, RecordHeader, record_length};
+use super::segment::{HEADER_OCTETS, Record, RecordHeader, record_length};
 use super::writer::Owner;
 use crate::storage::commit::{Moved, SegmentWork};
 use crate::storage::rows::{BodyRow, Place, SegmentPlace};
@@ -55,11 +55,11 @@ impl Rewriting {
         match rewrite(owner, segment, offset) {
             Ok(next) => self.current = next.map(|next| (segment, next)),
             Err(StorageError::Damaged(error)) => {
-                tracing::error!(segment, %error, "a body segment cannot be rewritten");
+                tracing::error!(segment, %error, "a segment cannot be rewritten");
                 self.given_up.insert(segment);
             }
             // The next sweep takes it up again.
-            Err(error) => tracing::warn!(segment, %error, "a body segment is not rewritten yet"),
+            Err(error) => tracing::warn!(segment, %error, "a segment is not rewritten yet"),
         }
     }
 }
@@ -72,12 +72,14 @@ fn rewrite(owner: &impl Owner, segment: u64, offset: u64) -> Result<Option<u64>,
     };
     let (mut live, mut at, mut octets) = (Vec::new(), offset, 0);
     while at < row.end && octets < STEP_OCTETS && at - offset < 16 * STEP_OCTETS {
-        let Some(header) = owner.segments().record_at(segment, at)? else {
+        let Some(record) = owner.segments().record_at(segment, at)? else {
             return Err(super::segment::damaged(segment, &format!("has no record at {at}")));
         };
+        let offset = at;
+        at = record.next(at);
+        let Record::Body(header) = record else { continue };
         let length = record_length(header.size);
-        let from = SegmentPlace { segment, offset: at, length };
-        at += length;
+        let from = SegmentPlace { segment, offset, length };
         if let Some(row) = linked_there(owner, &header, from)? {
             let body = read(owner, &header, &row, from)?;
             octets += length;

@@ -1,16 +1,18 @@
-//! All body segments of a data directory: which are there, which one is appended to, how they are
-//! read and when they go.
+//! All segments of a data directory: which are there, which ones are appended to, how they are read
+//! and when they go.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
 use super::NewBody;
 use super::segment::{
-    HEADER_OCTETS, RecordHeader, Segment, damaged, file_name, record_length, segment_of, unreadable,
+    HEADER_OCTETS, Kind, Record, RecordHeader, Segment, damaged, file_name, record_length,
+    segment_of, unreadable,
 };
 use crate::storage::counters::Counters;
 use crate::storage::files::Files;
@@ -33,6 +35,10 @@ pub struct Segments {
     counters: Arc<Counters>,
     open: Mutex<HashMap<u64, Arc<Segment>>>,
     active: Mutex<Active>,
+    /// The number of the next segment: higher than any that is there or has a row.
+    next: AtomicU64,
+    /// Segments of the log that a restart would read. The last one is appended to, or was.
+    log: Mutex<BTreeSet<u64>>,
     /// Segments that are there and that nothing appends to any more, with their lengths.
     resting: Mutex<BTreeMap<u64, u64>>,
 }
@@ -43,8 +49,6 @@ struct Active {
     segment: Option<Arc<Segment>>,
     /// Where its next record starts: everything before is written.
     end: u64,
-    /// The number of the next segment: higher than any that is there or has a row.
-    next: u64,
 }
 
 /// What failed.
@@ -72,7 +76,7 @@ impl Active {
             return;
         }
         // What lies before the end was made durable by earlier syncs and can still be read.
-        tracing::error!(segment = segment.id, ?stage, "a body segment is not appended to any more");
+        tracing::error!(segment = segment.id, ?stage, "a segment is not appended to any more");
         self.segment = None;
     }
 }
@@ -91,12 +95,13 @@ pub struct TakenUp {
 impl Segments {
     /// Takes up the segments of a directory: removes those in which nothing has a link, cuts what
     /// lies behind the last body that ever had one. What is missing or cut short is logged, and is
-    /// damage to those who read it. `body_row` says where a body is.
+    /// damage to those who read it. `log` are the segments that a restart would read again, which
+    /// stay; `body_row` says where a body is.
     pub fn take_up(
         files: Arc<dyn Files>,
-        directory: [u8; 16],
-        full: u64,
+        (directory, full): ([u8; 16], u64),
         counters: Arc<Counters>,
+        log: BTreeSet<u64>,
         rows: &BTreeMap<u64, SegmentRow>,
         body_row: BodyRows<'_>,
     ) -> io::Result<TakenUp> {
@@ -109,17 +114,25 @@ impl Segments {
                 (_, 0) => forgotten.push(*segment),
                 (Ok(_), _) => {}
                 (Err(_), bodies) => {
-                    tracing::error!(segment, bodies, "a body segment is missing");
+                    tracing::error!(segment, bodies, "a segment is missing");
                 }
             }
         }
         let next = there.last().into_iter().chain(rows.keys().next_back()).max();
-        let next = next.map_or(1, |last| last + 1);
-        let active = Active { segment: None, end: 0, next };
-        let (open, resting, active) = (Mutex::default(), Mutex::default(), Mutex::new(active));
-        let segments = Self { files, directory, full, counters, open, active, resting };
+        let next = AtomicU64::new(next.map_or(1, |last| last + 1));
+        let active = Mutex::new(Active { segment: None, end: 0 });
+        let (open, resting, log) = (Mutex::default(), Mutex::default(), Mutex::new(log));
+        let segments = Self { files, directory, full, counters, open, active, next, log, resting };
         for segment in there {
             match rows.get(&segment) {
+                row if segments.is_in_log(segment) => {
+                    let length = segments.files.open_existing(&file_name(segment))?.len()?;
+                    let expected = row.map_or(0, |row| row.end);
+                    if length < expected {
+                        tracing::error!(segment, length, expected, "a segment is cut short");
+                    }
+                    segments.rest().insert(segment, length);
+                }
                 Some(row) => segments.sweep_orphans(segment, *row)?,
                 None if segments.is_lost(segment, body_row) => {
                     let length = segments.files.open_existing(&file_name(segment))?.len()?;
@@ -141,29 +154,43 @@ impl Segments {
         match self.holds_linked(id, body_row) {
             Ok(false) => false,
             Ok(true) => {
-                tracing::error!(segment = id, "a body segment in use has lost its row; it is kept");
+                tracing::error!(segment = id, "a segment in use has lost its row; it is kept");
                 true
             }
-            // Without a valid header nothing was ever appended to it.
-            Err(StorageError::Damaged(_)) => false,
+            // Without a valid header nothing was ever appended to it, unless it is longer than that.
+            Err(StorageError::Damaged(error)) => match self.is_begun(id) {
+                true => {
+                    tracing::error!(segment = id, error, "a segment is unreadable; it is kept");
+                    true
+                }
+                false => false,
+            },
             Err(error) => {
-                tracing::warn!(segment = id, %error, "a body segment cannot be looked at");
+                tracing::warn!(segment = id, %error, "a segment cannot be looked at");
                 true
             }
         }
     }
 
+    fn is_begun(&self, id: u64) -> bool {
+        let length = self.files.open_existing(&file_name(id)).and_then(|file| file.len());
+        length.map_or(true, |length| length > HEADER_OCTETS)
+    }
+
     fn holds_linked(&self, id: u64, body_row: BodyRows<'_>) -> Result<bool, StorageError> {
         let mut at = HEADER_OCTETS;
-        while let Some(header) = self.record_at(id, at)? {
-            let length = record_length(header.size);
-            let place = Place::Segment(SegmentPlace { segment: id, offset: at, length });
-            // Rows that cannot be read may be those that say so.
-            match body_row(header.space, &header.body) {
-                Ok(row) if row.as_ref().is_none_or(|row| row.place != place) => at += length,
-                Ok(_) | Err(StorageError::Damaged(_)) => return Ok(true),
-                Err(error) => return Err(error),
+        while let Some(record) = self.record_at(id, at)? {
+            if let Record::Body(header) = record {
+                let length = record_length(header.size);
+                let place = Place::Segment(SegmentPlace { segment: id, offset: at, length });
+                // Rows that cannot be read may be those that say so.
+                match body_row(header.space, &header.body) {
+                    Ok(row) if row.as_ref().is_none_or(|row| row.place != place) => {}
+                    Ok(_) | Err(StorageError::Damaged(_)) => return Ok(true),
+                    Err(error) => return Err(error),
+                }
             }
+            at = record.next(at);
         }
         Ok(false)
     }
@@ -177,27 +204,30 @@ impl Segments {
         let file = self.files.open_existing(&file_name(id))?;
         let length = file.len()?;
         if length < row.end {
-            tracing::error!(
-                segment = id,
-                length,
-                expected = row.end,
-                "a body segment is cut short"
-            );
+            tracing::error!(segment = id, length, expected = row.end, "a segment is cut short");
+            return Ok(());
+        }
+        let segment = match Segment::open(file.clone(), self.directory, id) {
+            Ok(segment) => segment,
+            Err(error) => {
+                tracing::error!(segment = id, %error, "a segment is unreadable");
+                return Ok(());
+            }
+        };
+        if segment.kind != Kind::Bodies {
+            // What was once a part of the log is rewritten when little of it is in use.
+            self.rest().insert(id, length);
             return Ok(());
         }
         if length > row.end {
             tracing::info!(segment = id, octets = length - row.end, "orphaned octets are cut off");
             file.set_len(row.end)?;
         }
-        match Segment::open(file, self.directory, id) {
-            Ok(segment) if row.end < self.full => {
-                let mut active = self.active();
-                self.rest().remove(&id);
-                self.rest().extend(active.at());
-                (active.segment, active.end) = (Some(Arc::new(segment)), row.end);
-            }
-            Ok(_) => {}
-            Err(error) => tracing::error!(segment = id, %error, "a body segment is unreadable"),
+        if row.end < self.full {
+            let mut active = self.active();
+            self.rest().remove(&id);
+            self.rest().extend(active.at());
+            (active.segment, active.end) = (Some(Arc::new(segment)), row.end);
         }
         Ok(())
     }
@@ -262,23 +292,78 @@ impl Segments {
         if let Some(segment) = &active.segment {
             return Ok(segment.clone());
         }
-        let id = active.next;
+        let segment = self.create(Kind::Bodies).map_err(|error| (Stage::Write, error))?;
+        (active.segment, active.end) = (Some(segment.clone()), HEADER_OCTETS);
+        Ok(segment)
+    }
+
+    /// A new segment, durable.
+    fn create(&self, kind: Kind) -> io::Result<Arc<Segment>> {
+        let id = self.next.fetch_add(1, Ordering::SeqCst);
         let name = file_name(id);
         let created = self.files.open(&name).and_then(|file| {
-            let segment = Segment::create(file, self.directory, id)?;
+            let segment = Segment::create(file, self.directory, id, kind)?;
+            self.counters.synced();
             segment.file.sync()?;
             self.files.sync_names()?;
             Ok(Arc::new(segment))
         });
-        let segment = created.map_err(|error| {
-            // On a full disk this is tried again and again: nothing may be left behind.
-            let _ = self.files.remove(&name);
-            (Stage::Write, error)
-        })?;
-        active.next += 1;
-        (active.segment, active.end) = (Some(segment.clone()), HEADER_OCTETS);
-        self.keep_open(&segment);
+        match created {
+            Ok(segment) => {
+                self.keep_open(&segment);
+                Ok(segment)
+            }
+            Err(error) => {
+                // On a full disk this is tried again and again: nothing may be left behind.
+                let _ = self.files.remove(&name);
+                Err(error)
+            }
+        }
+    }
+
+    /// A new segment of the log, durable. It stays until the rows are durable beyond it.
+    pub fn begin_log(&self, before: u64) -> io::Result<Arc<Segment>> {
+        let segment = self.create(Kind::Log { before })?;
+        self.log().insert(segment.id);
         Ok(segment)
+    }
+
+    /// Nothing is appended to this segment of the log any more.
+    pub fn rest_at(&self, id: u64, length: u64) {
+        self.rest().insert(id, length);
+    }
+
+    /// The rows are durable up to somewhere in this segment of the log: a restart does not read those
+    /// before it. Returns them.
+    pub fn checked(&self, id: u64) -> Vec<u64> {
+        let mut log = self.log();
+        let later = log.split_off(&id);
+        std::mem::replace(&mut *log, later).into_iter().collect()
+    }
+
+    fn is_in_log(&self, id: u64) -> bool {
+        self.log().contains(&id)
+    }
+
+    /// Whether a segment is appended to, or a restart would read it: then it stays as it is.
+    pub fn is_busy(&self, id: u64) -> bool {
+        self.is_in_log(id) || self.active_id() == Some(id)
+    }
+
+    /// Whether a segment that nothing is appended to any more is not worth a file of its own: each
+    /// restart leaves one of the log.
+    pub fn is_short(&self, length: u64) -> bool {
+        length < self.full / 16
+    }
+
+    /// Octets of a full one.
+    pub fn full(&self) -> u64 {
+        self.full
+    }
+
+    /// The engine's counts.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
     }
 
     /// Octets of a body, every one verified.
@@ -293,7 +378,7 @@ impl Segments {
     }
 
     /// The record that starts at `offset` of a segment, if there is one.
-    pub fn record_at(&self, id: u64, offset: u64) -> Result<Option<RecordHeader>, StorageError> {
+    pub fn record_at(&self, id: u64, offset: u64) -> Result<Option<Record>, StorageError> {
         self.segment(id)?.record_at(offset)
     }
 
@@ -318,12 +403,12 @@ impl Segments {
         open.insert(segment.id, segment.clone());
     }
 
-    /// The segment that is appended to.
+    /// The segment that bodies are appended to.
     pub fn active_id(&self) -> Option<u64> {
         self.active().at().map(|at| at.0)
     }
 
-    /// The segments that are there and that nothing appends to any more, with their lengths.
+    /// The segments that are there and that nothing is appended to any more, with their lengths.
     pub fn resting(&self) -> BTreeMap<u64, u64> {
         self.rest().clone()
     }
@@ -342,6 +427,10 @@ impl Segments {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn log(&self) -> MutexGuard<'_, BTreeSet<u64>> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn rest(&self) -> MutexGuard<'_, BTreeMap<u64, u64>> {
         self.resting.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -349,6 +438,32 @@ impl Segments {
     fn active(&self) -> MutexGuard<'_, Active> {
         self.active.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The segments of the log in a directory, from one on, ascending. Fails with `Damaged` when one of
+/// the segments there has something in it but does not say what it is.
+pub fn log_segments(
+    files: &dyn Files,
+    directory: [u8; 16],
+    from: u64,
+) -> Result<Vec<Segment>, StorageError> {
+    let names = files.names().map_err(|error| unreadable(from, &error))?;
+    let mut there: Vec<u64> = names.iter().filter_map(|name| segment_of(name)).collect();
+    there.retain(|id| *id >= from);
+    there.sort_unstable();
+    let mut found = Vec::new();
+    for id in there {
+        let failed = |error| unreadable(id, &error);
+        let file = files.open_existing(&file_name(id)).map_err(failed)?;
+        match Segment::open(file.clone(), directory, id) {
+            Ok(segment) if matches!(segment.kind, Kind::Log { .. }) => found.push(segment),
+            Ok(_) => {}
+            // It was being made when everything ended.
+            Err(StorageError::Damaged(_)) if file.len().map_err(failed)? <= HEADER_OCTETS => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
 }
 
 /// The rows about all segments.

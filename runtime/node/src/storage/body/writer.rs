@@ -1,4 +1,4 @@
-//! The one thread that writes body segments. Bodies that wait for it share one sync. It also gives
+//! The one thread that writes segments of bodies. Bodies that wait for it share one sync. It also gives
 //! room back: segments in which nothing has a link any more go, those of which little is in use are
 //! rewritten.
 
@@ -175,7 +175,6 @@ fn append(owner: &impl Owner, bodies: Vec<Waiting>) {
 /// are worth rewriting. A segment in which nothing ever had a link has no row, one that is gone may
 /// still have one: both are looked at.
 fn sweep(owner: &impl Owner, rewriting: &mut Rewriting) {
-    let active = owner.segments().active_id();
     let rows = match owner.segment_rows() {
         Ok(rows) => rows,
         Err(error) => return tracing::warn!(%error, "segments are not swept"),
@@ -183,13 +182,15 @@ fn sweep(owner: &impl Owner, rewriting: &mut Rewriting) {
     let lengths = owner.segments().resting();
     let all: BTreeSet<u64> = rows.keys().chain(lengths.keys()).copied().collect();
     let mut removed = Vec::new();
-    for segment in all.into_iter().filter(|segment| Some(*segment) != active) {
+    for segment in all.into_iter().filter(|segment| !owner.segments().is_busy(*segment)) {
         let row = rows.get(&segment).copied().unwrap_or_default();
         let length = lengths.get(&segment).copied().unwrap_or(row.end);
         match row.live_bodies {
             0 if remove(owner, segment) => removed.push(segment),
             0 => {}
-            _ if row.is_thin_in(length) => rewriting.add(segment),
+            _ if row.is_thin_in(length) || owner.segments().is_short(length) => {
+                rewriting.add(segment);
+            }
             _ => {}
         }
     }
@@ -220,11 +221,11 @@ fn remove(owner: &impl Owner, segment: u64) -> bool {
         return false;
     }
     match owner.segments().remove(segment) {
-        Ok(()) => tracing::debug!(segment, "an empty body segment is removed"),
+        Ok(()) => tracing::debug!(segment, "an empty segment is removed"),
         // It has been removed before.
         Err(StorageError::Damaged(_)) => {}
         Err(error) => {
-            tracing::warn!(segment, %error, "an empty body segment cannot be removed");
+            tracing::warn!(segment, %error, "an empty segment cannot be removed");
             return false;
         }
     }

@@ -34,8 +34,8 @@ pub enum Operation {
     Read,
     /// Writing to a file or changing its length.
     Write,
-    /// Making a file durable. What it should have made durable is then lost, though the live
-    /// contents still show it: as Linux does it.
+    /// Making a file durable. What it should have made durable is then lost, or a part of it, or
+    /// nothing; the live contents still show it: as Linux does it.
     Sync,
 }
 
@@ -392,9 +392,15 @@ impl Disk {
             // What was on its way when the power went may or may not be there: it stays pending.
             return operated;
         }
+        let mut chance = Chance(self.operations);
         let contents = self.files.get_mut(&file).expect("an open file has contents");
+        if operated.is_err() {
+            let mood = chance.below(4);
+            contents.durable = contents.crashed(&mut chance, mood).durable;
+            contents.pending.clear();
+            return operated;
+        }
         let pending = std::mem::take(&mut contents.pending);
-        operated?;
         pending.iter().for_each(|change| change.apply(&mut contents.durable));
         Ok(())
     }

@@ -135,12 +135,12 @@ impl State {
             match change {
                 Change::Put(key, stored) => {
                     self.stats.written_octets += (key.len() + stored.len()) as u64;
-                    self.rows.insert(key, stored);
+                    self.rows.insert(key.into(), stored);
                 }
-                Change::Delete(key) => drop(self.rows.remove(&key)),
+                Change::Delete(key) => drop(self.rows.remove(&key[..])),
                 Change::DeleteRange(start, end) => {
-                    let tail = self.rows.split_off(&start);
-                    self.rows.extend(tail.into_iter().skip_while(|(key, _)| *key < end));
+                    let tail = self.rows.split_off(&start[..]);
+                    self.rows.extend(tail.into_iter().skip_while(|(key, _)| key[..] < end[..]));
                 }
             }
         }

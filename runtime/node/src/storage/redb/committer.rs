@@ -1,4 +1,4 @@
-//! The one thread that writes rows. It takes whatever waits for it, without a timer, makes it
+//! The one thread that writes commits. It takes whatever waits for it, without a timer, makes it
 //! durable as one group, and answers all of it: while one group waits for the medium, the next one
 //! gathers by itself.
 
@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::{mpsc, oneshot};
 
 use super::group::{self, Done, Failure, Job, Members, Work};
+use super::log::Log;
 use super::shared::{Rows, Shared, closed};
 use crate::storage::body::writer;
 use crate::storage::{Space, StorageError};
@@ -132,20 +133,29 @@ fn busy(what: &str) -> StorageError {
 pub fn run(
     shared: &Shared,
     bodies: &writer::Queue,
+    log: Log,
     mut requests: mpsc::Receiver<Request>,
     waiting_octets: &AtomicUsize,
 ) {
+    let mut committer = Committer { shared, bodies, log };
     let mut closing = Vec::new();
     while closing.is_empty() {
         let Some(first) = requests.blocking_recv() else { break };
         let group = gather(first, &mut requests);
-        closing = serve(shared, bodies, group, waiting_octets);
+        closing = committer.serve(group, waiting_octets);
+        if committer.log.is_due() && !committer.checkpoint() {
+            let _ = committer.revive();
+        }
     }
     requests.close();
     // What had been handed over before the close is still performed.
     while let Some(first) = requests.blocking_recv() {
         let group = gather(first, &mut requests);
-        closing.extend(serve(shared, bodies, group, waiting_octets));
+        closing.extend(committer.serve(group, waiting_octets));
+    }
+    // In vain is no harm: the log has what the rows have not.
+    if committer.log.is_ahead() {
+        committer.checkpoint();
     }
     shared.close();
     for closed in closing {
@@ -187,110 +197,148 @@ fn gather(first: Request, requests: &mut mpsc::Receiver<Request>) -> Group {
     group
 }
 
-/// Does a group, whatever it is made of; returns who waits for the end.
-fn serve(
-    shared: &Shared,
-    bodies: &writer::Queue,
-    group: Group,
-    waiting_octets: &AtomicUsize,
-) -> Vec<oneshot::Sender<()>> {
-    if shared.has_failed() {
-        let _ = revive(shared);
-    }
-    for tried in group.reviving {
-        let _ = tried.send(());
-    }
-    if !group.jobs.is_empty() {
-        perform(shared, bodies, group.jobs);
-    }
-    waiting_octets.fetch_sub(group.octets, Ordering::Relaxed);
-    let mut thinned = Vec::new();
-    for (space, given_up) in group.given_up {
-        thinned.append(&mut shared.unlinked.forget(space, &given_up));
-    }
-    if !thinned.is_empty() {
-        bodies.thinned(thinned);
-    }
-    group.closing
+/// What the thread works with.
+struct Committer<'a> {
+    shared: &'a Shared,
+    bodies: &'a writer::Queue,
+    log: Log,
 }
 
-/// Makes a group durable and answers it.
-fn perform(shared: &Shared, bodies: &writer::Queue, mut jobs: Vec<Job>) {
-    let outcome = match &*shared.rows() {
-        Rows::Open(index) => group::write(index, shared, &jobs),
-        Rows::Failed(why) => Ok(all(&jobs, &StorageError::Unavailable(why.clone()))),
-        Rows::Closed => Ok(all(&jobs, &closed())),
-    };
-    let members = match outcome {
-        Ok(members) => members,
-        Err(Failure::Damage(number, why)) => {
-            tracing::error!(error = %why, commits = jobs.len(), "a commit meets damaged rows");
-            if shared.has_failed() {
-                let _ = revive(shared);
+impl Committer<'_> {
+    /// Does a group, whatever it is made of; returns who waits for the end.
+    fn serve(&mut self, group: Group, waiting_octets: &AtomicUsize) -> Vec<oneshot::Sender<()>> {
+        if self.shared.has_failed() {
+            let _ = self.revive();
+        }
+        for tried in group.reviving {
+            let _ = tried.send(());
+        }
+        if !group.jobs.is_empty() {
+            self.perform(group.jobs);
+        }
+        waiting_octets.fetch_sub(group.octets, Ordering::Relaxed);
+        let mut thinned = Vec::new();
+        for (space, given_up) in group.given_up {
+            thinned.append(&mut self.shared.unlinked.forget(space, &given_up));
+        }
+        if !thinned.is_empty() {
+            self.bodies.thinned(thinned);
+        }
+        group.closing
+    }
+
+    /// Makes a group durable and answers it.
+    fn perform(&mut self, mut jobs: Vec<Job>) {
+        let outcome = match &*self.shared.rows() {
+            Rows::Open(index) => group::write(index, self.shared, &mut self.log, &jobs),
+            Rows::Failed(why) => Ok(all(&jobs, &StorageError::Unavailable(why.clone()))),
+            Rows::Closed => Ok(all(&jobs, &closed())),
+        };
+        let members = match outcome {
+            Ok(members) => members,
+            Err(Failure::Damage(number, why)) => {
+                tracing::error!(error = %why, commits = jobs.len(), "a commit meets damaged rows");
+                if self.shared.has_failed() {
+                    let _ = self.revive();
+                }
+                if jobs.len() > 1 {
+                    // Damage is its owner's alone: nothing of the group was done, the others go on.
+                    let damaged = jobs.remove(number);
+                    self.perform(vec![damaged]);
+                    return self.perform(jobs);
+                }
+                all(&jobs, &StorageError::Damaged(why))
             }
-            if jobs.len() > 1 {
-                // Damage is its owner's alone: nothing of the group was done, the others go on.
-                let damaged = jobs.remove(number);
-                perform(shared, bodies, vec![damaged]);
-                return perform(shared, bodies, jobs);
+            Err(Failure::Before(why)) => {
+                tracing::error!(error = %why, commits = jobs.len(), "commits cannot be written");
+                if self.shared.has_failed() {
+                    let _ = self.revive();
+                }
+                all(&jobs, &StorageError::Unavailable(why))
             }
-            all(&jobs, &StorageError::Damaged(why))
-        }
-        Err(Failure::Before(why)) => {
-            tracing::error!(error = %why, commits = jobs.len(), "rows cannot be written");
-            let _ = revive(shared);
-            all(&jobs, &StorageError::Unavailable(why))
-        }
-        Err(Failure::During(why, members)) => after_failure(shared, &jobs, why, members),
-    };
-    answer(shared, bodies, jobs, members);
-}
+            Err(Failure::During(why, members)) => self.after_failure(&jobs, why, members),
+        };
+        self.answer(jobs, members);
+    }
 
-/// Opens the rows again and finds out what became of the group.
-fn after_failure(shared: &Shared, jobs: &[Job], why: String, members: Members) -> Members {
-    tracing::error!(error = %why, commits = jobs.len(), "writing rows failed");
-    let revived = revive(shared);
-    let took_effect = match revived {
-        Ok(()) => shared.read(|rows| group::took_effect(rows, jobs, &members)).ok(),
-        Err(()) => None,
-    };
-    match took_effect {
-        Some(true) => members,
-        Some(false) => all(jobs, &StorageError::Unavailable(why)),
-        None => {
-            jobs.iter().filter_map(|job| job.work.space()).for_each(|space| shared.unknown(space));
-            all(jobs, &StorageError::UnknownOutcome(why))
+    /// Opens the rows again and finds out what became of the group.
+    fn after_failure(&mut self, jobs: &[Job], why: String, members: Members) -> Members {
+        tracing::error!(error = %why, commits = jobs.len(), "writing commits failed");
+        let took_effect = match self.revive() {
+            Ok(()) => self.shared.read(|rows| group::took_effect(rows, jobs, &members)).ok(),
+            Err(()) => None,
+        };
+        match took_effect {
+            Some(true) => members,
+            Some(false) => all(jobs, &StorageError::Unavailable(why)),
+            None => {
+                let spaces = jobs.iter().filter_map(|job| job.work.space());
+                spaces.for_each(|space| self.shared.unknown(space));
+                all(jobs, &StorageError::UnknownOutcome(why))
+            }
         }
     }
-}
 
-fn revive(shared: &Shared) -> Result<(), ()> {
-    shared.reopen().map_err(|error| tracing::error!(%error, "the rows cannot be opened again"))
+    /// Sees to it that the log ends where it is known to end, and opens the rows again.
+    fn revive(&mut self) -> Result<(), ()> {
+        if let Err(error) = self.log.settle(&self.shared.segments) {
+            tracing::error!(%error, "the commit log cannot go on");
+            self.shared.fail(error.to_string());
+            return Err(());
+        }
+        let reopened = self.shared.reopen(self.log.end());
+        reopened.map_err(|error| tracing::error!(%error, "the rows cannot be opened again"))
+    }
+
+    /// Makes the rows durable: a restart need not read the log before here. False: they have failed.
+    fn checkpoint(&mut self) -> bool {
+        let at = self.log.end();
+        let checked = match &*self.shared.rows() {
+            Rows::Open(index) if !index.has_failed() => index.checkpoint(at),
+            Rows::Open(_) | Rows::Failed(_) => return false,
+            Rows::Closed => return true,
+        };
+        match checked {
+            Ok(()) => {
+                self.log.checked();
+                let released = self.shared.segments.checked(at.segment);
+                if !released.is_empty() {
+                    self.bodies.thinned(released);
+                }
+                true
+            }
+            Err(error) => {
+                tracing::error!(%error, "the rows cannot be made durable; the log has them");
+                self.log.not_checked();
+                false
+            }
+        }
+    }
+
+    fn answer(&self, jobs: Vec<Job>, members: Members) {
+        let commits = members.iter().filter(|member| member.is_ok()).count() as u64;
+        let refused = members.len() as u64 - commits;
+        match commits {
+            0 => self.shared.counters.refused(refused),
+            _ => self.shared.counters.group(commits, refused),
+        }
+        let mut thinned = Vec::new();
+        for (job, mut member) in jobs.into_iter().zip(members) {
+            if let Ok(done) = &mut member {
+                thinned.append(&mut done.thinned);
+                if let Some(space) = job.work.space() {
+                    self.shared.unlinked.forget(space, &done.linked);
+                }
+            }
+            // Whoever has gone away need not be told.
+            let _ = job.reply.send(member);
+        }
+        if !thinned.is_empty() {
+            self.bodies.thinned(thinned);
+        }
+    }
 }
 
 fn all(jobs: &[Job], error: &StorageError) -> Members {
     jobs.iter().map(|_| Err(error.clone())).collect()
-}
-
-fn answer(shared: &Shared, bodies: &writer::Queue, jobs: Vec<Job>, members: Members) {
-    let commits = members.iter().filter(|member| member.is_ok()).count() as u64;
-    let refused = members.len() as u64 - commits;
-    match commits {
-        0 => shared.counters.refused(refused),
-        _ => shared.counters.group(commits, refused),
-    }
-    let mut thinned = Vec::new();
-    for (job, mut member) in jobs.into_iter().zip(members) {
-        if let Ok(done) = &mut member {
-            thinned.append(&mut done.thinned);
-            if let Some(space) = job.work.space() {
-                shared.unlinked.forget(space, &done.linked);
-            }
-        }
-        // Whoever has gone away need not be told.
-        let _ = job.reply.send(member);
-    }
-    if !thinned.is_empty() {
-        bodies.thinned(thinned);
-    }
 }

@@ -8,10 +8,11 @@
 use std::io;
 use std::sync::Arc;
 
+use crate::storage::StorageError;
 use crate::storage::files::Files;
 
 /// The version of the directory's format that this build writes and reads.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Longest format text that is read, in octets.
 const MAX_FORMAT_OCTETS: u64 = 4096;
 const FIRST_LINE: &str = "postroom storage";
@@ -45,12 +46,33 @@ pub enum OpenError {
         /// The highest that this build reads.
         known: u32,
     },
+    /// An older Postroom wrote it, and this one does not read that any more.
+    #[error(
+        "the data directory has format {found}, this build knows {known} only: export the mail with \
+         the postroom that wrote it, import it with this one"
+    )]
+    Older {
+        /// Its format.
+        found: u32,
+        /// The lowest that this build reads.
+        known: u32,
+    },
     /// Parts of it are missing or changed.
     #[error("the data directory is damaged ({0}): restore it from a backup")]
     Damaged(String),
     /// The system refuses.
     #[error("the data directory cannot be used ({0}): check its permissions and its disk")]
     Io(#[from] io::Error),
+}
+
+impl From<StorageError> for OpenError {
+    fn from(error: StorageError) -> Self {
+        match error {
+            StorageError::Unavailable(why) => Self::Io(io::Error::other(why)),
+            StorageError::Damaged(why) => Self::Damaged(why),
+            error => Self::Damaged(error.to_string()),
+        }
+    }
 }
 
 /// What a directory is.
@@ -139,6 +161,9 @@ fn parse_format(text: &str) -> Result<[u8; 16], OpenError> {
     let version = field("version").and_then(|v| v.parse().ok()).ok_or_else(damaged)?;
     if version > VERSION {
         return Err(OpenError::Newer { found: version, known: VERSION });
+    }
+    if version < VERSION {
+        return Err(OpenError::Older { found: version, known: VERSION });
     }
     let mut id = [0; 16];
     let digits = field("id").ok_or_else(damaged)?;

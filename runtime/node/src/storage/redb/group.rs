@@ -1,5 +1,5 @@
-//! One group of commits: planned one after the other against what the earlier ones leave, written
-//! in one transaction, made durable once.
+//! One group of commits: planned one after the other against what the earlier ones leave, appended to
+//! the commit log, which makes it durable, then seen in the rows.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -7,6 +7,7 @@ use postroom_core::types::{Epoch, Slot};
 use tokio::sync::oneshot;
 
 use super::index::{Index, begin};
+use super::log::{AppendError, Log, Placing};
 use super::rows::{ROWS, TableRows, apply, guarded, said};
 use super::shared::Shared;
 use crate::storage::commit::{Change, SegmentWork, plan, plan_claim, plan_segments};
@@ -25,7 +26,7 @@ pub enum Work {
         /// The epoch of the claim that the caller has seen.
         previous: Option<Epoch>,
     },
-    /// A change to the rows about body segments.
+    /// A change to the rows about segments.
     Segments(SegmentWork),
 }
 
@@ -66,7 +67,14 @@ pub enum Failure {
 }
 
 /// Plans, writes and commits a group.
-pub fn write(index: &Index, shared: &Shared, jobs: &[Job]) -> Result<Members, Failure> {
+pub fn write(
+    index: &Index,
+    shared: &Shared,
+    log: &mut Log,
+    jobs: &[Job],
+) -> Result<Members, Failure> {
+    let at = log.next(&shared.segments).map_err(|error| Failure::Before(error.to_string()))?;
+    let placing = Placing::new(&shared.unlinked, at);
     let before = |why: String| {
         index.fail(&why);
         Failure::Before(why)
@@ -76,9 +84,9 @@ pub fn write(index: &Index, shared: &Shared, jobs: &[Job]) -> Result<Members, Fa
         Ok(Err(error)) => return Err(before(error.to_string())),
         Err(panic) => return Err(before(said(&*panic))),
     };
-    let filled = catch_unwind(AssertUnwindSafe(|| fill(&write, index, shared, jobs)));
-    let members = match filled.unwrap_or_else(|panic| Err(before(said(&*panic)))) {
-        Ok(members) => members,
+    let filled = catch_unwind(AssertUnwindSafe(|| fill(&write, index, (shared, &placing), jobs)));
+    let (members, changes) = match filled.unwrap_or_else(|panic| Err(before(said(&*panic)))) {
+        Ok(filled) => filled,
         Err(failure) => {
             abort(index, write);
             return Err(failure);
@@ -88,10 +96,25 @@ pub fn write(index: &Index, shared: &Shared, jobs: &[Job]) -> Result<Members, Fa
         abort(index, write);
         return Ok(members);
     }
+    if let Err(error) = log.append(&shared.segments, &placing.into_bodies(), &changes) {
+        abort(index, write);
+        return Err(match error {
+            AppendError::Refused(error) => Failure::Before(error.to_string()),
+            AppendError::Uncertain(error) => {
+                // Nobody reads what may turn out otherwise until the log has gone on elsewhere.
+                index.fail(&error.to_string());
+                Failure::During(error.to_string(), members)
+            }
+        });
+    }
+    let during = |why: String, members| {
+        index.fail(&why);
+        Err(Failure::During(why, members))
+    };
     match catch_unwind(AssertUnwindSafe(|| write.commit())) {
         Ok(Ok(())) => Ok(members),
-        Ok(Err(error)) => Err(Failure::During(error.to_string(), members)),
-        Err(panic) => Err(Failure::During(said(&*panic), members)),
+        Ok(Err(error)) => during(error.to_string(), members),
+        Err(panic) => during(said(&*panic), members),
     }
 }
 
@@ -106,23 +129,27 @@ fn abort(index: &Index, write: redb::WriteTransaction) {
 fn fill(
     write: &redb::WriteTransaction,
     index: &Index,
-    shared: &Shared,
+    (shared, placing): (&Shared, &Placing<'_>),
     jobs: &[Job],
-) -> Result<Members, Failure> {
+) -> Result<(Members, Vec<Change>), Failure> {
     let failed = |why: String| {
         index.fail(&why);
         Failure::Before(why)
     };
     let mut table = write.open_table(ROWS).map_err(|error| failed(error.to_string()))?;
-    let mut members = Vec::with_capacity(jobs.len());
+    let (mut members, mut all_changes) = (Vec::with_capacity(jobs.len()), Vec::new());
     for (number, job) in jobs.iter().enumerate() {
+        let mark = placing.mark();
         // Planning only reads: what it meets is its own affair, unless the file itself fails.
-        let planned = guarded(|| plan_one(&TableRows(&table), shared, &job.work));
+        let planned = guarded(|| plan_one(&TableRows(&table), (shared, placing), &job.work));
         let member = match planned {
-            Ok((changes, done)) => {
+            Ok((mut changes, done)) => {
                 let all = || changes.iter().try_for_each(|change| apply(&mut table, change));
                 match catch_unwind(AssertUnwindSafe(all)) {
-                    Ok(Ok(())) => Ok(done),
+                    Ok(Ok(())) => {
+                        all_changes.append(&mut changes);
+                        Ok(done)
+                    }
                     Ok(Err(redb::Error::Corrupted(why))) => {
                         return Err(Failure::Damage(number, why));
                     }
@@ -136,16 +163,19 @@ fn fill(
                 }
             }
             Err(StorageError::Unavailable(why)) => return Err(failed(why)),
-            Err(refusal) => Err(refusal),
+            Err(refusal) => {
+                placing.take_back(mark);
+                Err(refusal)
+            }
         };
         members.push(member);
     }
-    Ok(members)
+    Ok((members, all_changes))
 }
 
 fn plan_one(
     rows: &impl crate::storage::rows::Rows,
-    shared: &Shared,
+    (shared, placing): (&Shared, &Placing<'_>),
     work: &Work,
 ) -> Result<(Vec<Change>, Done), StorageError> {
     match work {
@@ -155,7 +185,7 @@ fn plan_one(
                     "an earlier commit to this space: read it again".to_owned(),
                 ));
             }
-            let plan = plan(rows, &shared.unlinked, commit)?;
+            let plan = plan(rows, placing, commit)?;
             let committed = Some(Committed { head: plan.head });
             let done = Done { committed, fence: None, linked: plan.linked, thinned: plan.thinned };
             Ok((plan.changes, done))

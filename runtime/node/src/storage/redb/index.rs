@@ -1,5 +1,6 @@
 //! The open database of rows, and how it is opened again after its medium has failed.
 
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +9,10 @@ use redb::{Database, Durability, ReadableDatabase};
 
 use super::backend::{Backend, Switch};
 use super::directory::{OpenError, ROWS_FILE};
+use super::log::{Position, Replayed, replay};
 use super::rows::{ROWS, ReadRows, TableRows, apply, failed, guarded, said};
+use crate::storage::body::segment;
+use crate::storage::body::segments::log_segments;
 use crate::storage::commit::Change;
 use crate::storage::counters::Counters;
 use crate::storage::files::Files;
@@ -33,16 +37,28 @@ impl Drop for Index {
     }
 }
 
-/// A write transaction as every commit of this engine is made.
+/// A write transaction of a group: seen by everybody at once, durable with the next checkpoint. Until
+/// then the commit log has it.
 pub fn begin(database: &Database) -> Result<redb::WriteTransaction, redb::Error> {
-    let mut write = database.begin_write()?;
-    write
-        .set_durability(Durability::Immediate)
-        .expect("it is refused for transactions with savepoints only");
+    begin_with(database, Durability::None)
+}
+
+/// A write transaction that makes itself, and all before it, durable.
+fn begin_durable(database: &Database) -> Result<redb::WriteTransaction, redb::Error> {
+    let mut write = begin_with(database, Durability::Immediate)?;
     // Opening again after a crash takes milliseconds instead of a walk over all pages. It brings
     // two-phase commits with it, on which opening again after a failed sync relies: a header that
     // points to rows is written only after these are durable.
     write.set_quick_repair(true);
+    Ok(write)
+}
+
+fn begin_with(
+    database: &Database,
+    durability: Durability,
+) -> Result<redb::WriteTransaction, redb::Error> {
+    let mut write = database.begin_write()?;
+    write.set_durability(durability).expect("it is refused for transactions with savepoints only");
     Ok(write)
 }
 
@@ -73,8 +89,8 @@ impl Index {
         }
     }
 
-    /// Opens the rows again after a failure, without believing what the system has cached. What
-    /// is read afterwards is durable.
+    /// Opens the rows again after a failure, without believing what the system has cached: as they
+    /// were when they were made durable last.
     pub fn reopen(
         files: &dyn Files,
         cache_octets: usize,
@@ -132,26 +148,67 @@ impl Index {
     pub fn identify(&self, id: [u8; 16]) -> Result<(), OpenError> {
         let at = key::identity();
         let stored = row::encode(&at, &id);
-        self.change(&[Change::Put(at, stored)])
+        self.change(&[Change::Put(at.into(), stored)]).map_err(|error| unwritable(&error))
     }
 
     /// Removes the rows about segments that are gone.
     pub fn forget_segments(&self, gone: &[u64]) -> Result<(), OpenError> {
-        let changes: Vec<_> = gone.iter().map(|id| Change::Delete(key::segment(*id))).collect();
-        self.change(&changes)
+        let gone = gone.iter().map(|id| Change::Delete(key::segment(*id).into()));
+        self.change(&gone.collect::<Vec<_>>()).map_err(|error| unwritable(&error))
     }
 
-    /// Changes rows while nobody else can.
-    fn change(&self, changes: &[Change]) -> Result<(), OpenError> {
-        let write = || -> Result<(), redb::Error> {
-            let write = begin(&self.database)?;
-            {
-                let mut table = write.open_table(ROWS)?;
-                changes.iter().try_for_each(|change| apply(&mut table, change))?;
-            }
-            Ok(write.commit()?)
-        };
-        write().map_err(|error| OpenError::Io(std::io::Error::other(error.to_string())))
+    /// Makes the rows durable, with all groups before a place in the commit log.
+    pub fn checkpoint(&self, at: Position) -> Result<(), StorageError> {
+        let key = key::checkpoint();
+        let stored = row::encode(&key, &at);
+        let checked = guarded(|| {
+            self.change(&[Change::Put(key.into(), stored)]).map_err(|error| failed(&error))
+        });
+        checked.inspect_err(|error| self.fail(&error.to_string()))
+    }
+
+    /// Changes rows durably, while nobody else can.
+    fn change(&self, changes: &[Change]) -> Result<(), redb::Error> {
+        let write = begin_durable(&self.database)?;
+        {
+            let mut table = write.open_table(ROWS)?;
+            changes.iter().try_for_each(|change| apply(&mut table, change))?;
+        }
+        Ok(write.commit()?)
+    }
+
+    /// Brings rows that were just opened up to the end of the commit log. Says which segments a
+    /// restart would read again.
+    pub fn catch_up(
+        &self,
+        files: &dyn Files,
+        directory: [u8; 16],
+    ) -> Result<(Replayed, BTreeSet<u64>), StorageError> {
+        let from = self.read(|rows| rows.record(&key::checkpoint()))?;
+        let from: Position = from.unwrap_or_default();
+        let log = log_segments(files, directory, from.segment)?;
+        if let Some(last) = log.last() {
+            // What it says makes groups before it void: nobody may be told so before it is durable.
+            let written = last.write_header(directory).and_then(|()| last.file.sync());
+            let written = written.and_then(|()| files.sync_names());
+            written.map_err(|error| segment::unreadable(last.id, &error))?;
+        }
+        let replayed = guarded(|| {
+            let write = begin(&self.database).map_err(|error| failed(&error))?;
+            let mut table = write.open_table(ROWS).map_err(|error| failed(&error.into()))?;
+            let replayed = replay(&log, from, |changes| {
+                let mut all = changes.iter();
+                all.try_for_each(|change| apply(&mut table, change)).map_err(|error| failed(&error))
+            })?;
+            drop(table);
+            write.commit().map_err(|error| failed(&error.into()))?;
+            Ok(replayed)
+        })?;
+        if replayed.octets > 0 {
+            let Replayed { end, octets } = replayed;
+            tracing::info!(groups = end.groups - from.groups, octets, "the log is replayed");
+        }
+        Ok((replayed, log.iter().map(|segment| segment.id).collect()))
     }
 
     /// Holds the id in the rows against that of the directory.
@@ -171,6 +228,10 @@ impl Index {
         let mut index = self;
         index.switch = Switch::default();
     }
+}
+
+fn unwritable(error: &redb::Error) -> OpenError {
+    OpenError::Io(std::io::Error::other(error.to_string()))
 }
 
 /// redb reports some damage as an I/O error of these kinds.

@@ -1,4 +1,4 @@
-//! The embedded engine: rows in redb, in a data directory of its own.
+//! The embedded engine: rows in redb behind a commit log, in a data directory of its own.
 //!
 //! All writing goes through one thread (`committer`), which joins what waits for it into groups.
 //! Reads are made on the task that asks: measured, a look-up that redb has cached costs 1–2 µs and
@@ -9,6 +9,7 @@ mod committer;
 mod directory;
 mod group;
 mod index;
+mod log;
 mod rows;
 mod shared;
 #[cfg(test)]
@@ -27,6 +28,7 @@ use postroom_core::types::{Epoch, Slot, TransactionId};
 use self::directory::State;
 use self::group::Work;
 use self::index::Index;
+use self::log::{CHECKPOINT_OCTETS, CHECKPOINT_PAUSE, Log};
 use self::rows::ReadRows;
 use self::shared::Shared;
 use super::body::segments::{SEGMENT_OCTETS, Segments, segment_rows};
@@ -54,10 +56,15 @@ const REVIVAL_TIME: Duration = Duration::from_secs(10);
 pub struct RedbOptions {
     /// redb's cache of pages, in octets.
     pub cache_octets: usize,
-    /// Bodies up to this many octets are kept in rows, larger ones in segments.
+    /// Bodies up to this many octets go into the commit log with the commit that links them, larger
+    /// ones are stored before it.
     pub inline_octets: usize,
     /// A segment of this many octets is not appended to any more.
     pub segment_octets: u64,
+    /// Octets of commit log after which the rows are made durable.
+    pub checkpoint_octets: u64,
+    /// Time after which that is tried again when it failed.
+    pub checkpoint_pause: Duration,
 }
 
 impl Default for RedbOptions {
@@ -66,6 +73,8 @@ impl Default for RedbOptions {
             cache_octets: 128 << 20,
             inline_octets: INLINE_OCTETS,
             segment_octets: SEGMENT_OCTETS,
+            checkpoint_octets: CHECKPOINT_OCTETS,
+            checkpoint_pause: CHECKPOINT_PAUSE,
         }
     }
 }
@@ -86,7 +95,7 @@ struct Queues {
 
 impl RedbEngine {
     /// Opens a data directory, or makes a new one in an empty or missing directory. Blocks for as
-    /// long as the disk does: milliseconds, also after a crash.
+    /// long as the disk does: milliseconds, after a crash some 100 of them.
     pub fn open(directory: &Path, options: RedbOptions) -> Result<Self, OpenError> {
         Self::open_files(Arc::new(DiskFiles::new(directory)?), options)
     }
@@ -95,14 +104,14 @@ impl RedbEngine {
     pub fn open_files(files: Arc<dyn Files>, options: RedbOptions) -> Result<Self, OpenError> {
         let counters = Arc::new(Counters::default());
         let (index, directory) = open_index(&*files, options.cache_octets, &counters)?;
-        let segments =
-            take_up_segments(&files, directory, options.segment_octets, &counters, &index)?;
+        let (index, segments, log) = take_up(&files, directory, options, &counters, index)?;
+        let files = (files, directory);
         let shared = Arc::new(Shared::new(files, options.cache_octets, counters, index, segments));
         let (bodies, inbox) = writer::queue();
         let (commits, requests, octets) = committer::Queue::new();
         let committing = {
             let (shared, bodies) = (shared.clone(), bodies.clone());
-            move || committer::run(&shared, &bodies, requests, &octets)
+            move || committer::run(&shared, &bodies, log, requests, &octets)
         };
         let writing = {
             let owner = Housekeeper { shared: shared.clone(), commits: commits.downgrade() };
@@ -182,22 +191,39 @@ fn open_index(
     }
 }
 
-fn take_up_segments(
+/// Brings the rows up to the end of the commit log and takes up the segments.
+fn take_up(
     files: &Arc<dyn Files>,
     directory: [u8; 16],
-    segment_octets: u64,
+    options: RedbOptions,
     counters: &Arc<Counters>,
-    index: &Index,
-) -> Result<Segments, OpenError> {
-    let damaged = |error: StorageError| OpenError::Damaged(error.to_string());
-    let rows = index.read(|rows| segment_rows(rows)).map_err(damaged)?;
+    mut index: Index,
+) -> Result<(Index, Segments, Log), OpenError> {
+    let (mut replayed, mut log) = index.catch_up(&**files, directory)?;
+    if replayed.octets > 0 {
+        // So that the log does not grow from crash to crash.
+        match index.checkpoint(replayed.end) {
+            Ok(()) => {
+                log.retain(|segment| *segment >= replayed.end.segment);
+                replayed.octets = 0;
+            }
+            Err(error) => {
+                tracing::error!(%error, "the rows cannot be made durable; the log has them");
+                drop(index);
+                index = Index::reopen(&**files, options.cache_octets, counters)?;
+                (replayed, log) = index.catch_up(&**files, directory)?;
+            }
+        }
+    }
+    let rows = index.read(|rows| segment_rows(rows))?;
     let body_row = |space, body: &[u8; 16]| index.read(|rows| reads::body_row(rows, space, body));
-    let (files, counters) = (files.clone(), counters.clone());
-    let taken = Segments::take_up(files, directory, segment_octets, counters, &rows, &body_row)?;
+    let of = (directory, options.segment_octets);
+    let taken = Segments::take_up(files.clone(), of, counters.clone(), log, &rows, &body_row)?;
     if !taken.forgotten.is_empty() {
         index.forget_segments(&taken.forgotten)?;
     }
-    Ok(taken.segments)
+    let log = Log::after(&replayed, options.checkpoint_octets, options.checkpoint_pause);
+    Ok((index, taken.segments, log))
 }
 
 /// What the writer of bodies sees of the engine.

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use super::directory::OpenError;
 use super::index::Index;
+use super::log::Position;
 use super::rows::{ReadRows, said};
 use crate::storage::body::Unlinked;
 use crate::storage::body::segments::Segments;
@@ -28,6 +29,8 @@ pub enum Rows {
 pub struct Shared {
     /// The data directory; locked as long as this lives.
     pub files: Arc<dyn Files>,
+    /// Its id.
+    pub directory: [u8; 16],
     /// redb's cache, in octets.
     pub cache_octets: usize,
     /// Counts.
@@ -45,7 +48,7 @@ pub struct Shared {
 impl Shared {
     /// With the index open.
     pub fn new(
-        files: Arc<dyn Files>,
+        (files, directory): (Arc<dyn Files>, [u8; 16]),
         cache_octets: usize,
         counters: Arc<Counters>,
         index: Index,
@@ -53,7 +56,7 @@ impl Shared {
     ) -> Self {
         let rows = RwLock::new(Rows::Open(index));
         let (unlinked, unresolved) = (Unlinked::default(), Mutex::default());
-        Self { files, cache_octets, counters, segments, unlinked, rows, unresolved }
+        Self { files, directory, cache_octets, counters, segments, unlinked, rows, unresolved }
     }
 
     /// The index for as long as the guard lives, which must not be across an `.await`.
@@ -82,13 +85,13 @@ impl Shared {
         }
     }
 
-    /// Drops the index, waiting for whoever reads it, and opens it again. It stays failed, with the
-    /// reason, when that does not go. Only the committer calls this. Nobody is kept waiting by a
+    /// Drops the index, waiting for whoever reads it, opens it again and brings it up to the end of
+    /// the commit log. It stays failed, with the reason, when that does not go. Only the committer calls this. Nobody is kept waiting by a
     /// lock while the medium is: whoever wants to read meanwhile finds that the rows have failed.
-    pub fn reopen(&self) -> Result<(), OpenError> {
+    pub fn reopen(&self, end: Position) -> Result<(), OpenError> {
         // The old one must be gone before its file is opened again.
         gone(self.replace(Rows::Failed("being opened again".to_owned())));
-        match Index::reopen(&*self.files, self.cache_octets, &self.counters) {
+        match self.opened_again(end) {
             Ok(index) => {
                 self.replace(Rows::Open(index));
                 Ok(())
@@ -98,6 +101,24 @@ impl Shared {
                 Err(error)
             }
         }
+    }
+
+    fn opened_again(&self, end: Position) -> Result<Index, OpenError> {
+        let index = Index::reopen(&*self.files, self.cache_octets, &self.counters)?;
+        let (replayed, _) = index.catch_up(&*self.files, self.directory)?;
+        let (found, must) = (replayed.end.groups, end.groups);
+        match found == must {
+            true => Ok(index),
+            false => {
+                let why = format!("the commit log ends at group {found}, not at {must}");
+                Err(OpenError::Damaged(why))
+            }
+        }
+    }
+
+    /// Nothing is read or written until the index is opened again.
+    pub fn fail(&self, why: String) {
+        gone(self.replace(Rows::Failed(why)));
     }
 
     /// Closes the index for good.

@@ -33,8 +33,13 @@ const OPERATIONS: u64 = 2_000;
 const TORN: u64 = 2;
 
 /// Small segments, so that they are filled, emptied and rewritten often.
-const OPTIONS: RedbOptions =
-    RedbOptions { cache_octets: 1 << 20, inline_octets: 4096, segment_octets: 150_000 };
+const OPTIONS: RedbOptions = RedbOptions {
+    cache_octets: 1 << 20,
+    inline_octets: 4096,
+    segment_octets: 150_000,
+    checkpoint_octets: 60_000,
+    checkpoint_pause: std::time::Duration::ZERO,
+};
 
 /// A disk that outlives the nodes that run on it.
 struct Machine {

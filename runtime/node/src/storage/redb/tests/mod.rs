@@ -4,6 +4,7 @@ mod away;
 mod crash;
 mod damage;
 mod history;
+mod log;
 mod outcome;
 mod room;
 
@@ -21,10 +22,17 @@ const SEGMENT: u64 = 150_000;
 
 /// An engine with small segments, so that they are filled, emptied and rewritten often.
 fn small(disk: &ImageDisk) -> RedbEngine {
-    let options =
-        RedbOptions { cache_octets: 1 << 20, inline_octets: 4096, segment_octets: SEGMENT };
-    RedbEngine::open_files(disk.files(), options).expect("a disk opens whatever happened to it")
+    RedbEngine::open_files(disk.files(), SMALL).expect("a disk opens whatever happened to it")
 }
+
+/// How a [`small`] engine is opened: its rows are made durable every few commits.
+const SMALL: RedbOptions = RedbOptions {
+    cache_octets: 1 << 20,
+    inline_octets: 4096,
+    segment_octets: SEGMENT,
+    checkpoint_octets: 60_000,
+    checkpoint_pause: Duration::ZERO,
+};
 
 /// An account whose slot is claimed.
 struct Owner {

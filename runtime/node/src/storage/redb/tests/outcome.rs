@@ -40,7 +40,8 @@ fn claim(epoch: Option<Epoch>) -> (Job, Result<Done, StorageError>) {
 
 /// An engine in which the directory's head is 1 and the slot of account 1 has epoch 1.
 async fn check(group: Vec<(Job, Result<Done, StorageError>)>, expected: bool) {
-    let engine = TemporaryEngine::new().engine;
+    let temporary = TemporaryEngine::new();
+    let engine = &temporary.engine;
     let (Job { work: Work::Commit(first), .. }, _) = commit(Space::Directory, 1) else {
         unreachable!("it makes a commit")
     };
