@@ -52,6 +52,12 @@ fn deeper(depth: u64) -> u64 {
     if depth == u64::MAX { 0 } else { deeper(depth + 1) + frame[depth as usize % 64] }
 }
 
+/// Recursion that takes nothing but the stack of the machine.
+#[inline(never)]
+fn deep(depth: u64) -> u64 {
+    if depth == 0 { 0 } else { deep(depth - 1).wrapping_mul(31) ^ depth }
+}
+
 async fn behave(view: View, names: &[String]) -> Result<Vec<Option<Domain>>, StoreError> {
     match names.first().map_or("", String::as_str) {
         "trap" => panic!("as asked"),
@@ -65,6 +71,14 @@ async fn behave(view: View, names: &[String]) -> Result<Vec<Option<Domain>>, Sto
             if view.get_many(vec![b"w".to_vec()]).await.is_ok() {
                 return Ok(vec![None]);
             }
+        },
+        "deep" => {
+            let depth = names[1].parse().unwrap();
+            std::hint::black_box(deep(depth));
+            Ok(vec![None; 2])
+        }
+        "busy" => loop {
+            told(view.get_many(vec![b"w".to_vec()]).await)?;
         },
         "memory" => {
             let mut held: Vec<Vec<u8>> = Vec::new();
@@ -168,6 +182,9 @@ impl Guest for Unruly {
         for row in &rows {
             match row.name.as_str() {
                 "trap" => panic!("as asked"),
+                "spin" => loop {
+                    std::hint::black_box(0);
+                },
                 "wait" => told(t.view().get_many(vec![b"w".to_vec()]).await).map(drop)?,
                 "stubborn" => while t.view().get_many(vec![b"w".to_vec()]).await.is_err() {},
                 "large" => told(t.put(b"large", &vec![0; (4 << 20) + 1]))?,

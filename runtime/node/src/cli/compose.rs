@@ -118,7 +118,14 @@ impl Composed {
             .iter()
             .map(|component| {
                 let said = component.inspection();
-                serde_json::json!({ "name": component.name(), "component": said })
+                let load = component.load();
+                serde_json::json!({
+                    "name": component.name(),
+                    "component": said,
+                    "instances": load.instances,
+                    "calls": load.calls,
+                    "quarantined": component.quarantined(),
+                })
             })
             .collect();
         serde_json::json!({

@@ -15,6 +15,7 @@ use super::inspect::Inspection;
 use super::instance::enter;
 use super::manifest::{Kind, Medium};
 use super::pool::{Pool, Verb};
+use super::quarantine::{Quarantined, Subject};
 use crate::storage::{Area, Body, Txn, View};
 
 /// A store component that is loaded and runs. Implements [`Records`] and [`Messages`] for every
@@ -58,6 +59,11 @@ impl StoreComponent {
     pub fn load(&self) -> Load {
         let (instances, calls) = self.pool.load();
         Load { instances, calls }
+    }
+
+    /// Operations that are refused because they have cost it instances.
+    pub fn quarantined(&self) -> Vec<Quarantined> {
+        self.pool.quarantined()
     }
 
     /// Takes no more calls; returns when the running ones have finished or their time is over.
@@ -122,6 +128,7 @@ macro_rules! records {
                 rows: Vec<$row>,
             ) -> Result<(), StoreError> {
                 let verb = self.verb($kind, "insert")?;
+                let about = Subject::of_each(rows.iter().map(Convert::name));
                 let rows: Vec<_> = rows.into_iter().map(Convert::to_wit).collect();
                 let enter = enter(move |inside| {
                     Box::pin(async move {
@@ -130,7 +137,8 @@ macro_rules! records {
                         guest.call_insert(inside.accessor, inside.info(), txn, rows).await
                     })
                 });
-                self.pool.write(verb, OpenCall::writing(info, $area, txn), enter).await
+                let call = OpenCall::writing(info, $area, txn).about(about);
+                self.pool.write(verb, call, enter).await
             }
 
             async fn update(
@@ -140,6 +148,7 @@ macro_rules! records {
                 rows: Vec<$row>,
             ) -> Result<(), StoreError> {
                 let verb = self.verb($kind, "update")?;
+                let about = Subject::of_each(rows.iter().map(Convert::name));
                 let rows: Vec<_> = rows.into_iter().map(Convert::to_wit).collect();
                 let enter = enter(move |inside| {
                     Box::pin(async move {
@@ -148,7 +157,8 @@ macro_rules! records {
                         guest.call_update(inside.accessor, inside.info(), txn, rows).await
                     })
                 });
-                self.pool.write(verb, OpenCall::writing(info, $area, txn), enter).await
+                let call = OpenCall::writing(info, $area, txn).about(about);
+                self.pool.write(verb, call, enter).await
             }
 
             async fn delete(
@@ -158,6 +168,7 @@ macro_rules! records {
                 names: Vec<$name>,
             ) -> Result<(), StoreError> {
                 let verb = self.verb($kind, "delete")?;
+                let about = Subject::of_each(&names);
                 let names: Vec<_> = names.into_iter().map(<$row>::name_to_wit).collect();
                 let enter = enter(move |inside| {
                     Box::pin(async move {
@@ -166,7 +177,8 @@ macro_rules! records {
                         guest.call_delete(inside.accessor, inside.info(), txn, names).await
                     })
                 });
-                self.pool.write(verb, OpenCall::writing(info, $area, txn), enter).await
+                let call = OpenCall::writing(info, $area, txn).about(about);
+                self.pool.write(verb, call, enter).await
             }
 
             async fn select(
@@ -176,6 +188,7 @@ macro_rules! records {
                 names: Vec<$name>,
             ) -> Result<Vec<Option<$row>>, StoreError> {
                 let verb = self.verb($kind, "select")?;
+                let about = Subject::of_each(&names);
                 let asked: Vec<_> = names.iter().cloned().map(<$row>::name_to_wit).collect();
                 let attempt = || {
                     let asked = asked.clone();
@@ -187,7 +200,7 @@ macro_rules! records {
                         })
                     })
                 };
-                let call = || OpenCall::reading(info, $area, view);
+                let call = || OpenCall::reading(info, $area, view).about(about);
                 selected(&names, self.pool.read(verb, call, attempt).await?)
             }
 
@@ -200,6 +213,7 @@ macro_rules! records {
             ) -> Result<Page<$row>, StoreError> {
                 let verb = self.verb($kind, "list")?;
                 let limit = limit.clamp(1, MAX_LIST);
+                let about = Subject::of(&after);
                 let from = after.clone().map(<$row>::name_to_wit);
                 let attempt = || {
                     let from = from.clone();
@@ -211,7 +225,7 @@ macro_rules! records {
                         })
                     })
                 };
-                let call = || OpenCall::reading(info, $area, view);
+                let call = || OpenCall::reading(info, $area, view).about(about);
                 let page = self.pool.read(verb, call, attempt).await?;
                 let more = page.more;
                 Ok(Page { rows: listed(after, limit, page.rows, more)?, more })
@@ -233,7 +247,7 @@ macro_rules! records {
                         guest.call_check(inside.accessor, info, txn, from, repair).await
                     })
                 });
-                let call = OpenCall::writing(info, $area, txn);
+                let call = OpenCall::writing(info, $area, txn).about(Subject::of(&after));
                 checked(after.as_deref(), self.pool.write(verb, call, enter).await?)
             }
         }
@@ -278,7 +292,8 @@ impl Messages for StoreComponent {
                 guest.call_drop(inside.accessor, info, txn, convert::id(mailbox.0)).await
             })
         });
-        self.pool.write(verb, OpenCall::writing(info, Area::Message, txn), enter).await
+        let call = OpenCall::writing(info, Area::Message, txn).about(Subject::of(mailbox));
+        self.pool.write(verb, call, enter).await
     }
 
     async fn insert(
@@ -293,6 +308,8 @@ impl Messages for StoreComponent {
             let why = format!("{} messages with {} bodies", rows.len(), bodies.len());
             return Err(StoreError::Invalid(why));
         }
+        // Names and UIDs are new each time: it is the octets that come again.
+        let about = Subject::of_each(bodies.iter().map(Body::digest));
         let names: Vec<_> = rows.iter().map(|row| row.name.clone()).collect();
         let enter = enter(move |inside| {
             Box::pin(async move {
@@ -304,7 +321,7 @@ impl Messages for StoreComponent {
                 guest.call_insert(inside.accessor, inside.info(), inside.txn()?, new).await
             })
         });
-        let call = OpenCall::writing(info, Area::Message, txn).linking(names);
+        let call = OpenCall::writing(info, Area::Message, txn).linking(names).about(about);
         self.pool.write(verb, call, enter).await
     }
 
@@ -315,6 +332,7 @@ impl Messages for StoreComponent {
         changes: Vec<MessageChange>,
     ) -> Result<(), StoreError> {
         let verb = self.verb(Kind::Messages, "update")?;
+        let about = Subject::of_each(changes.iter().map(|change| (change.mailbox, change.uid)));
         let changes: Vec<_> = changes.into_iter().map(convert::change).collect();
         let enter = enter(move |inside| {
             Box::pin(async move {
@@ -322,7 +340,8 @@ impl Messages for StoreComponent {
                 guest.call_update(inside.accessor, inside.info(), inside.txn()?, changes).await
             })
         });
-        self.pool.write(verb, OpenCall::writing(info, Area::Message, txn), enter).await
+        let call = OpenCall::writing(info, Area::Message, txn).about(about);
+        self.pool.write(verb, call, enter).await
     }
 
     async fn delete(
@@ -332,6 +351,7 @@ impl Messages for StoreComponent {
         places: Vec<MessagePlace>,
     ) -> Result<(), StoreError> {
         let verb = self.verb(Kind::Messages, "delete")?;
+        let about = Subject::of_each(&places);
         let places: Vec<_> = places.into_iter().map(MessageRow::name_to_wit).collect();
         let enter = enter(move |inside| {
             Box::pin(async move {
@@ -339,7 +359,8 @@ impl Messages for StoreComponent {
                 guest.call_delete(inside.accessor, inside.info(), inside.txn()?, places).await
             })
         });
-        self.pool.write(verb, OpenCall::writing(info, Area::Message, txn), enter).await
+        let call = OpenCall::writing(info, Area::Message, txn).about(about);
+        self.pool.write(verb, call, enter).await
     }
 
     async fn select(
@@ -359,7 +380,8 @@ impl Messages for StoreComponent {
                 })
             })
         };
-        let call = || OpenCall::reading(info, Area::Message, view);
+        let about = Subject::of_each(&places);
+        let call = || OpenCall::reading(info, Area::Message, view).about(about);
         selected(&places, self.pool.read(verb, call, attempt).await?)
     }
 
@@ -384,7 +406,8 @@ impl Messages for StoreComponent {
                 })
             })
         };
-        let call = || OpenCall::reading(info, Area::Message, view);
+        let about = Subject::of((mailbox, after));
+        let call = || OpenCall::reading(info, Area::Message, view).about(about);
         let page = self.pool.read(verb, call, attempt).await?;
         let after = after.map(|uid| MessagePlace { mailbox, uid });
         let rows: Vec<MessageRow> = listed(after, limit, page.rows, page.more)?;
@@ -424,7 +447,8 @@ impl Messages for StoreComponent {
                 })
             })
         };
-        let call = || OpenCall::reading(info, Area::Message, view);
+        let about = Subject::of((mailbox, &name));
+        let call = || OpenCall::reading(info, Area::Message, view).about(about);
         match self.pool.read(verb, call, attempt).await? {
             None => Ok(None),
             Some(Fetched::Octets(octets)) if octets.len() as u64 > max => {
@@ -456,7 +480,8 @@ impl Messages for StoreComponent {
                 })
             })
         };
-        let call = || OpenCall::reading(info, Area::Message, view);
+        let about = Subject::of((mailbox, &names));
+        let call = || OpenCall::reading(info, Area::Message, view).about(about);
         self.pool.read(verb, call, attempt).await
     }
 
@@ -476,7 +501,7 @@ impl Messages for StoreComponent {
                 guest.call_check(inside.accessor, call, txn, from, repair).await
             })
         });
-        let call = OpenCall::writing(info, Area::Message, txn);
+        let call = OpenCall::writing(info, Area::Message, txn).about(Subject::of(&after));
         checked(after.as_deref(), self.pool.write(verb, call, enter).await?)
     }
 }

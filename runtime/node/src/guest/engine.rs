@@ -9,7 +9,7 @@ use super::limits::{HostConfig, mib};
 
 /// How often running guest code looks up: it yields to the other tasks of its worker thread then.
 /// Short against what a mail client notices, long against the cost of a yield.
-const EPOCH: Duration = Duration::from_millis(10);
+pub(super) const EPOCH: Duration = Duration::from_millis(10);
 
 /// Core instances of one component: the module, WASI adapters, and the dynamic libraries that a
 /// Python component consists of.
@@ -25,11 +25,21 @@ pub(super) const TABLE_ELEMENTS: usize = 64 * 1024;
 /// Fiber stacks for each live instance: one that runs, and some for sync lifts that wait. Each
 /// `wasmtime::Store` keeps one for good, so there must be more of them than instances.
 const STACKS: u32 = 4;
+/// Least and most of `HostConfig::stack_kib`.
+const STACK_KIB: std::ops::RangeInclusive<u32> = 64..=16 << 10;
+/// Stack of a fiber besides what guest code may use: for the host's functions, in octets.
+const HOST_STACK: usize = 1536 << 10;
 /// Host memory for the instance data of one component, in octets.
 const INSTANCE_OCTETS: usize = 4 << 20;
 
 /// Makes the engine and the thread that counts its epochs. The thread ends with the engine.
 pub(super) fn new_engine(config: &HostConfig) -> Result<Engine, LoadError> {
+    if !STACK_KIB.contains(&config.stack_kib) {
+        let (stack, least, most) = (config.stack_kib, STACK_KIB.start(), STACK_KIB.end());
+        return Err(LoadError::Engine(format!(
+            "stack_kib is {stack}, it must be from {least} to {most}"
+        )));
+    }
     let engine = Engine::new(&settings(config)).map_err(|e| LoadError::Engine(root(&e)))?;
     let weak = engine.weak();
     let tick = move || {
@@ -63,10 +73,13 @@ fn settings(config: &HostConfig) -> Config {
         .max_component_instance_size(INSTANCE_OCTETS)
         .max_core_instance_size(INSTANCE_OCTETS)
         .max_memory_size(mib(config.max_memory_mib));
+    let stack = (config.stack_kib as usize) << 10;
     let mut settings = Config::new();
     settings
         .wasm_component_model_async(true)
         .epoch_interruption(true)
+        .max_wasm_stack(stack)
+        .async_stack_size(stack + HOST_STACK)
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     settings
 }

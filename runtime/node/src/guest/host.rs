@@ -6,17 +6,20 @@
 //! call and no other.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tracing::{Instrument, Span};
-use wasmtime::component::{Accessor, HasSelf, Resource, ResourceTable, ResourceTableError};
+use wasmtime::component::{Accessor, HasSelf, Resource, ResourceTableError};
 
 use super::api::CallInfo;
 use super::bindings::postroom::host::storage as wit;
-use super::instance::InstanceState;
+use super::handles::Handles;
+use super::pool::Verb;
+use super::quarantine::{Operation, Subject};
+use super::state::InstanceState;
 use crate::storage::{
     Area, Body, Key, MAX_KEY_OCTETS, MAX_VALUE_OCTETS, ScanLimit, StorageError, Txn, View, Write,
 };
@@ -47,6 +50,10 @@ pub(super) struct OpenCall {
     bodies: Mutex<Vec<Body>>,
     /// Names under which bodies may be linked: those of the rows of this call.
     links: HashSet<String>,
+    /// What it is about, for telling whether it is the same call again.
+    subject: Subject,
+    /// Its host calls that wait now.
+    waiting: AtomicU32,
     /// The caller has gone: nothing is done for it any more.
     abandoned: AtomicBool,
     span: Span,
@@ -76,6 +83,8 @@ impl OpenCall {
             reach,
             bodies: Mutex::default(),
             links: HashSet::new(),
+            subject: Subject::default(),
+            waiting: AtomicU32::new(0),
             abandoned: AtomicBool::new(false),
             span: Span::current(),
         }
@@ -85,6 +94,22 @@ impl OpenCall {
     pub(super) fn linking(mut self, names: impl IntoIterator<Item = String>) -> Self {
         self.links.extend(names);
         self
+    }
+
+    /// Says what it is about.
+    pub(super) fn about(mut self, subject: Subject) -> Self {
+        self.subject = subject;
+        self
+    }
+
+    /// What is the same when it is made again.
+    pub(super) fn operation(&self, verb: Verb) -> Operation {
+        Operation { account: self.info.account, verb, subject: self.subject }
+    }
+
+    /// Whether the guest waits for the host on its behalf: then the guest is not what is slow.
+    pub(super) fn waits_for_host(&self) -> bool {
+        self.waiting.load(Ordering::Acquire) > 0
     }
 
     /// Handles that the host makes for it: those of the bodies that it may link, and a few.
@@ -276,7 +301,7 @@ impl wit::HostView for InstanceState {
 impl wit::HostTxn for InstanceState {
     fn view(&mut self, txn: Resource<TxnHandle>) -> wasmtime::Result<Resource<ViewHandle>> {
         let call = self.handles.get(&txn)?.call.clone();
-        Ok(self.handles.push(ViewHandle { call })?)
+        Ok(self.handles.offer(ViewHandle { call })?)
     }
 
     fn put(&mut self, txn: Resource<TxnHandle>, key: Vec<u8>, value: Vec<u8>) -> Answer<()> {
@@ -374,8 +399,8 @@ impl wit::HostBody for InstanceState {
 impl wit::Host for InstanceState {}
 
 /// A handle that the guest has asked for. It is told of a full table: it may let go of others.
-fn offered<T: Send + 'static>(table: &mut ResourceTable, entry: T) -> Answer<Resource<T>> {
-    match table.push(entry) {
+fn offered<T: Send + 'static>(table: &mut Handles, entry: T) -> Answer<Resource<T>> {
+    match table.offer(entry) {
         Ok(handle) => Ok(Ok(handle)),
         Err(ResourceTableError::Full) => {
             Ok(Err(wit::StorageError::Limit("the store component holds too many handles".into())))
@@ -390,6 +415,7 @@ async fn within<T>(
     call: &OpenCall,
     work: impl Future<Output = Result<T, StorageError>> + Send,
 ) -> Result<T, wit::StorageError> {
+    let _waiting = Waits::begin(call);
     // Wasmtime polls this outside the call's own future, so the span has to be carried.
     let work = work.instrument(call.span.clone());
     match tokio::time::timeout(limit, work).await {
@@ -398,6 +424,22 @@ async fn within<T>(
             let why = format!("storage did not answer within {} ms", limit.as_millis());
             Err(wit::StorageError::Unavailable(why))
         }
+    }
+}
+
+/// Counts a host call that waits.
+struct Waits<'a>(&'a OpenCall);
+
+impl<'a> Waits<'a> {
+    fn begin(call: &'a OpenCall) -> Self {
+        call.waiting.fetch_add(1, Ordering::AcqRel);
+        Self(call)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -439,12 +481,13 @@ fn storage_error(error: StorageError) -> wit::StorageError {
 
 #[cfg(test)]
 mod tests {
+    use tokio_util::sync::CancellationToken;
+
     use super::*;
 
     #[test]
     fn a_full_table_of_handles_is_a_limit_that_the_guest_is_told() {
-        let mut table = ResourceTable::new();
-        table.set_max_capacity(1);
+        let mut table = Handles::at_most(1, CancellationToken::new());
         let first = offered(&mut table, 1).unwrap().unwrap();
         let second = offered(&mut table, 2).unwrap();
         assert!(matches!(second, Err(wit::StorageError::Limit(_))), "{second:?}");

@@ -5,11 +5,10 @@
 //! side by side. Nothing that a caller waits for is inside the `wasmtime::Store`: a trap or a
 //! deadline drops it whole, and each caller then finds its reply slot closed.
 
-use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -17,156 +16,27 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 use wasmtime::component::{Accessor, AccessorTask, InstancePre, Resource, ResourceTable};
-use wasmtime::{ResourceLimiter, Store, UpdateDeadline};
-use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
-use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
+use wasmtime::{Store, UpdateDeadline};
+use wasmtime_wasi_http::WasiHttpCtx;
 
-use super::bindings::exports::postroom::store as exports;
-use super::bindings::postroom::host::settings;
 use super::bindings::postroom::store::types as wit;
 use super::convert;
-use super::engine::{TABLE_ELEMENTS, root};
+use super::cpu::{Inside as InsideCpu, Meter, Overrun, Spent};
+use super::engine::root;
+use super::exports::{Exports, Indices};
+use super::handles::Handles;
 use super::host::{BodyHandle, OpenCall, TxnHandle, ViewHandle};
 use super::limits::Limits;
-use super::wasi::{Granted, HttpGrants, Log};
+use super::quarantine::{Operation, Quarantine, Suspect};
+use super::running::{Oldest, Running, RunningEntry};
+use super::state::{InstanceState, Memory};
+use super::wasi::{Granted, Log};
 use crate::storage::Body;
 
 /// Handles of wasmtime's own that one call has at a time: host calls under way and sets of them.
 const CALL_WAITS: usize = 16;
 /// Resources of WASI (streams, files, pollables) of one instance.
 const MAX_WASI_RESOURCES: usize = 4096;
-
-/// What a guest's host functions work on.
-pub(super) struct InstanceState {
-    /// The guest's storage handles.
-    pub(super) handles: ResourceTable,
-    import_time: Duration,
-    wasi: WasiCtx,
-    wasi_resources: ResourceTable,
-    http: WasiHttpCtx,
-    http_grants: HttpGrants,
-    settings: Arc<BTreeMap<String, String>>,
-    memory: Memory,
-}
-
-impl InstanceState {
-    /// Looks something up for a host call that waits, and says how long it may wait.
-    pub(super) fn import<T>(
-        &mut self,
-        find: impl FnOnce(&mut Self) -> wasmtime::Result<T>,
-    ) -> wasmtime::Result<(T, Duration)> {
-        Ok((find(self)?, self.import_time))
-    }
-}
-
-impl settings::Host for InstanceState {
-    fn get(&mut self, name: String) -> wasmtime::Result<Option<String>> {
-        Ok(self.settings.get(&name).cloned())
-    }
-}
-
-impl WasiView for InstanceState {
-    fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.wasi, table: &mut self.wasi_resources }
-    }
-}
-
-impl WasiHttpView for InstanceState {
-    fn http(&mut self) -> WasiHttpCtxView<'_> {
-        WasiHttpCtxView {
-            hooks: &mut self.http_grants,
-            table: &mut self.wasi_resources,
-            ctx: &mut self.http,
-        }
-    }
-}
-
-/// The linear memory of an instance: all its memories together.
-struct Memory {
-    used: usize,
-    most: usize,
-    /// What the growth under way adds, in case it fails.
-    growing: usize,
-}
-
-impl ResourceLimiter for Memory {
-    fn memory_growing(
-        &mut self,
-        current: usize,
-        desired: usize,
-        _maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        let growing = desired.saturating_sub(current);
-        if growing > self.most.saturating_sub(self.used) {
-            return Ok(false);
-        }
-        self.used += growing;
-        self.growing = growing;
-        Ok(true)
-    }
-
-    fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
-        self.used = self.used.saturating_sub(std::mem::take(&mut self.growing));
-        Ok(())
-    }
-
-    fn table_growing(
-        &mut self,
-        _current: usize,
-        desired: usize,
-        _maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        Ok(desired <= TABLE_ELEMENTS)
-    }
-}
-
-/// Where the exported interfaces of a component are; found once, when it is loaded.
-pub(super) struct Indices {
-    pub(super) domains: Option<exports::domains::GuestIndices>,
-    pub(super) users: Option<exports::users::GuestIndices>,
-    pub(super) mailboxes: Option<exports::mailboxes::GuestIndices>,
-    pub(super) messages: Option<exports::messages::GuestIndices>,
-}
-
-/// The exported interfaces of one instance.
-pub(super) struct Exports {
-    domains: Option<exports::domains::Guest>,
-    users: Option<exports::users::Guest>,
-    mailboxes: Option<exports::mailboxes::Guest>,
-    messages: Option<exports::messages::Guest>,
-}
-
-macro_rules! interface {
-    ($($kind:ident),*) => {
-        impl Exports {
-            $(
-                /// The interface; the pool admits no call to one that is not exported.
-                pub(super) fn $kind(&self) -> wasmtime::Result<&exports::$kind::Guest> {
-                    self.$kind.as_ref().ok_or_else(|| {
-                        wasmtime::format_err!(concat!(stringify!($kind), " is not exported"))
-                    })
-                }
-            )*
-        }
-
-        impl Indices {
-            fn load(
-                &self,
-                store: &mut Store<InstanceState>,
-                instance: &wasmtime::component::Instance,
-            ) -> wasmtime::Result<Exports> {
-                Ok(Exports {
-                    $($kind: match &self.$kind {
-                        Some(indices) => Some(indices.load(&mut *store, instance)?),
-                        None => None,
-                    },)*
-                })
-            }
-        }
-    };
-}
-
-interface!(domains, users, mailboxes, messages);
 
 /// All that a fresh instance is made of.
 pub(super) struct Template {
@@ -179,11 +49,13 @@ pub(super) struct Template {
     pub(super) concurrency: u32,
     /// Live instances of the whole node: below what the pooling allocator holds.
     pub(super) room: Arc<Semaphore>,
+    /// Where lost calls are written down.
+    pub(super) quarantine: Arc<Quarantine>,
 }
 
 impl Template {
-    /// Makes an instance: some 90 µs. Start-up code of the guest runs here, within the wall time of
-    /// a call.
+    /// Makes an instance: some 90 µs. Start-up code of the guest runs here, within the wall and CPU
+    /// time of a call.
     pub(super) async fn make(&self) -> Result<Made, NotMade> {
         static NUMBER: AtomicU64 = AtomicU64::new(1);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -191,12 +63,12 @@ impl Template {
             return Err(NotMade::NoRoom);
         };
         let failed = |error: wasmtime::Error| NotMade::Failed(trap(&error));
-        let mut store = self.store(number).map_err(failed)?;
-        let start = self.pre.instantiate_async(&mut store);
-        let Ok(started) = tokio::time::timeout(self.limits.call_time(), start).await else {
-            return Err(NotMade::Slow(self.limits.call_ms));
-        };
-        let exports = self.indices.load(&mut store, &started.map_err(failed)?);
+        let spent = Arc::new(Spent::default());
+        let worn = CancellationToken::new();
+        let mut store = self.store(number, spent.clone(), worn.clone()).map_err(failed)?;
+        let started = self.start(&mut store, &spent).await?;
+        store.data_mut().memory.started();
+        let exports = self.indices.load(&mut store, &started);
         let exports = Arc::new(exports.map_err(|error| NotMade::Differs(root(&error)))?);
         let (calls, queue) = mpsc::channel(self.concurrency as usize);
         let instance = Arc::new(Instance {
@@ -205,34 +77,64 @@ impl Template {
             calls,
             places: Arc::new(Semaphore::new(self.concurrency as usize)),
             handles: Arc::new(Semaphore::new(self.limits.handles as usize)),
-            running: Arc::default(),
+            running: Arc::new(Running::new(spent.clone())),
             taken: AtomicU64::new(0),
+            worn,
             closing: CancellationToken::new(),
             killing: CancellationToken::new(),
             kill_reason: OnceLock::new(),
             ended: Arc::default(),
         });
         let span = tracing::info_span!(parent: None, "guest", component = &*self.name, number);
-        let (name, places) = (self.name.clone(), self.concurrency);
-        let driver = drive(name, instance.clone(), store, exports, queue, places, room);
-        Ok((instance, tokio::spawn(driver.instrument(span))))
+        let driver = Driver {
+            component: self.name.clone(),
+            instance: instance.clone(),
+            exports,
+            queue,
+            places: self.concurrency,
+            cpu: self.limits.cpu_time(),
+            spent,
+            quarantine: self.quarantine.clone(),
+            _room: room,
+        };
+        Ok((instance, tokio::spawn(driver.drive(store).instrument(span))))
     }
 
-    fn store(&self, number: u64) -> wasmtime::Result<Store<InstanceState>> {
+    /// Runs the guest's start-up code.
+    async fn start(
+        &self,
+        store: &mut Store<InstanceState>,
+        spent: &Spent,
+    ) -> Result<wasmtime::component::Instance, NotMade> {
+        let meter = Meter::new(spent, self.limits.cpu_time());
+        let alone = || InsideCpu { calls: 1, oldest: Some(Duration::ZERO) };
+        let start = meter.within(self.pre.instantiate_async(store), alone);
+        match tokio::time::timeout(self.limits.call_time(), start).await {
+            Ok(Ok(started)) => started.map_err(|error| NotMade::Failed(trap(&error))),
+            Ok(Err(Overrun)) => Err(NotMade::Overran(self.limits.cpu_ms)),
+            Err(_) => Err(NotMade::Slow(self.limits.call_ms)),
+        }
+    }
+
+    fn store(
+        &self,
+        number: u64,
+        spent: Arc<Spent>,
+        worn: CancellationToken,
+    ) -> wasmtime::Result<Store<InstanceState>> {
         let log = Log::new(self.name.clone(), number, self.limits.log_lines);
-        let mut handles = ResourceTable::new();
-        handles.set_max_capacity(self.limits.handles as usize);
         let mut wasi_resources = ResourceTable::new();
         wasi_resources.set_max_capacity(MAX_WASI_RESOURCES);
         let state = InstanceState {
-            handles,
+            handles: Handles::at_most(self.limits.handles as usize, worn.clone()),
             import_time: self.limits.import_time(),
+            spent,
             wasi: self.granted.context(&log)?,
             wasi_resources,
             http: WasiHttpCtx::new(),
             http_grants: self.granted.http(),
             settings: self.granted.settings(),
-            memory: Memory { used: 0, most: self.limits.memory(), growing: 0 },
+            memory: Memory::at_most(self.limits.memory(), worn),
         };
         let mut store = Store::new(self.pre.engine(), state);
         store.limiter(|state| &mut state.memory);
@@ -240,8 +142,8 @@ impl Template {
         // Wasmtime also counts what is lent to host calls and what calls wait for. It is to come
         // second: whoever passes it traps instead of being told.
         let waits = CALL_WAITS * self.concurrency as usize;
-        store.set_max_component_handles(2 * self.limits.handles as usize + waits);
-        // Each epoch it lets other tasks run. What stops a guest for good is the caller's deadline.
+        store.set_max_component_handles(3 * self.limits.handles as usize + waits);
+        // Each epoch it lets other tasks run, and its driver look at the time that it has used.
         store.set_epoch_deadline(1);
         // tokio's yield, not wasmtime's: that one wakes itself at once, and the runtime would look
         // at sockets and timers only every 61st time.
@@ -264,6 +166,9 @@ pub(super) enum NotMade {
     /// Its start-up code takes too long.
     #[error("it did not start within {0} ms")]
     Slow(u64),
+    /// Its start-up code works too long.
+    #[error("it used more than {0} ms of CPU time to start")]
+    Overran(u64),
     /// Its exports have other types than this node's.
     #[error("its exports differ: {0}")]
     Differs(String),
@@ -285,6 +190,8 @@ pub(super) struct Instance {
     handles: Arc<Semaphore>,
     running: Arc<Running>,
     taken: AtomicU64,
+    /// It holds on to much of its memory or handles.
+    pub(super) worn: CancellationToken,
     closing: CancellationToken,
     killing: CancellationToken,
     kill_reason: OnceLock<String>,
@@ -296,15 +203,38 @@ pub(super) struct Instance {
 pub(super) enum Ended {
     /// It was closed, and its calls have finished.
     Closed,
-    /// The guest trapped, with so many calls in it.
-    Trapped {
-        /// The trap.
+    /// It was dropped with its calls.
+    Lost {
+        /// By what.
+        by: Loss,
+        /// The same in one line.
         why: String,
-        /// How many calls were in the instance: where there was one, it was the reason.
-        running: usize,
+        /// The operation that was the reason, where that is known.
+        culprit: Option<Operation>,
     },
-    /// It was dropped from outside: a deadline.
-    Killed(String),
+}
+
+/// What ends an instance before its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Loss {
+    /// The guest trapped.
+    Trap,
+    /// It used more CPU time than a call may.
+    Cpu,
+    /// A call had no answer in time, or a retired instance's calls did not finish. Who it was is
+    /// known to whoever set the deadline: the other calls are not suspected.
+    Deadline,
+}
+
+impl Loss {
+    /// In metrics and logs.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Trap => "trap",
+            Self::Cpu => "cpu",
+            Self::Deadline => "deadline",
+        }
+    }
 }
 
 /// A call's place in an instance, with the handles that the host makes for it: free again when the
@@ -312,22 +242,6 @@ pub(super) enum Ended {
 pub(super) struct Seat {
     _place: OwnedSemaphorePermit,
     _handles: OwnedSemaphorePermit,
-}
-
-/// Calls in the instance with their beginnings, in order.
-#[derive(Default)]
-struct Running(Mutex<BTreeMap<u64, Instant>>);
-
-/// A call's place among the running ones.
-struct RunningEntry {
-    running: Arc<Running>,
-    number: u64,
-}
-
-impl Drop for RunningEntry {
-    fn drop(&mut self) {
-        self.running.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.number);
-    }
 }
 
 impl Instance {
@@ -348,6 +262,11 @@ impl Instance {
         self.killing.cancel();
     }
 
+    /// Whether it is about to be dropped.
+    pub(super) fn is_killed(&self) -> bool {
+        self.killing.is_cancelled()
+    }
+
     /// How it ended, once it has.
     pub(super) fn ended(&self) -> Option<&Ended> {
         self.ended.get()
@@ -360,13 +279,12 @@ impl Instance {
 
     /// Calls in it now.
     pub(super) fn running(&self) -> usize {
-        self.running.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.running.count()
     }
 
-    /// For how long its oldest call has been running.
-    pub(super) fn oldest(&self) -> Option<Duration> {
-        let running = self.running.0.lock().unwrap_or_else(PoisonError::into_inner);
-        running.first_key_value().map(|(_, since)| since.elapsed())
+    /// The call that has been in it longest.
+    pub(super) fn oldest(&self) -> Option<Oldest> {
+        self.running.oldest()
     }
 
     /// Waits for a place and so many handles, of which there must be as many. `None` when it closes
@@ -380,6 +298,7 @@ impl Instance {
     /// Gives it a call. `None` when it takes no more: nothing has been done then.
     pub(super) fn start<R: Send + 'static>(
         &self,
+        suspect: Suspect,
         call: Arc<OpenCall>,
         enter: Enter<R>,
         seat: Seat,
@@ -389,13 +308,10 @@ impl Instance {
         }
         let (reply, answer) = oneshot::channel();
         let number = self.taken.fetch_add(1, Ordering::Relaxed);
-        let mut running = self.running.0.lock().unwrap_or_else(PoisonError::into_inner);
-        running.insert(number, Instant::now());
-        drop(running);
-        let entry = RunningEntry { running: self.running.clone(), number };
+        let entry = self.running.enter(number, suspect, &call);
         let run = Box::new(Call { call, enter, reply });
         // Never full: there are as many places as the queue is long.
-        self.calls.try_send(Task { run, exports: None, _entry: entry, _seat: seat }).ok()?;
+        self.calls.try_send(Task { run, exports: None, entry, _seat: seat }).ok()?;
         Some(answer)
     }
 }
@@ -465,7 +381,7 @@ where
 struct Task {
     run: Box<dyn Run>,
     exports: Option<Arc<Exports>>,
-    _entry: RunningEntry,
+    entry: RunningEntry,
     _seat: Seat,
 }
 
@@ -511,10 +427,12 @@ impl<R: Send + 'static> Run for Call<R> {
 
 impl AccessorTask<InstanceState> for Task {
     async fn run(self, accessor: &Accessor<InstanceState>) -> wasmtime::Result<()> {
-        match &self.exports {
-            Some(exports) => self.run.run(accessor, exports).await,
-            None => Ok(()),
+        let Some(exports) = &self.exports else { return Ok(()) };
+        let result = self.run.run(accessor, exports).await;
+        if result.is_err() {
+            self.entry.fails();
         }
+        result
     }
 }
 
@@ -537,54 +455,92 @@ impl Drop for Live {
 }
 
 /// Owns the `wasmtime::Store` until the instance has ended.
-async fn drive(
+struct Driver {
     component: Arc<str>,
     instance: Arc<Instance>,
-    mut store: Store<InstanceState>,
     exports: Arc<Exports>,
-    mut queue: mpsc::Receiver<Task>,
+    queue: mpsc::Receiver<Task>,
+    /// As many as the queue is long.
     places: u32,
+    /// CPU time of one call.
+    cpu: Duration,
+    spent: Arc<Spent>,
+    quarantine: Arc<Quarantine>,
     _room: OwnedSemaphorePermit,
-) {
-    let _live = Live::new(component);
-    let end = {
-        let run = store.run_concurrent(async |accessor| -> wasmtime::Result<()> {
-            loop {
-                // Cancel-safe: a received call is spawned before the next await.
-                tokio::select! {
-                    biased;
-                    task = queue.recv() => match task {
-                        Some(task) => {
-                            accessor.spawn(Task { exports: Some(exports.clone()), ..task })?;
-                        }
-                        None => break,
-                    },
-                    () = instance.closing.cancelled(), if !queue.is_closed() => queue.close(),
+}
+
+impl Driver {
+    async fn drive(mut self, mut store: Store<InstanceState>) {
+        let _live = Live::new(self.component.clone());
+        let (instance, spent, cpu) = (self.instance.clone(), self.spent.clone(), self.cpu);
+        let end = {
+            let run = store.run_concurrent(async |accessor| self.serve(accessor).await);
+            let run = Meter::new(&spent, cpu).within(run, || instance.running.inside());
+            tokio::select! {
+                biased;
+                () = instance.killing.cancelled() => {
+                    let why = instance.kill_reason.get().cloned().unwrap_or_default();
+                    Err((Loss::Deadline, why))
+                }
+                result = run => match result {
+                    Ok(Ok(Ok(()))) => Ok(()),
+                    Ok(Ok(Err(error)) | Err(error)) => Err((Loss::Trap, trap(&error))),
+                    Err(Overrun) => {
+                        let most = cpu.as_millis();
+                        Err((Loss::Cpu, format!("more than {most} ms of CPU time")))
+                    }
+                },
+            }
+        };
+        self.queue.close();
+        // Before the callers find their reply slots closed, which dropping the store does.
+        let end = end.map_or_else(|(by, why)| self.lost(by, why), |()| Ended::Closed);
+        let _ = instance.ended.set(end);
+        drop(store);
+    }
+
+    /// Lets calls in, side by side, until the instance is closed and all of them have left.
+    async fn serve(&mut self, accessor: &Accessor<InstanceState>) -> wasmtime::Result<()> {
+        loop {
+            // Cancel-safe: a received call is spawned before the next await.
+            tokio::select! {
+                biased;
+                task = self.queue.recv() => match task {
+                    Some(task) => {
+                        accessor.spawn(Task { exports: Some(self.exports.clone()), ..task })?;
+                    }
+                    None => break,
+                },
+                () = self.instance.closing.cancelled(), if !self.queue.is_closed() => {
+                    self.queue.close();
                 }
             }
-            // Every call has left when all places are free; what guests still do after their
-            // answers gets its time too.
-            let _ = instance.places.acquire_many(places).await;
-            poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
-            Ok(())
-        });
-        tokio::select! {
-            biased;
-            () = instance.killing.cancelled() => {
-                Ended::Killed(instance.kill_reason.get().cloned().unwrap_or_default())
-            }
-            result = run => match result {
-                Ok(Ok(())) => Ended::Closed,
-                Ok(Err(error)) | Err(error) => {
-                    Ended::Trapped { why: trap(&error), running: instance.running() }
-                }
-            },
         }
-    };
-    queue.close();
-    // Before the callers find their reply slots closed, which dropping the store does.
-    let _ = instance.ended.set(end);
-    drop(store);
+        // Every call has left when all places are free; what guests still do after their answers
+        // gets its time too.
+        let _ = self.instance.places.acquire_many(self.places).await;
+        poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
+        Ok(())
+    }
+
+    /// Tells of the loss, and writes down whom it may be held against.
+    fn lost(&self, by: Loss, why: String) -> Ended {
+        let suspects = match by {
+            Loss::Trap | Loss::Cpu => self.instance.running.suspects(),
+            Loss::Deadline => Vec::new(),
+        };
+        self.quarantine.lost(&suspects, suspects.len() == 1, &why, Instant::now());
+        let component = self.component.to_string();
+        let (number, served, reason) = (self.instance.number, self.instance.taken(), by.name());
+        tracing::warn!(component, number, served, reason, why, "a store instance was lost");
+        let labels = [("component", component), ("reason", reason.to_owned())];
+        metrics::counter!("postroom_guest_instances_lost_total", &labels).increment(1);
+        let culprit = match suspects.as_slice() {
+            [only] => Some(only.operation),
+            _ => None,
+        };
+        Ended::Lost { by, why, culprit }
+    }
 }
 
 /// A trap in one line, with the innermost function of the guest that has a name.

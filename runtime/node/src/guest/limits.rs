@@ -1,9 +1,8 @@
 //! What an operator sets for the hosting of store components: every limit with its unit, its
 //! default and its reason.
 //!
-//! Enforced here: memory, wall time per call and per host call, transfer, handles, queue, instances,
-//! log volume. CPU time per call is not yet counted by itself (a guest that spins is stopped by the
-//! wall time); its place is [`Limits::call_ms`]'s neighbour when it is.
+//! Each is enforced, or a component that cannot have it is not loaded. The test of `tests/limits.rs`
+//! passes every one of them, and fails when there is one that it does not know.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -15,6 +14,8 @@ use serde::{Deserialize, Serialize};
 /// calls has a deadline behind it, so that it is always the component's own deadlines that end a
 /// call: they know which instance to drop, and say why.
 pub const MAX_ANSWER_TIME: Duration = Duration::from_secs(75);
+/// Longest quarantine: an operator who has mended something waits no longer.
+const MAX_QUARANTINE_S: u64 = 24 * 3600;
 /// Handles without which no call can enter an instance.
 const MIN_HANDLES: u32 = 2;
 
@@ -29,6 +30,11 @@ pub struct HostConfig {
     /// Largest linear memory that any component may be granted, in MiB (at most 4,096). Bounds
     /// [`Limits::memory_mib`].
     pub max_memory_mib: u32,
+    /// Stack of guest code, in KiB; what goes deeper traps. Wasmtime keeps one for each call that
+    /// waits inside a guest that lifts synchronously, and one for each instance. Enough for deep
+    /// recursion over a mail's parts, little against the memory of an instance. At least 64 (what
+    /// start-up code of a language takes), at most 16,384.
+    pub stack_kib: u32,
     /// Largest component file, in MiB. A Python component has 20 MiB.
     pub max_component_mib: u32,
     /// Where compiled code is kept, so that a restart does not compile again; `None`: nowhere.
@@ -42,6 +48,7 @@ impl Default for HostConfig {
         Self {
             max_instances: 256,
             max_memory_mib: 1024,
+            stack_kib: 512,
             max_component_mib: 64,
             cache: None,
             cache_mib: 1024,
@@ -68,16 +75,23 @@ pub struct Limits {
     /// instance is dropped with all its calls, so it is far above what a healthy call takes. With
     /// [`Self::queue_ms`] twice within [`MAX_ANSWER_TIME`].
     pub call_ms: u64,
+    /// CPU time of one call, in milliseconds; then its instance is dropped, too. Above what the
+    /// heaviest call takes (a check of a thousand rows takes some 10 ms, a slow language ten times
+    /// that), and below [`Self::call_ms`], so that it is the guest that spins which is blamed, and
+    /// not who waits behind it. Start-up code of an instance has as much.
+    pub cpu_ms: u64,
     /// Wall time of one host call that waits (a read of storage), in milliseconds; below
     /// [`Self::call_ms`], so that the guest still can answer.
     pub import_ms: u64,
-    /// Linear memory, in MiB. A growth above it fails inside the guest.
+    /// Linear memory, in MiB. A growth above it fails inside the guest. An instance that uses more
+    /// than three quarters of what its start-up code has left is replaced.
     pub memory_mib: u32,
     /// What one host call may carry out of the guest, in MiB: the largest answer (octets of a
     /// message, a page of rows) and slack.
     pub transfer_mib: u32,
     /// Handles that a guest holds at a time. A healthy one holds a few for each running call and one
-    /// for each message that it is given; a call waits until there are as many free.
+    /// for each message that it is given; a call waits until there are as many free. An instance that
+    /// holds more than half is replaced.
     pub handles: u32,
     /// Lines of standard output and error together that reach the log, a second; the rest is counted
     /// and dropped.
@@ -89,6 +103,9 @@ pub struct Limits {
     pub retire_s: u64,
     /// Time for the running calls of a retired instance, in milliseconds; then it is dropped.
     pub drain_ms: u64,
+    /// How long an operation that has cost two instances is refused, in seconds; at most a day. Then
+    /// it is tried again, alone. Zero: it is always tried.
+    pub quarantine_s: u64,
 }
 
 impl Default for Limits {
@@ -99,6 +116,7 @@ impl Default for Limits {
             queue: 4096,
             queue_ms: 5_000,
             call_ms: 30_000,
+            cpu_ms: 10_000,
             import_ms: 20_000,
             memory_mib: 256,
             transfer_mib: 72,
@@ -107,6 +125,7 @@ impl Default for Limits {
             retire_calls: 10_000_000,
             retire_s: 24 * 3600,
             drain_ms: 60_000,
+            quarantine_s: 300,
         }
     }
 }
@@ -115,6 +134,11 @@ impl Limits {
     /// Wall time of one call.
     pub fn call_time(&self) -> Duration {
         Duration::from_millis(self.call_ms)
+    }
+
+    /// CPU time of one call.
+    pub fn cpu_time(&self) -> Duration {
+        Duration::from_millis(self.cpu_ms)
     }
 
     /// Wall time of one host call.
@@ -130,6 +154,11 @@ impl Limits {
     /// Time to finish running calls.
     pub fn drain_time(&self) -> Duration {
         Duration::from_millis(self.drain_ms)
+    }
+
+    /// Time for which an operation is refused.
+    pub fn quarantine_time(&self) -> Duration {
+        Duration::from_secs(self.quarantine_s)
     }
 
     /// Longest until a caller is answered: a place waited for and a call, twice.
@@ -158,8 +187,11 @@ impl Limits {
         if let Some((name, _)) = zero.into_iter().find(|(_, value)| *value == 0) {
             return Some(format!("{name} must be at least 1"));
         }
-        if self.call_ms == 0 || self.import_ms == 0 {
-            return Some("call_ms and import_ms must be at least 1".to_owned());
+        if self.call_ms == 0 || self.import_ms == 0 || self.cpu_ms == 0 {
+            return Some("call_ms, cpu_ms and import_ms must be at least 1".to_owned());
+        }
+        if self.quarantine_s > MAX_QUARANTINE_S {
+            return Some(format!("quarantine_s must be at most {MAX_QUARANTINE_S}"));
         }
         if self.import_ms >= self.call_ms {
             let (import, call) = (self.import_ms, self.call_ms);

@@ -16,11 +16,14 @@ use super::cache::Cache;
 use super::component::StoreComponent;
 use super::engine::{new_engine, root};
 use super::error::LoadError;
+use super::exports::Indices;
 use super::inspect::{HOST_PACKAGE, Inspection, Lift, SERVED_VERSION, STORE_PACKAGE, inspect};
-use super::instance::{Indices, InstanceState, NotMade, Template};
+use super::instance::{NotMade, Template};
 use super::limits::{Grants, HostConfig, Limits, mib};
 use super::manifest::Kind;
 use super::pool::Pool;
+use super::quarantine::Quarantine;
+use super::state::InstanceState;
 use super::wasi::Granted;
 
 /// Where a component comes from, and what it is called here.
@@ -104,8 +107,10 @@ impl Host {
         let granted = Granted::new(inspection.manifest.as_ref(), grants, http)?;
         let component = self.compiled(octets, inspection.digest.clone()).await?;
         let pre = self.link(&component, &granted)?;
+        let name: Arc<str> = source.name.as_str().into();
+        let quarantine = Quarantine::new(name.clone(), limits.quarantine_time());
         let template = Template {
-            name: source.name.as_str().into(),
+            name: name.clone(),
             indices: indices(&pre, &inspection)?,
             pre,
             granted,
@@ -115,8 +120,8 @@ impl Host {
             },
             limits,
             room: self.room.clone(),
+            quarantine: Arc::new(quarantine),
         };
-        let name = template.name.clone();
         let pool = Pool::start(template).await.map_err(not_made)?;
         let (digest, lift) = (&inspection.digest, inspection.lift);
         tracing::info!(component = &*name, digest, ?lift, "store component is loaded");
@@ -244,7 +249,7 @@ fn not_made(error: NotMade) -> LoadError {
             served: SERVED_VERSION.to_owned(),
             reason,
         },
-        NotMade::NoRoom | NotMade::Slow(_) | NotMade::Failed(_) => {
+        NotMade::NoRoom | NotMade::Slow(_) | NotMade::Overran(_) | NotMade::Failed(_) => {
             LoadError::Start(error.to_string())
         }
     }

@@ -2,20 +2,25 @@
 //! that was not asked for *and* allowed.
 //!
 //! Read on in this order: [`api`] is what the layers above call; `component` carries it out over a
-//! `pool` of instances; `instance` is one of them and `host` what it may call; `load` brings a file
-//! there, after `inspect` and `manifest` have said what it is.
+//! `pool` of instances, whose places a `keeper` fills; `instance` is one of them, `host` what it may
+//! call, `cpu` how its time is counted; `quarantine` remembers what instances were lost by; `load`
+//! brings a file there, after `inspect` and `manifest` have said what it is.
 
 pub mod api;
 mod bindings;
 mod cache;
 mod component;
 mod convert;
+mod cpu;
 mod embedded;
 mod engine;
 mod error;
+mod exports;
+mod handles;
 mod host;
 mod inspect;
 mod instance;
+mod keeper;
 mod limits;
 mod load;
 mod manifest;
@@ -24,6 +29,9 @@ pub mod native_outside;
 #[cfg(test)]
 pub mod native_plain;
 mod pool;
+mod quarantine;
+mod running;
+mod state;
 mod wasi;
 
 pub use api::*;
@@ -34,6 +42,7 @@ pub use inspect::{HOST_PACKAGE, Inspection, Lift, SERVED_VERSION, STORE_PACKAGE,
 pub use limits::{DirectoryGrant, Grants, HostConfig, Limits, MAX_ANSWER_TIME};
 pub use load::{ComponentFrom, ComponentSource, Host};
 pub use manifest::{AskedDirectory, Asks, Kind, MANIFEST_SECTION, Manifest, Medium, Schema};
+pub use quarantine::Quarantined;
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

@@ -3,18 +3,20 @@
 //! Accounts are spread over the instances by hash, so that a call on which an instance fails costs
 //! only the calls beside it. A read that was lost with its instance is tried once more, alone in a
 //! fresh instance that nobody else uses: it costs nobody else anything if it was the culprit, and a
-//! bystander is never lost twice. A write is given back: its caller has the transaction and decides.
+//! bystander is never lost twice. A write is given back: its caller has the transaction and decides;
+//! if it comes again it is alone too. What is lost a second time is refused for a while (see
+//! `quarantine`).
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use metrics::Label;
 use postroom_core::error::StoreError;
 use postroom_core::types::AccountId;
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, oneshot, watch};
-use tokio::task::JoinHandle;
+use tokio::sync::{Semaphore, SemaphorePermit, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
@@ -22,26 +24,26 @@ use tracing::Instrument;
 use super::convert;
 use super::host::OpenCall;
 use super::instance::{Ended, Enter, Instance, Made, NotMade, Outcome, Seat, Template};
+use super::keeper::{Drains, Keeper};
 use super::manifest::Kind;
+use super::quarantine::{Operation, Quarantined, Standing, Suspect};
 
-/// How often a place looks after its instance: for calls whose callers have gone, and for age.
-const LOOK: Duration = Duration::from_millis(250);
-/// How long a killed instance may take to let go of its thread before it is reported.
-const KILL_TIME: Duration = Duration::from_secs(1);
 /// Second attempts at a time, in instances of their own: bounds what a burst of losses costs.
 const SECOND_ATTEMPTS: usize = 8;
-/// Wait before another instance is made when making one has failed; doubles up to the longest.
-const FIRST_BACKOFF: Duration = Duration::from_millis(50);
-/// The longest such wait.
-const LONGEST_BACKOFF: Duration = Duration::from_secs(10);
 /// Times that a call looks for another instance because the one it found has just been closed.
 const MAX_MOVES: usize = 8;
 
 /// Which function of which interface; labels of metrics and spans.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Verb {
     pub(super) kind: Kind,
     pub(super) name: &'static str,
+}
+
+impl fmt::Display for Verb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind.name(), self.name)
+    }
 }
 
 /// The instances of one component.
@@ -62,9 +64,10 @@ struct Place {
 /// What became of one attempt.
 enum Attempt<R> {
     Answered(Result<R, StoreError>),
-    /// Lost; whether this very call was the reason, and what it was.
+    /// Lost; whether this very call was the reason, whether nobody was beside it, and what it was.
     Lost {
         culprit: bool,
+        alone: bool,
         why: String,
     },
     /// Not started.
@@ -111,22 +114,20 @@ impl Pool {
     ) -> Result<R, StoreError> {
         let began = Instant::now();
         let first = call();
-        let span = self.span(verb, &first);
+        let (span, suspect) = (self.span(verb, &first), suspect(verb, &first));
         let attempts = async {
-            let why = match self.attempt(first, enter()).await {
+            let why = match self.attempt(suspect, first, enter()).await {
                 Attempt::Answered(result) => return result,
                 Attempt::Refused(error) => return Err(error),
-                Attempt::Lost { why, .. } => why,
+                Attempt::Lost { alone: true, why, .. } => return Err(broken(verb, &why)),
+                Attempt::Lost { alone: false, why, .. } => why,
             };
             tracing::debug!(why, "a read was lost with its instance; it is tried again");
             self.count("postroom_guest_reads_repeated_total", verb);
-            match self.attempt_alone(call(), enter()).await {
+            match self.attempt_alone(suspect, call(), enter()).await {
                 Attempt::Answered(result) => result,
                 Attempt::Refused(error) => Err(error),
-                Attempt::Lost { why, .. } => {
-                    tracing::error!(why, "this call has killed two instances");
-                    Err(StoreError::Broken(format!("{} {}: {why}", verb.kind.name(), verb.name)))
-                }
+                Attempt::Lost { why, .. } => Err(broken(verb, &why)),
             }
         };
         let result = attempts.instrument(span).await;
@@ -143,20 +144,23 @@ impl Pool {
         enter: Enter<R>,
     ) -> Result<R, StoreError> {
         let began = Instant::now();
-        let span = self.span(verb, &call);
-        let result = match self.attempt(call, enter).instrument(span).await {
+        let (span, suspect) = (self.span(verb, &call), suspect(verb, &call));
+        let result = match self.attempt(suspect, call, enter).instrument(span).await {
             Attempt::Answered(result) => result,
             Attempt::Refused(error) => Err(error),
-            Attempt::Lost { culprit: true, why } => {
-                Err(StoreError::Broken(format!("{} {}: {why}", verb.kind.name(), verb.name)))
-            }
-            Attempt::Lost { culprit: false, why } => {
+            Attempt::Lost { culprit: true, why, .. } => Err(broken(verb, &why)),
+            Attempt::Lost { culprit: false, why, .. } => {
                 let why = format!("the call was lost with its store instance ({why})");
                 Err(StoreError::Unavailable(why))
             }
         };
         self.measure(verb, began, result.as_ref().err());
         result
+    }
+
+    /// Operations that are refused at the moment.
+    pub(super) fn quarantined(&self) -> Vec<Quarantined> {
+        self.template.quarantine.shown(Instant::now())
     }
 
     /// Ends all instances; running calls get the drain time.
@@ -172,35 +176,45 @@ impl Pool {
         live.fold((0, 0), |(count, calls), instance| (count + 1, calls + instance.running()))
     }
 
-    async fn attempt<R: Send + 'static>(&self, call: OpenCall, enter: Enter<R>) -> Attempt<R> {
+    /// One attempt, among others or (a suspect) alone.
+    async fn attempt<R: Send + 'static>(
+        &self,
+        suspect: Suspect,
+        call: OpenCall,
+        enter: Enter<R>,
+    ) -> Attempt<R> {
+        let standing = || self.template.quarantine.standing(&suspect.operation, Instant::now());
+        match standing() {
+            Standing::Free => {}
+            Standing::Alone => return self.attempt_alone(suspect, call, enter).await,
+            Standing::Refused(error) => return Attempt::Refused(error),
+        }
         let place = &self.places[self.place_of(&call)];
-        let call = Arc::new(call);
         let (instance, seat) = match self.admit(place, call.handles()).await {
             Ok(admitted) => admitted,
             Err(error) => return Attempt::Refused(error),
         };
-        self.run(&instance, call, enter, seat).await
+        // It may have waited for a place, in company of calls of the same operation.
+        if standing() != Standing::Free {
+            drop(seat);
+            return self.attempt_alone(suspect, call, enter).await;
+        }
+        let call = Arc::new(call);
+        self.run(&instance, suspect, call, enter, seat).await
     }
 
     /// Runs a call in an instance of its own.
     async fn attempt_alone<R: Send + 'static>(
         &self,
+        suspect: Suspect,
         call: OpenCall,
         enter: Enter<R>,
     ) -> Attempt<R> {
-        let making = async {
-            // Nobody closes it: there is always a turn in the end.
-            let turn = self.second_attempts.acquire().await.ok();
-            self.template.make().await.map(|made| (turn, made))
-        };
         // One wait for both, so that two attempts end within `Limits::answer_time`.
-        let made = tokio::time::timeout(self.template.limits.queue_time(), making).await;
-        let (_turn, made) = match made {
+        let wait = self.template.limits.queue_time();
+        let (_turn, made) = match tokio::time::timeout(wait, self.make_alone(&suspect)).await {
             Ok(Ok(made)) => made,
-            Ok(Err(error)) => {
-                let why = format!("no store instance: {error}");
-                return Attempt::Refused(StoreError::Unavailable(why));
-            }
+            Ok(Err(error)) => return Attempt::Refused(error),
             Err(_) => {
                 let why = "too many second attempts".to_owned();
                 return Attempt::Refused(StoreError::Busy(why));
@@ -211,7 +225,33 @@ impl Pool {
         let _alone = Alone { drains: self.drains.clone(), made: Some(made) };
         let seat = instance.seat(call.handles()).await;
         let seat = seat.expect("a fresh instance has free places and handles");
-        self.run(&instance, Arc::new(call), enter, seat).await
+        match self.run(&instance, suspect, Arc::new(call), enter, seat).await {
+            Attempt::Lost { culprit, why, .. } => Attempt::Lost { culprit, alone: true, why },
+            Attempt::Refused(error) => Attempt::Refused(error),
+            Attempt::Answered(result) => {
+                self.template.quarantine.cleared(&suspect.operation);
+                Attempt::Answered(result)
+            }
+        }
+    }
+
+    /// A turn and an instance for a call that is to be alone.
+    async fn make_alone(
+        &self,
+        suspect: &Suspect,
+    ) -> Result<(SemaphorePermit<'_>, Made), StoreError> {
+        let turn = self.second_attempts.acquire().await;
+        let turn = turn.expect("nobody closes it: there is always a turn in the end");
+        // Others of the same operation may have shown by now what it does.
+        let now = Instant::now();
+        if let Standing::Refused(error) = self.template.quarantine.standing(&suspect.operation, now)
+        {
+            return Err(error);
+        }
+        let made = self.template.make().await;
+        let made =
+            made.map_err(|error| StoreError::Unavailable(format!("no store instance: {error}")))?;
+        Ok((turn, made))
     }
 
     /// A free place in an instance that takes calls, or a typed refusal.
@@ -251,27 +291,32 @@ impl Pool {
     async fn run<R: Send + 'static>(
         &self,
         instance: &Arc<Instance>,
+        suspect: Suspect,
         call: Arc<OpenCall>,
         enter: Enter<R>,
         seat: Seat,
     ) -> Attempt<R> {
         // Only this caller's future may keep the handles open: when it is dropped, they close.
         let guard = Abandon { call: Arc::downgrade(&call) };
-        let Some(answer) = instance.start(call, enter, seat) else {
+        let Some(answer) = instance.start(suspect, call, enter, seat) else {
             let why = "the store instance has just been closed".to_owned();
-            return Attempt::Lost { culprit: false, why };
+            return Attempt::Lost { culprit: false, alone: false, why };
         };
         let limit = self.template.limits.call_time();
-        let outcome = tokio::time::timeout(limit, answer).await;
-        drop(guard);
-        match outcome {
+        match tokio::time::timeout(limit, answer).await {
             Ok(Ok(Outcome::Answered(answer))) => Attempt::Answered(answer.map_err(convert::error)),
-            Ok(Ok(Outcome::Failed(why))) => Attempt::Lost { culprit: true, why },
-            Ok(Err(closed)) => lost(instance, closed),
+            Ok(Ok(Outcome::Failed(why))) => Attempt::Lost { culprit: true, alone: false, why },
+            Ok(Err(closed)) => lost(instance, &suspect.operation, closed),
             Err(_) => {
                 let why = format!("no answer within {} ms", limit.as_millis());
+                let alone = instance.running() == 1;
+                // Where it was the host that did not answer, the guest is not to blame.
+                if !guard.waits_for_host() {
+                    self.template.quarantine.lost(&[suspect], alone, &why, Instant::now());
+                }
                 instance.kill(why.clone());
-                Attempt::Lost { culprit: true, why }
+                // Among others it may be one that was held up.
+                Attempt::Lost { culprit: alone, alone: false, why }
             }
         }
     }
@@ -331,14 +376,27 @@ impl Drop for Pool {
     }
 }
 
+/// A call, as one that an instance may be lost with.
+fn suspect(verb: Verb, call: &OpenCall) -> Suspect {
+    Suspect { operation: call.operation(verb), transaction: call.info.transaction }
+}
+
+/// The store component has failed at this call.
+fn broken(verb: Verb, why: &str) -> StoreError {
+    StoreError::Broken(format!("{verb}: {why}"))
+}
+
 /// The reply slot was closed: the instance has ended under the call.
-fn lost<R>(instance: &Instance, _closed: oneshot::error::RecvError) -> Attempt<R> {
+fn lost<R>(
+    instance: &Instance,
+    operation: &Operation,
+    _closed: oneshot::error::RecvError,
+) -> Attempt<R> {
     let (culprit, why) = match instance.ended() {
-        Some(Ended::Trapped { why, running }) => (*running == 1, why.clone()),
-        Some(Ended::Killed(why)) => (false, why.clone()),
+        Some(Ended::Lost { why, culprit, .. }) => (*culprit == Some(*operation), why.clone()),
         Some(Ended::Closed) | None => (false, "its driver ended".to_owned()),
     };
-    Attempt::Lost { culprit, why }
+    Attempt::Lost { culprit, alone: false, why }
 }
 
 /// Counts who waits for one place.
@@ -365,6 +423,12 @@ struct Abandon {
     call: std::sync::Weak<OpenCall>,
 }
 
+impl Abandon {
+    fn waits_for_host(&self) -> bool {
+        self.call.upgrade().is_some_and(|call| call.waits_for_host())
+    }
+}
+
 impl Drop for Abandon {
     fn drop(&mut self) {
         if let Some(call) = self.call.upgrade() {
@@ -385,152 +449,5 @@ impl Drop for Alone {
         if let Some(made) = self.made.take() {
             self.drains.drain(made);
         }
-    }
-}
-
-/// Keeps one place filled.
-struct Keeper {
-    template: Arc<Template>,
-    publish: watch::Sender<Option<Arc<Instance>>>,
-    stop: CancellationToken,
-    drains: Drains,
-}
-
-/// Why an instance leaves its place.
-enum Leaves {
-    /// Its driver has ended.
-    Ended,
-    /// It has served long enough.
-    Retires,
-    /// The pool is closed.
-    Stops,
-}
-
-impl Keeper {
-    async fn keep(self, first: Made) {
-        let mut made = first;
-        loop {
-            let leaves = self.watch_over(&made.0, &mut made.1).await;
-            let next = match leaves {
-                Leaves::Ended => {
-                    self.report(&made.0);
-                    None
-                }
-                // The next one is made first: nobody waits for a planned change.
-                Leaves::Retires => self.successor().await,
-                Leaves::Stops => None,
-            };
-            self.publish.send_replace(next.as_ref().map(|next| next.0.clone()));
-            self.drains.drain(made);
-            made = match next {
-                Some(next) => next,
-                None if self.stop.is_cancelled() => return,
-                None => {
-                    let Some(next) = self.next().await else { return };
-                    self.publish.send_replace(Some(next.0.clone()));
-                    next
-                }
-            };
-        }
-    }
-
-    async fn watch_over(&self, instance: &Instance, driver: &mut JoinHandle<()>) -> Leaves {
-        let limits = &self.template.limits;
-        // Up to an eighth earlier: instances of one start must not all retire at once.
-        let jitter = 1.0 - f64::from(instance.number as u32 % 64) / 512.0;
-        let age = Duration::from_secs(limits.retire_s).mul_f64(jitter);
-        let calls = (limits.retire_calls as f64 * jitter) as u64;
-        let mut look = tokio::time::interval(LOOK);
-        loop {
-            // Cancel-safe: a join handle and an interval keep their state outside.
-            tokio::select! {
-                _ = &mut *driver => return Leaves::Ended,
-                () = self.stop.cancelled() => return Leaves::Stops,
-                _ = look.tick() => {}
-            }
-            // Callers keep their own deadlines; this is for calls whose callers have gone.
-            if instance.oldest().is_some_and(|oldest| oldest > limits.call_time() + LOOK) {
-                instance.kill(format!("no answer within {} ms", limits.call_ms));
-            }
-            let old = limits.retire_s > 0 && instance.born.elapsed() >= age;
-            if old || (limits.retire_calls > 0 && instance.taken() >= calls.max(1)) {
-                return Leaves::Retires;
-            }
-        }
-    }
-
-    /// A new instance beside the one that retires; `None`: the pool is closed, or there is no room
-    /// for both. Then the old one has to go first: it would serve for ever otherwise.
-    async fn successor(&self) -> Option<Made> {
-        match self.template.make().await {
-            Ok(made) => Some(made),
-            Err(NotMade::NoRoom) => None,
-            // As long as no other can be made the old one is better than none.
-            Err(_) => self.next().await,
-        }
-    }
-
-    /// A new instance, however long it takes to make one; `None`: the pool is closed.
-    async fn next(&self) -> Option<Made> {
-        let mut backoff = FIRST_BACKOFF;
-        loop {
-            match self.template.make().await {
-                Ok(made) => return Some(made),
-                Err(error) => {
-                    let component = &*self.template.name;
-                    tracing::error!(component, %error, "no new store instance; trying again");
-                }
-            }
-            tokio::select! {
-                () = self.stop.cancelled() => return None,
-                () = tokio::time::sleep(backoff) => backoff = (backoff * 2).min(LONGEST_BACKOFF),
-            }
-        }
-    }
-
-    fn report(&self, instance: &Instance) {
-        let (reason, why) = match instance.ended() {
-            Some(Ended::Trapped { why, .. }) => ("trap", why.as_str()),
-            Some(Ended::Killed(why)) => ("deadline", why.as_str()),
-            Some(Ended::Closed) => return,
-            None => ("panic", "the host failed in one of its functions"),
-        };
-        let component = &*self.template.name;
-        let (number, served) = (instance.number, instance.taken());
-        tracing::warn!(component, number, served, reason, why, "a store instance was lost");
-        let labels = [("component", component.to_owned()), ("reason", reason.to_owned())];
-        metrics::counter!("postroom_guest_instances_lost_total", &labels).increment(1);
-    }
-}
-
-/// Lets instances go.
-#[derive(Clone)]
-struct Drains {
-    template: Arc<Template>,
-    tasks: TaskTracker,
-    /// Where the pool lives: an instance may be let go by whoever drops a call.
-    runtime: Handle,
-}
-
-impl Drains {
-    /// Lets an instance finish its calls, then drops it; with a hard limit.
-    fn drain(&self, (instance, mut driver): Made) {
-        instance.close();
-        if driver.is_finished() {
-            return;
-        }
-        let template = self.template.clone();
-        let drained = async move {
-            if tokio::time::timeout(template.limits.drain_time(), &mut driver).await.is_ok() {
-                return;
-            }
-            instance.kill("its calls did not finish in time".to_owned());
-            if tokio::time::timeout(KILL_TIME, &mut driver).await.is_err() {
-                let component = &*template.name;
-                tracing::error!(component, number = instance.number, "an instance does not let go");
-                driver.abort();
-            }
-        };
-        self.tasks.spawn_on(drained, &self.runtime);
     }
 }

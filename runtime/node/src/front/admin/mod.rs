@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | GET `/healthz` | | → `ok`, or 503 while stopping |
 //! | GET `/metrics` | | → Prometheus text |
-//! | GET `/v1/info` | | → what the composition root says of this node and its stores |
+//! | GET `/v1/info` | | → what the composition root says of this node and its stores: how busy they are, what of them is in quarantine |
 //! | GET `/v1/users`, `/v1/domains` | `after`, `limit` | → [`wire::Page`] of [`wire::User`], [`wire::Domain`] |
 //! | POST `/v1/users` | | [`wire::NewUser`] → [`wire::User`] |
 //! | PUT `/v1/users` | `name` | [`wire::NewPassword`] → |

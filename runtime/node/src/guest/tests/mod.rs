@@ -2,11 +2,15 @@
 
 mod calls;
 mod compiled;
+mod cpu;
 mod gate;
 mod lies;
+mod limits;
 mod loading;
 mod losses;
+mod quarantine;
 mod sandbox;
+mod sins;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -131,7 +135,7 @@ fn message(mailbox: u128, uid: u32, size: usize) -> MessageRow {
 }
 
 /// A component of `guest-stores`, built when it is not up to date.
-fn guest(package: &str) -> ComponentSource {
+pub fn guest(package: &str) -> ComponentSource {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let folder = target_folder().join("guests");
     let mut cargo = Command::new(env!("CARGO"));

@@ -1,7 +1,9 @@
 //! What a guest cannot do.
 
 use std::io::Write;
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
+
+use tracing::subscriber::NoSubscriber;
 
 use super::*;
 
@@ -70,7 +72,29 @@ async fn a_handle_kept_after_its_call_reaches_nothing() {
 
 /// Log lines of a test.
 #[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
+pub(super) struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Lines {
+    /// Collects what this thread logs, until the guard is dropped.
+    pub(super) fn collect(&self) -> tracing::subscriber::DefaultGuard {
+        // As long as there is one subscriber only, a line that another test's thread comes to first
+        // is off for good in all threads.
+        static SECOND: OnceLock<tracing::Dispatch> = OnceLock::new();
+        SECOND.get_or_init(|| tracing::Dispatch::new(NoSubscriber::new()));
+        let writer = self.clone();
+        let log = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .with_max_level(tracing::Level::INFO)
+            .finish();
+        tracing::subscriber::set_default(log)
+    }
+
+    /// What has been logged.
+    pub(super) fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
 
 impl Write for Lines {
     fn write(&mut self, octets: &[u8]) -> std::io::Result<usize> {
@@ -86,17 +110,11 @@ impl Write for Lines {
 #[tokio::test]
 async fn what_a_guest_prints_is_logged_within_limits() {
     let lines = Lines::default();
-    let writer = lines.clone();
-    let log = tracing_subscriber::fmt()
-        .with_ansi(false)
-        .with_writer(move || writer.clone())
-        .with_max_level(tracing::Level::INFO)
-        .finish();
-    let _log = tracing::subscriber::set_default(log);
+    let _log = lines.collect();
     let limits = Limits { log_lines: 5, ..one_instance() };
     let bench = Bench::new(guest("unruly"), limits).await;
     bench.ask(1, &["print"]).await.unwrap();
-    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    let text = lines.text();
     let printed: Vec<_> = text.lines().filter(|line| line.contains("store component: l")).collect();
     assert!(printed[0].contains("line 0") && printed[0].contains("unruly"), "{text}");
     // Ten thousand lines take less than a few seconds.

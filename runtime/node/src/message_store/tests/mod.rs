@@ -10,6 +10,8 @@ mod faults;
 
 mod crash;
 
+mod faulty;
+
 mod foreign;
 
 mod large;

@@ -1,0 +1,170 @@
+//! The sins, and whose call commits one.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use postroom_guest::{Call, Message, Txn};
+
+/// Octets that one call leaks. Small enough that it takes many calls, of which all are answered.
+const LEAK: usize = 4 << 20;
+/// Handles that one call keeps.
+const HELD: usize = 200;
+/// Lines that one call prints.
+const LINES: usize = 10_000;
+
+/// What is done wrong.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sin {
+    /// Nothing.
+    #[default]
+    None,
+    /// The start-up code traps.
+    Start,
+    /// A call traps.
+    Trap,
+    /// It ends the program.
+    Exit,
+    /// It never returns, and works.
+    Spin,
+    /// It never returns, and does not even let others of its instance go on.
+    Sleep,
+    /// It keeps memory when it returns.
+    Leak,
+    /// It takes memory until there is none.
+    Devour,
+    /// It calls itself.
+    Recurse,
+    /// It prints without end, nearly.
+    Flood,
+    /// It keeps handles when it returns.
+    Hold,
+    /// It answers rows in another order.
+    Wrong,
+    /// It answers what is another account's.
+    Other,
+    /// It does not write the last flag.
+    LostFlag,
+    /// It answers what is no message.
+    Nonsense,
+}
+
+impl Sin {
+    const ALL: [(&'static str, Self); 14] = [
+        ("start", Self::Start),
+        ("trap", Self::Trap),
+        ("exit", Self::Exit),
+        ("spin", Self::Spin),
+        ("sleep", Self::Sleep),
+        ("leak", Self::Leak),
+        ("devour", Self::Devour),
+        ("recurse", Self::Recurse),
+        ("flood", Self::Flood),
+        ("hold", Self::Hold),
+        ("wrong", Self::Wrong),
+        ("other", Self::Other),
+        ("lost-flag", Self::LostFlag),
+        ("nonsense", Self::Nonsense),
+    ];
+
+    /// The sin of a name; a name that is none is a mistake of the test.
+    fn named(name: &str) -> Self {
+        let found = Self::ALL.iter().find(|(known, _)| *known == name);
+        found.expect("a known sin").1
+    }
+}
+
+/// What the settings choose.
+pub(crate) struct Chosen {
+    pub(crate) sin: Sin,
+    account: Option<String>,
+    verb: Option<String>,
+    every: u64,
+}
+
+/// What the settings choose, if anything.
+pub(crate) fn chosen() -> Option<&'static Chosen> {
+    static CHOSEN: OnceLock<Option<Chosen>> = OnceLock::new();
+    let read = || {
+        let sin = Sin::named(&setting("sin")?);
+        let every = setting("every").map_or(1, |text| text.parse().expect("a number"));
+        Some(Chosen { sin, account: setting("account"), verb: setting("verb"), every })
+    };
+    CHOSEN.get_or_init(read).as_ref()
+}
+
+#[cfg(target_arch = "wasm32")]
+use postroom_guest::setting;
+
+/// Natively it is a right store.
+#[cfg(not(target_arch = "wasm32"))]
+fn setting(_: &str) -> Option<String> {
+    None
+}
+
+/// The sin that this call commits.
+pub(crate) fn due(call: &Call, kind: &str, verb: &str) -> Option<Sin> {
+    /// Calls that could have.
+    static CALLS: AtomicU64 = AtomicU64::new(0);
+    let Chosen { sin, account, verb: chosen_verb, every } = chosen()?;
+    let meant = account.as_ref().is_none_or(|account| *account == call.account.to_string())
+        && chosen_verb.as_ref().is_none_or(|chosen| *chosen == format!("{kind}.{verb}"));
+    let due = meant && (CALLS.fetch_add(1, Ordering::Relaxed) + 1).is_multiple_of(*every);
+    due.then_some(*sin)
+}
+
+/// Commits those sins that are not of the answer.
+pub(crate) fn sin(sin: Sin) {
+    match sin {
+        Sin::Trap => panic!("as the settings say"),
+        Sin::Exit => std::process::exit(3),
+        Sin::Spin => loop {
+            std::hint::black_box(0);
+        },
+        Sin::Sleep => std::thread::sleep(std::time::Duration::from_secs(1 << 30)),
+        Sin::Leak => leak(LEAK),
+        Sin::Devour => loop {
+            leak(LEAK);
+        },
+        Sin::Recurse => assert_ne!(deeper(u64::MAX), 1),
+        Sin::Flood => (0..LINES).for_each(|line| println!("line {line}")),
+        Sin::None
+        | Sin::Start
+        | Sin::Hold
+        | Sin::Wrong
+        | Sin::Other
+        | Sin::LostFlag
+        | Sin::Nonsense => {}
+    }
+}
+
+/// Keeps memory for good.
+fn leak(octets: usize) {
+    static KEPT: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
+    KEPT.lock().unwrap_or_else(PoisonError::into_inner).push(vec![1; octets]);
+}
+
+/// Recursion without memory of its own, which the compiler cannot turn into a loop.
+#[inline(never)]
+fn deeper(depth: u64) -> u64 {
+    if depth == 0 { 0 } else { deeper(depth - 1).wrapping_mul(31) ^ depth }
+}
+
+/// Keeps handles for good.
+pub(crate) fn hold<T: Txn>(txn: &T) {
+    (0..HELD).for_each(|_| std::mem::forget(txn.view()));
+}
+
+/// Makes a message something that none can be.
+pub(crate) fn nonsense(message: &mut Message) {
+    message.modseq = u64::MAX;
+    message.flags = vec!["\u{0}".repeat(1000)];
+    message.internal_date.offset_minutes = i16::MIN;
+}
+
+/// Runs when an instance is made: the component's start-up code.
+#[cfg(target_arch = "wasm32")]
+#[allow(unsafe_code)]
+#[unsafe(no_mangle)]
+extern "C" fn _initialize() {
+    assert!(chosen().is_none_or(|chosen| chosen.sin != Sin::Start), "as the settings say");
+}
