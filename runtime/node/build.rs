@@ -31,7 +31,9 @@ fn main() {
     for input in ["Cargo.toml", "Cargo.lock", "sdk", "keyed", "memory"] {
         println!("cargo::rerun-if-changed={}", root.join("guest-stores").join(input).display());
     }
-    println!("cargo::rerun-if-changed={}", root.join("wit").display());
+    for input in ["wit", "runtime/kit/Cargo.toml", "runtime/kit/src"] {
+        println!("cargo::rerun-if-changed={}", root.join(input).display());
+    }
     println!("cargo::rerun-if-changed=build.rs");
     if !has_target() {
         fail(&format!("the store components need this target: rustup target add {TARGET}"));

@@ -1,5 +1,5 @@
-//! What wit-bindgen makes of `wit/`: one world for each kind of record, sharing types and handles,
-//! so that a component can keep any of them.
+//! What wit-bindgen makes of `wit/`: one world for each kind of record, sharing handles, so that a
+//! component can keep any of them. The records are plain types of the conformance kit.
 #![allow(missing_docs, unsafe_code, clippy::all)]
 
 pub mod domains {
@@ -7,6 +7,9 @@ pub mod domains {
         path: "../../wit",
         world: "domain-store",
         additional_derives: [PartialEq, Eq, PartialOrd, Ord, Hash],
+        with: {
+            "postroom:store/types@0.1.0-draft.1": postroom_kit::records,
+        },
         pub_export_macro: true,
         export_macro_name: "export",
         default_bindings_module: "postroom_guest::bindings::domains",
@@ -23,7 +26,7 @@ pub mod users {
         default_bindings_module: "postroom_guest::bindings::users",
         with: {
             "postroom:host/storage@0.1.0-draft.1": crate::bindings::domains::postroom::host::storage,
-            "postroom:store/types@0.1.0-draft.1": crate::bindings::domains::postroom::store::types,
+            "postroom:store/types@0.1.0-draft.1": postroom_kit::records,
         },
         generate_all,
     });
@@ -38,7 +41,7 @@ pub mod mailboxes {
         default_bindings_module: "postroom_guest::bindings::mailboxes",
         with: {
             "postroom:host/storage@0.1.0-draft.1": crate::bindings::domains::postroom::host::storage,
-            "postroom:store/types@0.1.0-draft.1": crate::bindings::domains::postroom::store::types,
+            "postroom:store/types@0.1.0-draft.1": postroom_kit::records,
         },
         generate_all,
     });
@@ -53,7 +56,7 @@ pub mod messages {
         default_bindings_module: "postroom_guest::bindings::messages",
         with: {
             "postroom:host/storage@0.1.0-draft.1": crate::bindings::domains::postroom::host::storage,
-            "postroom:store/types@0.1.0-draft.1": crate::bindings::domains::postroom::store::types,
+            "postroom:store/types@0.1.0-draft.1": postroom_kit::records,
         },
         generate_all,
     });

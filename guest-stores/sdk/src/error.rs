@@ -1,12 +1,8 @@
 //! Errors: the WIT's own, and how one becomes the other.
 
-use std::fmt;
+pub use postroom_kit::error::{Result, StoreError};
 
 pub use crate::bindings::domains::postroom::host::storage::StorageError;
-pub use crate::bindings::domains::postroom::store::types::StoreError;
-
-/// What every function of a store answers.
-pub type Result<T> = std::result::Result<T, StoreError>;
 
 /// A store that meets an error of its host stops and says so in the words of its own interface.
 impl From<StorageError> for StoreError {
@@ -18,29 +14,6 @@ impl From<StorageError> for StoreError {
             StorageError::Damaged(text) => Self::Damaged(text),
             StorageError::Closed(text) => Self::Unavailable(text),
             StorageError::Other(text) => Self::Other(text),
-        }
-    }
-}
-
-impl StoreError {
-    /// A stored record cannot be read.
-    pub fn damaged(what: impl fmt::Display) -> Self {
-        Self::Damaged(what.to_string())
-    }
-
-    /// What is said to the operator.
-    pub fn text(&self) -> &str {
-        match self {
-            Self::NotFound(text)
-            | Self::AlreadyExists(text)
-            | Self::Invalid(text)
-            | Self::Denied(text)
-            | Self::Limit(text)
-            | Self::Busy(text)
-            | Self::Unavailable(text)
-            | Self::Damaged(text)
-            | Self::Unsupported(text)
-            | Self::Other(text) => text,
         }
     }
 }

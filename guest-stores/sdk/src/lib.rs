@@ -42,6 +42,9 @@ pub fn setting(name: &str) -> Option<String> {
     bindings::domains::postroom::host::settings::get(name)
 }
 
+#[cfg(not(target_arch = "wasm32"))]
+pub use postroom_kit::{message_contract, record_contract};
+
 pub use check::CheckAsk;
 pub use error::{Result, StorageError, StoreError};
 pub use host::{
@@ -49,8 +52,8 @@ pub use host::{
     get_all, key_after, prefix_end,
 };
 pub use records::{
-    Call, CheckPage, Domain, Finding, Id, Mailbox, Message, MessageChange, MessagePlace, Property,
-    Record, Timestamp, User,
+    Call, CheckPage, Domain, Finding, Id, Mailbox, Message, MessageChange, MessagePlace, Page,
+    Property, Record, Timestamp, User,
 };
 pub use row_per_record::RowPerRecord;
-pub use store::{Found, Messages, New, NewMessage, Page, PageAsk, Part, Records};
+pub use store::{Found, Messages, New, NewMessage, PageAsk, Part, Records};

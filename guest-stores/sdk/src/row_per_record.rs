@@ -7,8 +7,8 @@ use crate::check::{CheckAsk, Judge, Mend, Problem, Verdict, check};
 use crate::codec::{from_row, to_row};
 use crate::error::{Result, StoreError};
 use crate::host::{Item, MAX_OCTETS, MaybeSend, MaybeSync, Txn, View, get_all, key_after};
-use crate::records::{Call, CheckPage, Record};
-use crate::store::{Found, Page, PageAsk, Records};
+use crate::records::{Call, CheckPage, Page, Record};
+use crate::store::{Found, PageAsk, Records};
 
 /// Rows looked at in one call of check: few enough to be done in a moment.
 const CHECK_ROWS: u32 = 1000;

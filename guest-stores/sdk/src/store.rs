@@ -5,16 +5,7 @@ use std::future::Future;
 use crate::check::CheckAsk;
 use crate::error::Result;
 use crate::host::{MaybeSend, MaybeSync, Txn, View};
-use crate::records::{Call, CheckPage, Id, Message, MessageChange, MessagePlace, Record};
-
-/// A page of a list.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Page<R> {
-    /// In the order of their names.
-    pub rows: Vec<R>,
-    /// Whether more rows follow the last one; then there is at least one here.
-    pub more: bool,
-}
+use crate::records::{Call, CheckPage, Id, Message, MessageChange, MessagePlace, Page, Record};
 
 /// What a list is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,7 +1,8 @@
 //! The contract of the WIT, over maps: no node is needed.
 
 use my_store::MyStore;
-use postroom_guest::testing::contract::{Native, random};
+use postroom_guest::testing::contract::Native;
+use postroom_guest::testing::contract::random::{self, Faults};
 use postroom_guest::testing::{Rng, block_on};
 use postroom_guest::{User, record_contract};
 
@@ -12,6 +13,10 @@ fn subject() -> Native<MyStore> {
 record_contract!(users, User, block_on, subject());
 
 #[test]
-fn random_operations_agree_with_the_model() {
-    block_on(random::records::<User, _>(&subject(), &mut Rng::from_env(1), 2000));
+fn long_random_runs_agree_with_the_model() {
+    for faults in [Faults::None, Faults::Any] {
+        let (subject, mut rng) = (subject(), Rng::from_env(1));
+        let run = random::records::<User, _>(&subject, &mut rng, 2000, faults);
+        assert_eq!(block_on(run), Ok(()));
+    }
 }

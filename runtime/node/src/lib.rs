@@ -2,6 +2,7 @@
 //! `postroom-core`.
 
 pub mod cli;
+pub mod conformance;
 pub mod front;
 pub mod guest;
 pub mod mailbox;

@@ -7,17 +7,16 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use postroom_core::error::StoreError;
-use postroom_core::records::{MessageChange, MessageRow};
+use postroom_core::records::{DomainRow, MailboxRow, MessageChange, MessageRow, UserRow};
 use postroom_core::types::{MailboxId, Uid};
 use postroom_guest as guest;
 use postroom_guest::{ScanPage, StorageError};
+use postroom_node::conformance::convert::{self, Row, error, wit_id};
 use postroom_node::guest::{
     CallInfo, CheckPage, MessagePlace, Messages, Page, Part, Records, Stores,
 };
 use postroom_node::storage as host;
 use postroom_node::storage::{Area, Key, ScanLimit, Write};
-
-use crate::convert::{self, Row, error, guest_id};
 
 /// A store of type `S`, natively.
 #[derive(Clone, Copy, Debug, Default)]
@@ -150,18 +149,16 @@ impl guest::Body for TwinBody {
 
 fn call(info: CallInfo) -> guest::Call {
     guest::Call {
-        account: guest_id(info.account.0),
-        transaction: guest_id(info.transaction.0),
+        account: wit_id(info.account.0),
+        transaction: wit_id(info.transaction.0),
         extra: Vec::new(),
     }
 }
 
 macro_rules! records {
-    ($row:ty, $area:expr) => {
+    ($row:ty, $core:ty, $name:ty, $area:expr) => {
         #[async_trait]
-        impl<S: guest::Records<$row> + 'static>
-            Records<<$row as Row>::Core, <$row as Row>::CoreName> for Twin<S>
-        {
+        impl<S: guest::Records<$row> + 'static> Records<$core, $name> for Twin<S> {
             async fn create(&self, info: CallInfo, txn: &host::Txn) -> Result<(), StoreError> {
                 let txn = TwinTxn { txn: txn.clone(), area: $area };
                 self.0.create(&call(info), &txn).await.map_err(error)
@@ -176,7 +173,7 @@ macro_rules! records {
                 &self,
                 info: CallInfo,
                 txn: &host::Txn,
-                rows: Vec<<$row as Row>::Core>,
+                rows: Vec<$core>,
             ) -> Result<(), StoreError> {
                 let txn = TwinTxn { txn: txn.clone(), area: $area };
                 let rows = rows.into_iter().map(<$row>::from_core).collect();
@@ -187,7 +184,7 @@ macro_rules! records {
                 &self,
                 info: CallInfo,
                 txn: &host::Txn,
-                rows: Vec<<$row as Row>::Core>,
+                rows: Vec<$core>,
             ) -> Result<(), StoreError> {
                 let txn = TwinTxn { txn: txn.clone(), area: $area };
                 let rows = rows.into_iter().map(<$row>::from_core).collect();
@@ -198,7 +195,7 @@ macro_rules! records {
                 &self,
                 info: CallInfo,
                 txn: &host::Txn,
-                names: Vec<<$row as Row>::CoreName>,
+                names: Vec<$name>,
             ) -> Result<(), StoreError> {
                 let txn = TwinTxn { txn: txn.clone(), area: $area };
                 let names = names.into_iter().map(<$row>::name_from_core).collect();
@@ -209,8 +206,8 @@ macro_rules! records {
                 &self,
                 info: CallInfo,
                 view: &host::View,
-                names: Vec<<$row as Row>::CoreName>,
-            ) -> Result<Vec<Option<<$row as Row>::Core>>, StoreError> {
+                names: Vec<$name>,
+            ) -> Result<Vec<Option<$core>>, StoreError> {
                 let view = TwinView { view: view.clone(), area: $area };
                 let names = names.into_iter().map(<$row>::name_from_core).collect();
                 let rows = self.0.select(&call(info), &view, names).await.map_err(error)?;
@@ -221,9 +218,9 @@ macro_rules! records {
                 &self,
                 info: CallInfo,
                 view: &host::View,
-                after: Option<<$row as Row>::CoreName>,
+                after: Option<$name>,
                 limit: u32,
-            ) -> Result<Page<<$row as Row>::Core>, StoreError> {
+            ) -> Result<Page<$core>, StoreError> {
                 let view = TwinView { view: view.clone(), area: $area };
                 let after = after.map(<$row>::name_from_core);
                 let page = self
@@ -254,9 +251,9 @@ macro_rules! records {
     };
 }
 
-records!(guest::Domain, Area::Domain);
-records!(guest::User, Area::User);
-records!(guest::Mailbox, Area::Mailbox);
+records!(guest::Domain, DomainRow, String, Area::Domain);
+records!(guest::User, UserRow, String, Area::User);
+records!(guest::Mailbox, MailboxRow, MailboxId, Area::Mailbox);
 
 const AREA: Area = Area::Message;
 
@@ -274,7 +271,7 @@ impl<S: guest::Messages + 'static> Messages for Twin<S> {
         mailbox: MailboxId,
     ) -> Result<(), StoreError> {
         let txn = TwinTxn { txn: txn.clone(), area: AREA };
-        let mailbox = guest_id(mailbox.0);
+        let mailbox = wit_id(mailbox.0);
         guest::Messages::drop(&self.0, &call(info), &txn, mailbox).await.map_err(error)
     }
 
@@ -288,7 +285,7 @@ impl<S: guest::Messages + 'static> Messages for Twin<S> {
         let view = txn.view();
         let txn = TwinTxn { txn: txn.clone(), area: AREA };
         let new = |(row, body)| guest::NewMessage {
-            row: convert::guest_message(row),
+            row: convert::wit_message(row),
             body: TwinBody { view: view.clone(), body },
         };
         let messages = rows.into_iter().zip(bodies).map(new).collect();
@@ -302,7 +299,7 @@ impl<S: guest::Messages + 'static> Messages for Twin<S> {
         changes: Vec<MessageChange>,
     ) -> Result<(), StoreError> {
         let txn = TwinTxn { txn: txn.clone(), area: AREA };
-        let changes = changes.into_iter().map(convert::guest_change).collect();
+        let changes = changes.into_iter().map(convert::wit_change).collect();
         self.0.update(&call(info), &txn, changes).await.map_err(error)
     }
 
@@ -313,7 +310,7 @@ impl<S: guest::Messages + 'static> Messages for Twin<S> {
         places: Vec<MessagePlace>,
     ) -> Result<(), StoreError> {
         let txn = TwinTxn { txn: txn.clone(), area: AREA };
-        let places = places.into_iter().map(convert::guest_place).collect();
+        let places = places.into_iter().map(convert::wit_place).collect();
         self.0.delete(&call(info), &txn, places).await.map_err(error)
     }
 
@@ -324,7 +321,7 @@ impl<S: guest::Messages + 'static> Messages for Twin<S> {
         places: Vec<MessagePlace>,
     ) -> Result<Vec<Option<MessageRow>>, StoreError> {
         let view = TwinView { view: view.clone(), area: AREA };
-        let places = places.into_iter().map(convert::guest_place).collect();
+        let places = places.into_iter().map(convert::wit_place).collect();
         let rows = self.0.select(&call(info), &view, places).await.map_err(error)?;
         Ok(rows.into_iter().map(|row| row.map(convert::message)).collect())
     }
@@ -338,7 +335,7 @@ impl<S: guest::Messages + 'static> Messages for Twin<S> {
         limit: u32,
     ) -> Result<Page<MessageRow>, StoreError> {
         let view = TwinView { view: view.clone(), area: AREA };
-        let (mailbox, after) = (guest_id(mailbox.0), after.map(Uid::get));
+        let (mailbox, after) = (wit_id(mailbox.0), after.map(Uid::get));
         let page = self
             .0
             .list(&call(info), &view, mailbox, guest::PageAsk { after, limit })
@@ -358,7 +355,7 @@ impl<S: guest::Messages + 'static> Messages for Twin<S> {
         max: u64,
     ) -> Result<Option<Part>, StoreError> {
         let view = TwinView { view: view.clone(), area: AREA };
-        let mailbox = guest_id(mailbox.0);
+        let mailbox = wit_id(mailbox.0);
         let part = self.0.fetch(&call(info), &view, mailbox, name, at, max).await.map_err(error)?;
         Ok(part.map(|part| match part {
             guest::Part::Octets(octets) => Part::Octets(octets.into()),
@@ -374,7 +371,7 @@ impl<S: guest::Messages + 'static> Messages for Twin<S> {
         names: Vec<String>,
     ) -> Result<(), StoreError> {
         let view = TwinView { view: view.clone(), area: AREA };
-        let mailbox = guest_id(mailbox.0);
+        let mailbox = wit_id(mailbox.0);
         self.0.settle(&call(info), &view, mailbox, names).await.map_err(error)
     }
 

@@ -4,21 +4,22 @@ mod directory;
 
 use std::ops::Deref;
 
-use postroom_contract::{EngineKind, Subject, Wanted, component, run, script};
-use postroom_guest::testing::contract::{RecordSubject, random};
-use postroom_guest::testing::{Rng, Sample};
+use postroom_contract::{EngineKind, Wanted, component, run, script};
+use postroom_guest::testing::Sample;
+use postroom_guest::testing::contract::RecordSubject;
 use postroom_guest::{StoreError, User, message_contract};
-use postroom_node::guest::{DirectoryGrant, Grants};
+use postroom_node::conformance::Subject;
+use postroom_node::guest::{DirectoryGrant, Grants, Kind};
 use tempfile::TempDir;
 
 use directory::Directory;
 
 fn c() -> Subject {
-    Wanted::new(script("c", "c"), EngineKind::Memory).of_account()
+    Wanted::new(script("c", "c"), EngineKind::Memory).of(Kind::Messages)
 }
 
 fn python() -> Subject {
-    Wanted::new(script("python", "message-rows"), EngineKind::Memory).of_account()
+    Wanted::new(script("python", "message-rows"), EngineKind::Memory).of(Kind::Messages)
 }
 
 /// A subject with what it works on.
@@ -38,19 +39,12 @@ fn maildir() -> With<TempDir> {
     let grant = DirectoryGrant { name: "mail".into(), path, write: true };
     let grants = Grants { directories: vec![grant], ..Grants::default() };
     let wanted = Wanted::new(component("maildir"), EngineKind::Memory);
-    With(Wanted { grants, ..wanted }.of_account(), directory)
+    With(Wanted { grants, ..wanted }.of(Kind::Messages), directory)
 }
 
 message_contract!(in_c, run, c());
 message_contract!(in_python, run, python());
 message_contract!(over_files, run, *maildir());
-
-#[test]
-fn random_operations_agree_with_the_model() {
-    run(random::messages(&c(), &mut Rng::from_env(1), 300));
-    run(random::messages(&python(), &mut Rng::from_env(2), 100));
-    run(random::messages(&*maildir(), &mut Rng::from_env(3), 100));
-}
 
 /// The Python store over a directory that holds these users.
 fn http(users: Vec<User>) -> With<Directory> {
@@ -61,7 +55,7 @@ fn http(users: Vec<User>) -> With<Directory> {
         ..Grants::default()
     };
     let wanted = Wanted::new(script("python", "http-users"), EngineKind::Memory);
-    With(Wanted { grants, ..wanted }.of_directory(), directory)
+    With(Wanted { grants, ..wanted }.of(Kind::Users), directory)
 }
 
 fn outside(number: u32) -> User {

@@ -6,8 +6,8 @@ use std::process::Command;
 
 use postroom_contract::{EngineKind, Wanted, run};
 use postroom_guest::User;
-use postroom_guest::testing::Rng;
-use postroom_guest::testing::contract::random;
+use postroom_guest::testing::contract::cases;
+use postroom_node::guest::Kind;
 
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a folder");
@@ -48,6 +48,11 @@ fn a_copy_of_the_template_builds_and_keeps_the_contract() {
     cargo(folder.path(), &stores, &["test", "--quiet"]);
     cargo(folder.path(), &stores, &["build", "--quiet", "--release", "--target", "wasm32-wasip2"]);
     let component = stores.join("target/wasm32-wasip2/release/my_store.wasm");
-    let subject = Wanted::new(component, EngineKind::Memory).of_directory();
-    run(random::records::<User, _>(&subject, &mut Rng::from_env(1), 100));
+    let subject = || Wanted::new(component.clone(), EngineKind::Memory).of(Kind::Users);
+    for case in cases::records::CASES {
+        let subject = subject();
+        let running = cases::records::run::<User, _>(case.name, &subject);
+        let verdict = run(running.expect("the case is in the table"));
+        assert!(verdict.is_ok(), "{}: {verdict:?}", case.name);
+    }
 }

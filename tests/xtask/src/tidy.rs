@@ -25,11 +25,11 @@ const ROOT: &[&str] = &[
     "wit",
 ];
 
-/// Node's layers from the top; each names only those below it. `mailbox` and `cluster` lie side by
-/// side and never name each other.
+/// Node's layers from the top; each names only those below it. What lies side by side never
+/// names each other.
 const LAYERS: &[&[&str]] = &[
     &["cli"],
-    &["front"],
+    &["front", "conformance"],
     &["message_store"],
     &["router"],
     &["mailbox", "cluster"],

@@ -1,15 +1,21 @@
-//! Tests of a store's logic on the build machine: a host of maps ([`Space`]), and the contract that
-//! every store must keep ([`contract`]), written against [`contract::RecordSubject`] and
-//! [`contract::MessageSubject`] so that the same cases run over a component too.
+//! Tests of a store's logic on the build machine: a host of maps ([`Space`]), and the conformance
+//! kit's cases over a store that is linked natively ([`contract`]). The same cases run over a
+//! component: `postroom store check`.
 
-pub mod contract;
-mod rng;
-mod sample;
+mod native;
 mod space;
 
-pub use rng::Rng;
-pub use sample::{Sample, change, message};
-pub use space::{Knobs, Space, SpaceBody, SpaceTxn, SpaceView};
+/// The cases of the kit, and a store under them.
+pub mod contract {
+    pub use super::native::Native;
+    pub use postroom_kit::cases::random;
+    pub use postroom_kit::{
+        Fault, Host, Knobs, MessageSubject, RecordSubject, Stop, Verdict, cases,
+    };
+}
+
+pub use postroom_kit::{Fault, Knobs, Rng, Sample, change, message};
+pub use space::{Space, SpaceBody, SpaceTxn, SpaceView};
 
 use std::future::Future;
 use std::pin::pin;

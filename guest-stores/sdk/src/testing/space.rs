@@ -1,11 +1,15 @@
 //! One space of a host, kept in maps. It holds every limit that `wit/deps/postroom-host` names.
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+
+use postroom_kit::{Fault, Knobs};
 
 use crate::error::StorageError;
-use crate::host::{Body, Item, MAX_ITEMS, MAX_KEYS, MAX_OCTETS, ScanPage, Txn, View};
+use crate::host::{Body, Item, MAX_KEYS, MAX_OCTETS, ScanPage, Txn, View};
 
 /// Longest key in octets.
 const MAX_KEY: usize = 2047;
@@ -21,40 +25,34 @@ const MAX_READ: u32 = 1 << 20;
 type HostResult<T> = Result<T, StorageError>;
 type Map = BTreeMap<Vec<u8>, Vec<u8>>;
 
-/// How the host makes life hard.
-#[derive(Clone, Copy, Debug)]
-pub struct Knobs {
-    /// Scans answer at most this many items, whatever is asked for.
-    pub scan_items: u32,
-    /// This many capability calls from now one fails with `unavailable`.
-    pub fail_after: Option<u32>,
-}
-
-impl Default for Knobs {
-    fn default() -> Self {
-        Self { scan_items: MAX_ITEMS, fail_after: None }
-    }
-}
-
 #[derive(Debug, Default)]
 struct State {
     rows: Map,
     bodies: BTreeMap<String, SpaceBody>,
     knobs: Knobs,
+    /// The fault of the knobs, once it has been met.
+    met: Option<Fault>,
 }
 
 impl State {
-    /// Counts a capability call.
-    fn enter(&mut self) -> HostResult<()> {
-        match &mut self.knobs.fail_after {
-            Some(0) => Err(StorageError::Unavailable("as the test wants".into())),
-            Some(left) => {
-                *left -= 1;
-                Ok(())
-            }
-            None => Ok(()),
+    /// Counts a capability call; the fault that it meets.
+    fn enter(&mut self) -> Option<Fault> {
+        let (left, fault) = self.knobs.fault.as_mut()?;
+        if *left > 0 {
+            *left -= 1;
+            return None;
         }
+        self.met = Some(*fault);
+        if *fault == Fault::Fail {
+            self.knobs.fault = None;
+        }
+        self.met
     }
+}
+
+/// What a call with a fault is told.
+fn unavailable() -> StorageError {
+    StorageError::Unavailable("as the test wants".into())
 }
 
 /// The committed state of one space. Clones are the same space.
@@ -153,7 +151,37 @@ impl Space {
 
     /// How the host behaves from now on.
     pub fn set(&self, knobs: Knobs) {
-        lock(&self.0).knobs = knobs;
+        let mut state = lock(&self.0);
+        (state.knobs, state.met) = (knobs, None);
+    }
+
+    /// Whether the fault that was set last has been met.
+    pub fn met(&self) -> bool {
+        lock(&self.0).met.is_some()
+    }
+
+    /// Comes back once a call is held. Nobody wakes who waits for it: it is asked again after
+    /// the call that may meet it.
+    pub fn held(&self) -> impl Future<Output = ()> {
+        std::future::poll_fn(|_| match lock(&self.0).met {
+            Some(Fault::Hold) => Poll::Ready(()),
+            Some(Fault::Fail) | None => Poll::Pending,
+        })
+    }
+
+    /// A capability call that may wait.
+    async fn enter(&self) -> HostResult<()> {
+        let fault = lock(&self.0).enter();
+        match fault {
+            None => Ok(()),
+            Some(Fault::Fail) => Err(unavailable()),
+            Some(Fault::Hold) => std::future::pending().await,
+        }
+    }
+
+    /// A capability call that cannot wait.
+    fn enter_now(&self) -> HostResult<()> {
+        lock(&self.0).enter().map_or(Ok(()), |_| Err(unavailable()))
     }
 }
 
@@ -173,10 +201,9 @@ fn check_range(start: &[u8], end: Option<&[u8]>) -> HostResult<()> {
 }
 
 impl SpaceView {
-    fn rows(&self) -> HostResult<Map> {
-        let mut state = lock(&self.space.0);
-        state.enter()?;
-        let mut rows = state.rows.clone();
+    async fn rows(&self) -> HostResult<Map> {
+        self.space.enter().await?;
+        let mut rows = lock(&self.space.0).rows.clone();
         if let Some(pending) = &self.pending {
             lock(pending).over(&mut rows);
         }
@@ -192,7 +219,7 @@ impl View for SpaceView {
             return Err(StorageError::Limit(format!("{MAX_KEYS} keys of a get-many")));
         }
         keys.iter().try_for_each(|key| check_key(key))?;
-        let rows = self.rows()?;
+        let rows = self.rows().await?;
         let values: Vec<_> = keys.iter().map(|key| rows.get(key).cloned()).collect();
         match values.iter().flatten().map(Vec::len).sum::<usize>() {
             0..=MAX_ANSWER => Ok(values),
@@ -211,7 +238,7 @@ impl View for SpaceView {
         if items == 0 {
             return Err(StorageError::Invalid("a scan of no items".into()));
         }
-        let rows = self.rows()?;
+        let rows = self.rows().await?;
         let most = items.min(lock(&self.space.0).knobs.scan_items);
         let mut left = octets.min(MAX_OCTETS) as usize;
         let end = end.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
@@ -228,8 +255,8 @@ impl View for SpaceView {
     }
 
     async fn get_body(&self, name: String) -> HostResult<Option<SpaceBody>> {
-        let mut state = lock(&self.space.0);
-        state.enter()?;
+        self.space.enter().await?;
+        let state = lock(&self.space.0);
         let pending = self.pending.as_ref().and_then(|txn| lock(txn).bodies.get(&name).cloned());
         Ok(pending.or_else(|| state.bodies.get(&name).cloned()))
     }
@@ -237,7 +264,7 @@ impl View for SpaceView {
 
 impl SpaceTxn {
     fn write(&self, octets: usize, write: Write) -> HostResult<()> {
-        lock(&self.space.0).enter()?;
+        self.space.enter_now()?;
         lock(&self.pending).add(octets, write)
     }
 }
@@ -270,8 +297,8 @@ impl Txn for SpaceTxn {
     }
 
     fn put_body(&self, name: String, body: SpaceBody) -> HostResult<()> {
-        let mut state = lock(&self.space.0);
-        state.enter()?;
+        self.space.enter_now()?;
+        let state = lock(&self.space.0);
         let used = state.bodies.contains_key(&name);
         if used || lock(&self.pending).bodies.insert(name.clone(), body).is_some() {
             return Err(StorageError::Invalid(format!("the name {name} was used before")));

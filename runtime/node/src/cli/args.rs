@@ -78,7 +78,7 @@ pub enum Command {
         #[command(flatten)]
         door: Door,
     },
-    /// Look at store components
+    /// Look at store components, and prove them
     Store {
         #[command(subcommand)]
         command: StoreCommand,
@@ -248,6 +248,45 @@ pub enum StoreCommand {
         /// The `.wasm` file; without: the built-in one
         file: Option<PathBuf>,
     },
+    /// Prove a component file: run a case for every promise of the interface over it
+    Check(StoreCheck),
+}
+
+/// `postroom store check`
+#[derive(Clone, Debug, Args)]
+#[command(
+    after_help = "Levels: 1 every function answers; 2 records are kept as the interface says; 3 they are kept also\nwhen calls fail, are given up or lose their instance, and when several instances run.\n\nExit codes: 0 the level is reached; 1 it is not; 2 wrong usage, or a file that cannot be loaded."
+)]
+pub struct StoreCheck {
+    /// The `.wasm` file; not needed with --explain
+    #[arg(required_unless_present = "explain")]
+    pub file: Option<PathBuf>,
+    /// Level that the store has to reach
+    #[arg(long, value_name = "L", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=3))]
+    pub level: u8,
+    /// Seed of the random cases
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// Run this case only; may be given several times
+    #[arg(long = "case", value_name = "NAME")]
+    pub cases: Vec<String>,
+    /// Say what a case does, and quote the sentences to which it holds a store
+    #[arg(long, value_name = "CASE")]
+    pub explain: Option<String>,
+    /// HTTP host that the component may ask, where its manifest wants to; may be given several times
+    #[arg(long, value_name = "HOST")]
+    pub http: Vec<String>,
+    /// What the component is told (`postroom:host/settings`); may be given several times
+    #[arg(long = "setting", value_name = "NAME=VALUE", value_parser = setting)]
+    pub settings: Vec<(String, String)>,
+}
+
+/// `NAME=VALUE`.
+fn setting(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        Some(_) | None => Err("write it as NAME=VALUE".to_owned()),
+    }
 }
 
 #[cfg(test)]

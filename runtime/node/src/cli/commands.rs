@@ -10,7 +10,7 @@ use super::local::Local;
 use super::operator::{CheckLine, Operator};
 use super::output::Output;
 use super::remote::Remote;
-use super::{config, dev, serve, transfer};
+use super::{config, dev, serve, store_check, transfer};
 use crate::front::admin::wire::NewUser;
 use crate::guest::{self, ComponentFrom, ComponentSource, Host, HostConfig};
 
@@ -38,6 +38,9 @@ pub fn perform(cli: Cli) -> Result<ExitCode> {
         Command::Check { repair, door } => return check(repair, &door, &output),
         Command::Store { command: StoreCommand::Inspect { file } } => {
             inspect(file.as_deref(), &output)?;
+        }
+        Command::Store { command: StoreCommand::Check(args) } => {
+            return store_check::run(&args, &output);
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -13,6 +13,7 @@ mod operator;
 mod output;
 mod remote;
 mod serve;
+mod store_check;
 mod transfer;
 
 use std::process::ExitCode;

@@ -36,4 +36,4 @@ pub use self::memory::MemoryEngine;
 pub use self::redb::{OpenError, RedbEngine, RedbOptions};
 pub use api::*;
 pub use fresh::FreshBodies;
-pub use txn::{Txn, View};
+pub use txn::{Gate, Txn, View};

@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::overlay::{Overlay, Pending};
@@ -12,6 +13,18 @@ use super::{
     Area, Body, Engine, FreshBodies, Key, MAX_COMMIT_OCTETS, ScanLimit, ScanPage, Space,
     StorageError, Write,
 };
+
+/// What stands before the reads and writes of a transaction or view, where anything does: how the
+/// conformance kit makes storage difficult.
+#[async_trait]
+pub trait Gate: Send + Sync + 'static {
+    /// Before a read; it may wait.
+    async fn read(&self) -> Result<(), StorageError>;
+    /// Before a write.
+    fn write(&self) -> Result<(), StorageError>;
+    /// Most items of a scan, whatever is asked for.
+    fn items(&self) -> usize;
+}
 
 /// A transaction under construction: buffered writes over one space. Clones share the buffer.
 /// Nothing reaches the engine until its owner takes the writes and commits them; dropping it
@@ -23,6 +36,7 @@ pub struct Txn {
     buffer: Arc<Mutex<Buffer>>,
     /// Bodies that were made for it.
     fresh: Arc<Mutex<FreshBodies>>,
+    gate: Option<Arc<dyn Gate>>,
 }
 
 /// Committed state, and a transaction's own pending writes where it was made from one. Read-only.
@@ -31,6 +45,7 @@ pub struct View {
     engine: Arc<dyn Engine>,
     space: Space,
     pending: Option<Arc<Mutex<Buffer>>>,
+    gate: Option<Arc<dyn Gate>>,
 }
 
 /// Pending writes, in their order and as a state.
@@ -63,7 +78,12 @@ impl Txn {
     /// An empty transaction.
     pub fn new(engine: Arc<dyn Engine>, space: Space) -> Self {
         let fresh = Arc::new(Mutex::new(FreshBodies::none(engine.clone(), space)));
-        Self { engine, space, buffer: Arc::default(), fresh }
+        Self { engine, space, buffer: Arc::default(), fresh, gate: None }
+    }
+
+    /// With a gate before its reads and writes.
+    pub fn gated(self, gate: Arc<dyn Gate>) -> Self {
+        Self { gate: Some(gate), ..self }
     }
 
     /// Its space.
@@ -73,12 +93,16 @@ impl Txn {
 
     /// Committed state with this transaction's own writes over it: also those that come later.
     pub fn view(&self) -> View {
-        View { engine: self.engine.clone(), space: self.space, pending: Some(self.buffer.clone()) }
+        let (engine, pending) = (self.engine.clone(), Some(self.buffer.clone()));
+        View { engine, space: self.space, pending, gate: self.gate.clone() }
     }
 
     /// Buffers a write. Fails with `Limit`, having buffered nothing, when a key, a value or the
     /// whole would pass the limits.
     pub fn write(&self, write: Write) -> Result<(), StorageError> {
+        if let Some(gate) = &self.gate {
+            gate.write()?;
+        }
         let octets = write.checked_octets()?;
         let mut buffer = lock(&self.buffer);
         if buffer.octets + octets > MAX_COMMIT_OCTETS {
@@ -117,7 +141,20 @@ impl Txn {
 impl View {
     /// Committed state alone.
     pub fn new(engine: Arc<dyn Engine>, space: Space) -> Self {
-        Self { engine, space, pending: None }
+        Self { engine, space, pending: None, gate: None }
+    }
+
+    /// With a gate before its reads.
+    pub fn gated(self, gate: Arc<dyn Gate>) -> Self {
+        Self { gate: Some(gate), ..self }
+    }
+
+    /// Passes the gate, if there is one.
+    async fn pass(&self) -> Result<(), StorageError> {
+        match &self.gate {
+            Some(gate) => gate.read().await,
+            None => Ok(()),
+        }
     }
 
     /// Its space.
@@ -128,6 +165,7 @@ impl View {
     /// The values of keys, in their order. Fails with `Limit` when they come to more than
     /// [`MAX_GET_OCTETS`](super::MAX_GET_OCTETS), pending ones counted in.
     pub async fn get_many(&self, keys: Vec<Key>) -> Result<Vec<Option<Bytes>>, StorageError> {
+        self.pass().await?;
         let mut found = Vec::with_capacity(keys.len());
         let (mut asked, mut places) = (Vec::new(), Vec::new());
         // A pending value may be named many times: whoever copies what is returned relies on this.
@@ -164,8 +202,12 @@ impl View {
         area: Area,
         start: Bytes,
         end: Bytes,
-        limit: ScanLimit,
+        mut limit: ScanLimit,
     ) -> Result<ScanPage, StorageError> {
+        self.pass().await?;
+        if let Some(gate) = &self.gate {
+            limit.items = limit.items.min(gate.items());
+        }
         if self.pending.is_none() {
             return self.engine.scan(self.space, area, start, end, limit).await;
         }
@@ -185,6 +227,7 @@ impl View {
 
     /// The body linked under a name.
     pub async fn body(&self, name: &str) -> Result<Option<Body>, StorageError> {
+        self.pass().await?;
         match self.overlaid(|overlay| overlay.link(name)) {
             Pending::Set(body) => Ok(Some(body)),
             Pending::Removed => Ok(None),
@@ -194,6 +237,7 @@ impl View {
 
     /// Octets of a body from `at`, at most `max`; fewer only at its end.
     pub async fn read_body(&self, body: &Body, at: u64, max: u64) -> Result<Bytes, StorageError> {
+        self.pass().await?;
         match body {
             Body::Inline { octets, .. } => {
                 let size = octets.len() as u64;

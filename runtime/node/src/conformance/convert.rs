@@ -1,4 +1,4 @@
-//! Records between the SDK's types and the node's.
+//! Records between the kit's types, which are the WIT's, and the node's.
 
 use postroom_core::error::StoreError;
 use postroom_core::records::{DomainRow, MailboxRow, MessageChange, MessageRow, Property, UserRow};
@@ -6,11 +6,12 @@ use postroom_core::types::{
     AccountId, Flag, Flags, MailboxId, MailboxName, MessageId, ModSeq, ThreadId, Timestamp, Uid,
     UidValidity,
 };
-use postroom_guest as guest;
-use postroom_node::guest::{CheckPage, Finding, MessagePlace};
+use postroom_kit::records as wit;
 
-/// A record of the SDK that the node has under another type.
-pub trait Row: guest::Record {
+use crate::guest::{CheckPage, Finding, MessagePlace};
+
+/// A record of the WIT that the node has under another type.
+pub trait Row: wit::Record {
     /// The node's type.
     type Core: Clone + Send + 'static;
     /// Its name there.
@@ -28,23 +29,25 @@ pub trait Row: guest::Record {
 
 const FITS: &str = "the contract's records fit the node's types";
 
-pub(crate) fn id(id: guest::Id) -> [u8; 16] {
+/// An id, to the node's octets.
+pub fn id(id: wit::Id) -> [u8; 16] {
     id.octets()
 }
 
-pub(crate) fn guest_id(octets: [u8; 16]) -> guest::Id {
-    guest::Id::from_octets(octets)
+/// An id, from the node's octets.
+pub fn wit_id(octets: [u8; 16]) -> wit::Id {
+    wit::Id::from_octets(octets)
 }
 
-fn extra(extra: Vec<guest::Property>) -> Vec<Property> {
+fn extra(extra: Vec<wit::Property>) -> Vec<Property> {
     extra.into_iter().map(|one| Property { name: one.name, value: one.value }).collect()
 }
 
-fn guest_extra(extra: Vec<Property>) -> Vec<guest::Property> {
-    extra.into_iter().map(|one| guest::Property { name: one.name, value: one.value }).collect()
+fn wit_extra(extra: Vec<Property>) -> Vec<wit::Property> {
+    extra.into_iter().map(|one| wit::Property { name: one.name, value: one.value }).collect()
 }
 
-impl Row for guest::Domain {
+impl Row for wit::Domain {
     type Core = DomainRow;
     type CoreName = String;
 
@@ -53,7 +56,7 @@ impl Row for guest::Domain {
     }
 
     fn from_core(row: DomainRow) -> Self {
-        Self { name: row.name, alias_of: row.alias_of, extra: guest_extra(row.extra) }
+        Self { name: row.name, alias_of: row.alias_of, extra: wit_extra(row.extra) }
     }
 
     fn name_to_core(name: String) -> String {
@@ -65,7 +68,7 @@ impl Row for guest::Domain {
     }
 }
 
-impl Row for guest::User {
+impl Row for wit::User {
     type Core = UserRow;
     type CoreName = String;
 
@@ -83,11 +86,11 @@ impl Row for guest::User {
     fn from_core(row: UserRow) -> Self {
         Self {
             name: row.name,
-            account: row.account.map(|account| guest_id(account.0)),
+            account: row.account.map(|account| wit_id(account.0)),
             alias_of: row.alias_of,
             password: row.password,
             quota_octets: row.quota_octets,
-            extra: guest_extra(row.extra),
+            extra: wit_extra(row.extra),
         }
     }
 
@@ -100,7 +103,7 @@ impl Row for guest::User {
     }
 }
 
-impl Row for guest::Mailbox {
+impl Row for wit::Mailbox {
     type Core = MailboxRow;
     type CoreName = MailboxId;
 
@@ -116,25 +119,25 @@ impl Row for guest::Mailbox {
 
     fn from_core(row: MailboxRow) -> Self {
         Self {
-            id: guest_id(row.id.0),
+            id: wit_id(row.id.0),
             name: row.name.into(),
             uid_validity: row.uid_validity.0.get(),
             special_use: row.special_use,
-            extra: guest_extra(row.extra),
+            extra: wit_extra(row.extra),
         }
     }
 
-    fn name_to_core(name: guest::Id) -> MailboxId {
+    fn name_to_core(name: wit::Id) -> MailboxId {
         MailboxId(id(name))
     }
 
-    fn name_from_core(name: MailboxId) -> guest::Id {
-        guest_id(name.0)
+    fn name_from_core(name: MailboxId) -> wit::Id {
+        wit_id(name.0)
     }
 }
 
 /// A message, to the node's.
-pub(crate) fn message(row: guest::Message) -> MessageRow {
+pub fn message(row: wit::Message) -> MessageRow {
     MessageRow {
         name: row.name,
         mailbox: MailboxId(id(row.mailbox)),
@@ -158,26 +161,26 @@ pub(crate) fn message(row: guest::Message) -> MessageRow {
 }
 
 /// A message, from the node's.
-pub(crate) fn guest_message(row: MessageRow) -> guest::Message {
-    guest::Message {
+pub fn wit_message(row: MessageRow) -> wit::Message {
+    wit::Message {
         name: row.name,
-        mailbox: guest_id(row.mailbox.0),
+        mailbox: wit_id(row.mailbox.0),
         uid: row.uid.get(),
         modseq: row.modseq.0,
-        flags: guest_flags(&row.flags),
-        internal_date: guest::Timestamp {
+        flags: wit_flags(&row.flags),
+        internal_date: wit::Timestamp {
             seconds: row.internal_date.seconds,
             offset_minutes: row.internal_date.offset_minutes,
         },
         save_date: row.save_date,
         size: row.size,
-        message_id: guest_id(row.message_id.0),
-        thread_id: guest_id(row.thread_id.0),
+        message_id: wit_id(row.message_id.0),
+        thread_id: wit_id(row.thread_id.0),
         from: row.from,
         to: row.to,
         cc: row.cc,
         bcc: row.bcc,
-        extra: guest_extra(row.extra),
+        extra: wit_extra(row.extra),
     }
 }
 
@@ -185,12 +188,12 @@ fn flags(texts: &[String]) -> Flags {
     Flags::of(texts.iter().map(|text| Flag::parse(text).expect(FITS)))
 }
 
-fn guest_flags(flags: &Flags) -> Vec<String> {
+fn wit_flags(flags: &Flags) -> Vec<String> {
     flags.iter().map(|flag| flag.to_string()).collect()
 }
 
 /// A change of a message, to the node's.
-pub(crate) fn change(change: guest::MessageChange) -> MessageChange {
+pub fn change(change: wit::MessageChange) -> MessageChange {
     let MessagePlace { mailbox, uid } = place(change.place);
     MessageChange {
         mailbox,
@@ -202,26 +205,29 @@ pub(crate) fn change(change: guest::MessageChange) -> MessageChange {
 }
 
 /// A change of a message, from the node's.
-pub(crate) fn guest_change(change: MessageChange) -> guest::MessageChange {
+pub fn wit_change(change: MessageChange) -> wit::MessageChange {
     let MessageChange { mailbox, uid, modseq, flags, extra } = change;
-    guest::MessageChange {
-        place: guest_place(MessagePlace { mailbox, uid }),
+    wit::MessageChange {
+        place: wit_place(MessagePlace { mailbox, uid }),
         modseq: modseq.0,
-        flags: guest_flags(&flags),
-        extra: guest_extra(extra),
+        flags: wit_flags(&flags),
+        extra: wit_extra(extra),
     }
 }
 
-pub(crate) fn place(place: guest::MessagePlace) -> MessagePlace {
+/// A place, to the node's.
+pub fn place(place: wit::MessagePlace) -> MessagePlace {
     MessagePlace { mailbox: MailboxId(id(place.mailbox)), uid: Uid::new(place.uid).expect(FITS) }
 }
 
-pub(crate) fn guest_place(place: MessagePlace) -> guest::MessagePlace {
-    guest::MessagePlace { mailbox: guest_id(place.mailbox.0), uid: place.uid.get() }
+/// A place, from the node's.
+pub fn wit_place(place: MessagePlace) -> wit::MessagePlace {
+    wit::MessagePlace { mailbox: wit_id(place.mailbox.0), uid: place.uid.get() }
 }
 
-pub(crate) fn check_page(page: guest::CheckPage) -> CheckPage {
-    let finding = |found: guest::Finding| Finding {
+/// A page of a check, to the node's.
+pub fn check_page(page: wit::CheckPage) -> CheckPage {
+    let finding = |found: wit::Finding| Finding {
         name: found.name,
         problem: found.problem,
         repaired: found.repaired,
@@ -233,42 +239,43 @@ pub(crate) fn check_page(page: guest::CheckPage) -> CheckPage {
     }
 }
 
-pub(crate) fn guest_check_page(page: CheckPage) -> guest::CheckPage {
-    let finding = |found: Finding| guest::Finding {
+/// A page of a check, from the node's.
+pub fn wit_check_page(page: CheckPage) -> wit::CheckPage {
+    let finding = |found: Finding| wit::Finding {
         repaired: found.repaired,
-        ..guest::Finding::new(found.name, found.problem)
+        ..wit::Finding::new(found.name, found.problem)
     };
-    guest::CheckPage {
+    wit::CheckPage {
         checked: page.checked,
         findings: page.findings.into_iter().map(finding).collect(),
         next: page.next,
-        ..guest::CheckPage::empty()
+        ..wit::CheckPage::empty()
     }
 }
 
 /// What the store said, before the node read it.
-pub(crate) fn guest_error(error: StoreError) -> guest::StoreError {
+pub fn wit_error(error: StoreError) -> wit::StoreError {
     let text = error.to_string();
     match error {
-        StoreError::NotFound(_) => guest::StoreError::NotFound(text),
-        StoreError::AlreadyExists(_) => guest::StoreError::AlreadyExists(text),
-        StoreError::Invalid(_) => guest::StoreError::Invalid(text),
-        StoreError::Denied(_) => guest::StoreError::Denied(text),
-        StoreError::Limit(_) | StoreError::OverQuota => guest::StoreError::Limit(text),
-        StoreError::Busy(_) => guest::StoreError::Busy(text),
-        StoreError::Unavailable(_) => guest::StoreError::Unavailable(text),
-        StoreError::Damaged(_) => guest::StoreError::Damaged(text),
-        StoreError::Unsupported(_) => guest::StoreError::Unsupported(text),
+        StoreError::NotFound(_) => wit::StoreError::NotFound(text),
+        StoreError::AlreadyExists(_) => wit::StoreError::AlreadyExists(text),
+        StoreError::Invalid(_) => wit::StoreError::Invalid(text),
+        StoreError::Denied(_) => wit::StoreError::Denied(text),
+        StoreError::Limit(_) | StoreError::OverQuota => wit::StoreError::Limit(text),
+        StoreError::Busy(_) => wit::StoreError::Busy(text),
+        StoreError::Unavailable(_) => wit::StoreError::Unavailable(text),
+        StoreError::Damaged(_) => wit::StoreError::Damaged(text),
+        StoreError::Unsupported(_) => wit::StoreError::Unsupported(text),
         StoreError::Broken(_)
         | StoreError::AuthenticationFailed
         | StoreError::Fenced
-        | StoreError::UnknownOutcome => guest::StoreError::Other(text),
+        | StoreError::UnknownOutcome => wit::StoreError::Other(text),
     }
 }
 
 /// What the node makes of a store's error.
-pub(crate) fn error(error: guest::StoreError) -> StoreError {
-    use guest::StoreError as Guest;
+pub fn error(error: wit::StoreError) -> StoreError {
+    use wit::StoreError as Guest;
     match error {
         Guest::NotFound(text) => StoreError::NotFound(text),
         Guest::AlreadyExists(text) => StoreError::AlreadyExists(text),

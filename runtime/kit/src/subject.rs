@@ -1,23 +1,50 @@
-//! The contract of `wit/store.wit` as test cases, over any store: linked natively over a
-//! [`Space`](super::Space), or a component run by a host. A case names the promises that it covers;
-//! a test of this crate fails when a promise has neither a case nor a stated reason.
-//!
-//! [`record_contract!`](crate::record_contract) and
-//! [`message_contract!`](crate::message_contract) make a test of each case.
-
-pub mod messages;
-mod native;
-pub mod random;
-pub mod records;
-
-pub use native::Native;
+//! What a case sees of a store: the verbs of the WIT, and the host under them, which can be made
+//! difficult.
 
 use std::future::Future;
 
-use super::Knobs;
 use crate::error::Result;
-use crate::records::{CheckPage, Id, Message, MessageChange, MessagePlace, Record};
-use crate::store::Page;
+use crate::records::{CheckPage, Id, Message, MessageChange, MessagePlace, Page, Record};
+use crate::rng::Rng;
+
+/// How the host makes life hard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Knobs {
+    /// Scans answer at most this many items, whatever is asked for.
+    pub scan_items: u32,
+    /// What becomes of the capability call that comes after so many others.
+    pub fault: Option<(u32, Fault)>,
+}
+
+/// What becomes of a capability call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It fails with `unavailable`; those after it do not, so that nothing but the answer tells of it.
+    Fail,
+    /// It and those after it do not answer before the knobs are set again; one that cannot wait fails.
+    Hold,
+}
+
+impl Knobs {
+    /// A host that does what it is asked.
+    pub const EASY: Self = Self { scan_items: 4096, fault: None };
+
+    /// A host whose scans are short.
+    pub const fn short_scans(items: u32) -> Self {
+        Self { scan_items: items, fault: None }
+    }
+
+    /// A host with a fault at the capability call that comes after so many others.
+    pub const fn fault(calls: u32, fault: Fault) -> Self {
+        Self { scan_items: 4096, fault: Some((calls, fault)) }
+    }
+}
+
+impl Default for Knobs {
+    fn default() -> Self {
+        Self::EASY
+    }
+}
 
 /// The host of the store that is tested. Each subject begins with an empty space.
 pub trait Host {
@@ -28,10 +55,36 @@ pub trait Host {
     fn begin(&self) -> Self::Txn;
 
     /// Commits an operation whose calls have all returned ok.
-    fn commit(&self, txn: Self::Txn) -> impl Future<Output = ()>;
+    fn commit(&self, txn: Self::Txn) -> impl Future<Output = Result<()>>;
 
-    /// Makes the host difficult, as far as it can be.
+    /// How the host behaves from now on. Lets go of what was held.
     fn set(&self, knobs: Knobs);
+
+    /// Whether the fault that was set last has been met.
+    fn met(&self) -> bool;
+
+    /// Comes back once a capability call is held.
+    fn held(&self) -> impl Future<Output = ()>;
+
+    /// Drops all instances of the store; the next call reaches a fresh one.
+    fn restart(&self) -> impl Future<Output = Result<()>>;
+
+    /// From now on calls reach another instance, beside the one that they reached before.
+    fn other_instance(&self) -> impl Future<Output = Result<()>>;
+
+    /// The keys and values that the store has in its space.
+    fn stored(&self) -> impl Future<Output = Result<Vec<(Vec<u8>, Vec<u8>)>>>;
+
+    /// Puts a value under a key of the space behind the store's back, or takes it away.
+    fn tamper(&self, key: Vec<u8>, value: Option<Vec<u8>>) -> impl Future<Output = Result<()>>;
+
+    /// Takes away the link of a body behind the store's back.
+    fn unlink(&self, name: &str) -> impl Future<Output = Result<()>>;
+
+    /// The randomness of a case.
+    fn rng(&self) -> Rng {
+        Rng::from_env(1)
+    }
 }
 
 /// A store of domains, users or mailboxes under test. Reads see committed state, or what they are
@@ -130,17 +183,4 @@ pub trait MessageSubject: Host {
         after: Option<String>,
         repair: bool,
     ) -> impl Future<Output = Result<CheckPage>>;
-}
-
-/// Most pages of a list or check in a case: more mean that it never ends.
-const MAX_PAGES: usize = 100_000;
-
-/// A host that fails at this call.
-fn failing(calls: u32) -> Knobs {
-    Knobs { fail_after: Some(calls), ..Knobs::default() }
-}
-
-/// A host whose scans are short.
-fn short_scans(items: u32) -> Knobs {
-    Knobs { scan_items: items, ..Knobs::default() }
 }

@@ -1,12 +1,15 @@
 //! A store that is linked natively, over maps.
 
-use super::{Host, MessageSubject, RecordSubject};
+use std::future::Future;
+
+use postroom_kit::{Host, Knobs, MessageSubject, RecordSubject};
+
 use crate::check::CheckAsk;
 use crate::error::Result;
 use crate::host::{Body, Txn};
-use crate::records::{Call, CheckPage, Id, Message, MessageChange, MessagePlace, Record};
-use crate::store::{Messages, NewMessage, Page, PageAsk, Part, Records};
-use crate::testing::{Knobs, Space, SpaceBody, SpaceTxn, SpaceView};
+use crate::records::{Call, CheckPage, Id, Message, MessageChange, MessagePlace, Page, Record};
+use crate::store::{Messages, NewMessage, PageAsk, Part, Records};
+use crate::testing::{Space, SpaceBody, SpaceTxn, SpaceView};
 
 /// A store over a space of its own.
 #[derive(Debug, Default)]
@@ -34,12 +37,49 @@ impl<S> Host for Native<S> {
         self.space.begin()
     }
 
-    async fn commit(&self, txn: SpaceTxn) {
+    async fn commit(&self, txn: SpaceTxn) -> Result<()> {
         self.space.commit(txn);
+        Ok(())
     }
 
     fn set(&self, knobs: Knobs) {
         self.space.set(knobs);
+    }
+
+    fn met(&self) -> bool {
+        self.space.met()
+    }
+
+    fn held(&self) -> impl Future<Output = ()> {
+        self.space.held()
+    }
+
+    /// A store's logic has no state of its own: there is nothing to drop.
+    async fn restart(&self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn other_instance(&self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn stored(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        let mut found = Vec::new();
+        self.space.edit(|rows| found.extend(rows.iter().map(|(k, v)| (k.clone(), v.clone()))));
+        Ok(found)
+    }
+
+    async fn tamper(&self, key: Vec<u8>, value: Option<Vec<u8>>) -> Result<()> {
+        self.space.edit(|rows| match value {
+            Some(value) => drop(rows.insert(key, value)),
+            None => drop(rows.remove(&key)),
+        });
+        Ok(())
+    }
+
+    async fn unlink(&self, name: &str) -> Result<()> {
+        self.space.unlink(name);
+        Ok(())
     }
 }
 

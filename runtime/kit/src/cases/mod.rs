@@ -1,0 +1,108 @@
+//! The cases. Each has a name, the promises that it covers, a level, and a text for people; a store
+//! is asked by the verbs of [`subject`](crate::subject) only.
+//!
+//! A case blames one promise when it fails. Ids of two words (`insert.1`) are those of the interface
+//! under test.
+
+#[macro_use]
+mod table;
+
+pub mod messages;
+pub mod messages_survive;
+pub mod records;
+pub mod records_survive;
+
+pub mod damage;
+pub mod random;
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::task::Poll;
+
+use crate::subject::Host;
+use crate::verdict::Verdict;
+
+/// How far a store has come: each level asks for those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Level {
+    /// 1: every function answers.
+    Answers,
+    /// 2: records are kept as the WIT says, while nothing goes wrong.
+    Keeps,
+    /// 3: they are kept also when calls fail, are given up, lose their instance or meet damage, and
+    /// when several instances run.
+    Survives,
+}
+
+impl Level {
+    /// All of them, from the lowest.
+    pub const ALL: [Self; 3] = [Self::Answers, Self::Keeps, Self::Survives];
+
+    /// Its number.
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Answers => 1,
+            Self::Keeps => 2,
+            Self::Survives => 3,
+        }
+    }
+
+    /// What a store does that has reached it.
+    pub fn says(self) -> &'static str {
+        match self {
+            Self::Answers => "answers",
+            Self::Keeps => "keeps records",
+            Self::Survives => "survives faults",
+        }
+    }
+}
+
+/// A case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Case {
+    /// A sentence that holds for a right store.
+    pub name: &'static str,
+    /// To which level it belongs.
+    pub level: Level,
+    /// The promises that it covers.
+    pub covers: &'static [&'static str],
+    /// What it does, for people.
+    pub does: &'static str,
+}
+
+/// A case on its way.
+pub type Running<'a> = Pin<Box<dyn Future<Output = Verdict> + 'a>>;
+
+/// Most pages of a list or check in a case: more mean that it never ends.
+const MAX_PAGES: usize = 100_000;
+
+/// Runs an operation until it answers, or until a capability call of it is held: then it is given up,
+/// as when its deadline has passed, and `None`.
+async fn until_held<S: Host, T>(subject: &S, operation: impl Future<Output = T>) -> Option<T> {
+    let mut operation = pin!(operation);
+    let mut held = pin!(subject.held());
+    std::future::poll_fn(|context| match operation.as_mut().poll(context) {
+        Poll::Ready(answer) => Poll::Ready(Some(answer)),
+        Poll::Pending => held.as_mut().poll(context).map(|()| None),
+    })
+    .await
+}
+
+/// Runs calls beside each other, until all have answered.
+async fn together<T>(calls: Vec<Pin<Box<dyn Future<Output = T> + '_>>>) -> Vec<T> {
+    let mut waiting: Vec<_> = calls.into_iter().map(Some).collect();
+    let mut answers: Vec<Option<T>> = waiting.iter().map(|_| None).collect();
+    std::future::poll_fn(|context| {
+        for (call, answer) in waiting.iter_mut().zip(&mut answers) {
+            if let Some(Poll::Ready(found)) = call.as_mut().map(|c| c.as_mut().poll(context)) {
+                (*call, *answer) = (None, Some(found));
+            }
+        }
+        match waiting.iter().all(Option::is_none) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    })
+    .await;
+    answers.into_iter().flatten().collect()
+}

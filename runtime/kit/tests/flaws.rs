@@ -1,0 +1,184 @@
+//! The kit against stores with one flaw each: the case that is meant for it fails, and blames the
+//! sentence that is broken. And against a right one, over which every case passes.
+
+mod shelf;
+
+use postroom_kit::cases::Level;
+use postroom_kit::records::{Message, User};
+use postroom_kit::run::{Outcome, Planned, Ran, Summary, plan};
+
+use shelf::{Flaw, Shelf, block_on};
+
+fn run(case: Planned, flaw: Flaw) -> Ran {
+    match case.interface {
+        "messages" => block_on(case.of_messages(Shelf::<Message>::new(flaw), 1)),
+        _ => block_on(case.of_records::<User, _>(Shelf::<User>::new(flaw), 1)),
+    }
+}
+
+fn all(interface: &str) -> Vec<Planned> {
+    plan(Level::Survives).into_iter().filter(|case| case.interface == interface).collect()
+}
+
+/// A flaw, the case that is meant for it, and the promise that the case has to blame.
+type Meant = (Flaw, &'static str, &'static str);
+
+/// The cases fail because of these promises, and pass without the flaw.
+fn check(interface: &str, meant: &[Meant]) {
+    let wrong: Vec<_> = meant.iter().filter_map(|meant| wrong(interface, *meant)).collect();
+    assert_eq!(wrong, Vec::<String>::new());
+}
+
+/// How it comes to something else.
+fn wrong(interface: &str, (flaw, name, promise): Meant) -> Option<String> {
+    let found = all(interface).into_iter().find(|case| case.case.name == name);
+    let case = found.unwrap_or_else(|| panic!("there is no case {interface}/{name}"));
+    match run(case, Flaw::None).outcome {
+        Outcome::Passed => {}
+        other => return Some(format!("{name} without a flaw: {other:?}")),
+    }
+    match run(case, flaw).outcome {
+        Outcome::Failed(failure) if failure.promise != promise => {
+            Some(format!("{flaw:?}: {name} blames [{}]: {}", failure.promise, failure.what))
+        }
+        Outcome::Failed(failure) if failure.trace.is_empty() => {
+            Some(format!("{flaw:?}: {name} says no call that led there"))
+        }
+        Outcome::Failed(failure) if !case.covers().contains(&failure.promise) => {
+            Some(format!("{flaw:?}: {name} does not say that it covers [{promise}]"))
+        }
+        Outcome::Failed(_) => None,
+        other => Some(format!("{flaw:?}: {name} comes to {other:?}")),
+    }
+}
+
+#[test]
+fn a_right_store_passes_every_case_and_holds_every_promise() {
+    for interface in ["users", "messages"] {
+        let ran: Vec<_> = all(interface).into_iter().map(|case| run(case, Flaw::None)).collect();
+        for ran in &ran {
+            assert_eq!(ran.outcome, Outcome::Passed, "{}", ran.planned.name());
+            assert!(ran.calls > 0, "{} asks nothing", ran.planned.name());
+        }
+        let summary = Summary::of(&ran, &[interface]);
+        assert_eq!(summary.level, Some(Level::Survives));
+        assert_eq!(summary.held, summary.promises, "{interface}");
+        assert_eq!((summary.failed, summary.not_applicable), (0, 0));
+    }
+}
+
+#[test]
+fn each_flaw_of_a_store_of_users_fails_its_case() {
+    use Flaw::*;
+    let meant = [
+        (CreateClears, "create_keeps_what_is_there", "users.create.1"),
+        (EmptyInsertFails, "empty_lists_change_nothing", "store.rule.8"),
+        (InsertLosesTheLastRow, "insert_keeps_every_field", "store.rule.7"),
+        (InsertDropsProperties, "insert_keeps_every_field", "store.rule.7"),
+        (InsertOverwrites, "insert_of_an_existing_name_adds_nothing", "users.insert.1"),
+        (
+            InsertAddsSomeBeforeItRefuses,
+            "insert_of_an_existing_name_adds_nothing",
+            "users.insert.1",
+        ),
+        (UpdateInserts, "update_of_a_missing_name_changes_nothing", "users.update.2"),
+        (UpdateKeepsAnOldField, "update_replaces_every_field", "users.update.1"),
+        (DeleteDeletesNothing, "delete_passes_over_what_is_not_there", "users.delete.1"),
+        (DeleteOfMissingFails, "delete_passes_over_what_is_not_there", "users.delete.1"),
+        (SelectSorts, "select_answers_in_the_order_asked", "users.select.1"),
+        (SelectAnswersOnce, "select_answers_in_the_order_asked", "users.select.2"),
+        (SelectOfMissingFails, "a_new_space_holds_nothing", "store.rule.13"),
+        (ListIsInDisorder, "list_pages_in_order_whatever_the_limits", "users.list.1"),
+        (ListRepeatsTheCursor, "list_pages_in_order_whatever_the_limits", "users.list.1"),
+        (ListSkipsAfterTheCursor, "list_pages_in_order_whatever_the_limits", "users.list.1"),
+        (ListIgnoresTheLimit, "list_pages_in_order_whatever_the_limits", "users.list.3"),
+        (ListSaysMoreOfNothing, "reads_answer_whatever_is_there", "users.page.1"),
+        (ListEndsAtAGoneName, "list_goes_on_after_a_name_that_is_gone", "users.list.2"),
+        (DropLeavesOne, "drop_removes_all_and_may_be_repeated", "users.drop.1"),
+        (DropTwiceFails, "drop_removes_all_and_may_be_repeated", "users.drop.3"),
+        (CutsLongNames, "huge_rows_come_back_whole", "store.rule.12"),
+        (WritesAtOnce, "a_transaction_sees_its_own_writes", "storage.view.2"),
+        (WritesAtOnce, "a_forgotten_transaction_leaves_nothing", "store.rule.5"),
+        (HidesAFailure, "a_failing_host_is_reported_and_leaves_nothing", "storage.storage-error.1"),
+        (HidesAFailure, "random_operations_survive_a_failing_host", "storage.storage-error.1"),
+        (ForgetsWithItsInstance, "a_restart_loses_nothing", "store.rule.1"),
+        (ForgetsWithItsInstance, "a_lost_instance_leaves_nothing", "store.rule.1"),
+        (RemembersWhatItListed, "two_instances_see_each_others_writes", "store.rule.2"),
+        (CheckFindsNothing, "damaged_records_are_found_and_repaired", "users.check.1"),
+        (CheckRepairsUnasked, "damaged_records_are_found_and_repaired", "users.check.2"),
+        (RepairLeavesRubbish, "damaged_records_are_found_and_repaired", "users.check.4"),
+        (CheckNeverEnds, "reads_answer_whatever_is_there", "users.check.3"),
+    ];
+    check("users", &meant);
+}
+
+#[test]
+fn each_flaw_of_a_store_of_messages_fails_its_case() {
+    use Flaw::*;
+    let pages = "list_pages_in_order_of_uid_whatever_the_limits";
+    let meant = [
+        (CreateClears, "create_keeps_what_is_there", "messages.create.1"),
+        (InsertLosesTheLastRow, "insert_keeps_every_field_and_octet", "messages.insert.2"),
+        (InsertDropsProperties, "insert_keeps_every_field_and_octet", "messages.insert.2"),
+        (UpdateLosesAFlag, "update_changes_flags_and_leaves_the_rest", "messages.update.1"),
+        (
+            UpdateTouchesAnotherField,
+            "update_changes_flags_and_leaves_the_rest",
+            "messages.update.1",
+        ),
+        (DeleteDeletesNothing, "delete_passes_over_what_is_not_there", "messages.delete.1"),
+        (DeleteTakesTheBody, "a_deleted_message_is_readable_until_settled", "messages.delete.2"),
+        (SelectSorts, "select_answers_in_the_order_asked", "messages.select.1"),
+        (SelectAnswersOnce, "select_answers_in_the_order_asked", "messages.select.2"),
+        (ListIsInDisorder, pages, "messages.list.1"),
+        (ListSkipsAfterTheCursor, pages, "messages.list.1"),
+        (ListMixesMailboxes, "mailboxes_are_apart", "messages.list.1"),
+        (
+            DropTakesTheNextMailbox,
+            "drop_removes_one_mailbox_and_may_be_repeated",
+            "messages.drop.1",
+        ),
+        (DropTakesBodies, "drop_removes_one_mailbox_and_may_be_repeated", "messages.drop.3"),
+        (FetchIgnoresTheBeginning, "fetch_gives_the_range_asked_for", "messages.fetch.1"),
+        (FetchBehindTheEndFails, "fetch_gives_the_range_asked_for", "messages.fetch.3"),
+        (FetchCutsTheEnd, "huge_messages_come_back_whole", "messages.fetch.5"),
+        (
+            SettleOfUnknownFails,
+            "settle_may_be_repeated_and_passes_over_unknown_names",
+            "messages.settle.3",
+        ),
+        (HidesAFailure, "random_operations_survive_a_failing_host", "storage.storage-error.1"),
+        (ForgetsWithItsInstance, "a_lost_instance_leaves_nothing", "store.rule.1"),
+        (RemembersWhatItListed, "two_instances_see_each_others_writes", "store.rule.2"),
+        (CheckFindsNothing, "damaged_messages_are_found_and_repaired", "messages.check.1"),
+        (RepairLeavesRubbish, "damaged_messages_are_found_and_repaired", "messages.check.4"),
+    ];
+    check("messages", &meant);
+}
+
+#[test]
+fn a_flaw_costs_the_level_of_its_case() {
+    let level = |flaw| {
+        let ran: Vec<_> = all("users").into_iter().map(|case| run(case, flaw)).collect();
+        Summary::of(&ran, &["users"]).level
+    };
+    assert_eq!(level(Flaw::EmptyInsertFails), None);
+    assert_eq!(level(Flaw::UpdateInserts), Some(Level::Answers));
+    assert_eq!(level(Flaw::RemembersWhatItListed), Some(Level::Keeps));
+    assert_eq!(level(Flaw::None), Some(Level::Survives));
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    let random = |case: &Planned| case.case.name == "random_operations_survive_a_failing_host";
+    let case = all("users").into_iter().find(random).expect("a random case");
+    let trace = |seed| {
+        let shelf = Shelf::<User>::new(Flaw::HidesAFailure);
+        match block_on(case.of_records::<User, _>(shelf, seed)).outcome {
+            Outcome::Failed(failure) => failure.trace,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(trace(5), trace(5));
+    assert_ne!(trace(5), trace(6));
+}

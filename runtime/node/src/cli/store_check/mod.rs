@@ -1,0 +1,196 @@
+//! `postroom store check`: the conformance kit over a bare component file.
+//!
+//! Each case gets a space of its own in memory, and fresh instances of the component, loaded with the
+//! limits of a node. What the component asks for it is granted: an empty temporary directory for each
+//! that its manifest names, the HTTP hosts and settings that the command line gives.
+
+mod report;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use async_trait::async_trait;
+use postroom_kit::cases::Level;
+use postroom_kit::records::{Domain, Mailbox, User};
+use postroom_kit::run::{Outcome, Planned, Ran, Summary, plan, unsound};
+use tempfile::TempDir;
+
+use super::args::StoreCheck;
+use super::output::Output;
+use crate::conformance::{Instances, Subject};
+use crate::guest::{
+    self, ComponentFrom, ComponentSource, DirectoryGrant, Grants, Host, HostConfig, Inspection,
+    Kind, Limits, StoreComponent,
+};
+use crate::storage::MemoryEngine;
+
+/// Exit code when the level that was asked for is not reached.
+const NOT_REACHED: u8 = 1;
+/// Exit code of wrong usage, and of a file that cannot be loaded.
+const WRONG_USAGE: u8 = 2;
+
+/// Runs the command.
+pub fn run(args: &StoreCheck, output: &Output) -> Result<ExitCode> {
+    let ready = match ready(args) {
+        Ok(ready) => ready,
+        Err(why) => {
+            output.warn(&format!("{why:#}"));
+            return Ok(ExitCode::from(WRONG_USAGE));
+        }
+    };
+    match ready {
+        Ready::Explain(cases) => {
+            cases.iter().try_for_each(|case| report::explain(*case, output))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Ready::Run(bench, planned) => bench.run(args, planned, output),
+    }
+}
+
+/// What is to be done, once the command line and the file make sense.
+enum Ready {
+    Explain(Vec<Planned>),
+    Run(Box<Bench>, Vec<Planned>),
+}
+
+fn ready(args: &StoreCheck) -> Result<Ready> {
+    let level = Level::ALL.into_iter().find(|level| level.number() == args.level);
+    let all = plan(level.context("levels are 1, 2 and 3")?);
+    if let Some(name) = &args.explain {
+        return Ok(Ready::Explain(named(&plan(Level::Survives), name)?));
+    }
+    let mut planned = Vec::new();
+    for name in &args.cases {
+        planned.extend(named(&plan(Level::Survives), name)?);
+    }
+    let file = args.file.as_ref().context("name the .wasm file of the component")?;
+    let shown = file.display().to_string();
+    let bench = Bench::load(args, ComponentFrom::File(file.clone())).context(shown)?;
+    Ok(Ready::Run(Box::new(bench), if args.cases.is_empty() { all } else { planned }))
+}
+
+/// The cases that somebody means by this name.
+fn named(all: &[Planned], name: &str) -> Result<Vec<Planned>> {
+    let found: Vec<_> = all.iter().filter(|planned| planned.is_called(name)).copied().collect();
+    if !found.is_empty() {
+        return Ok(found);
+    }
+    let word = name.rsplit('/').next().unwrap_or(name);
+    let near =
+        all.iter().map(Planned::name).filter(|other| !word.is_empty() && other.contains(word));
+    let near: Vec<_> = near.take(5).collect();
+    match near.as_slice() {
+        [] => anyhow::bail!(
+            "there is no case {name}; `postroom store check FILE` names them as it runs"
+        ),
+        near => anyhow::bail!("there is no case {name}; there are {}", near.join(", ")),
+    }
+}
+
+/// The component under test, and how fresh instances of it are made.
+struct Bench {
+    runtime: tokio::runtime::Runtime,
+    host: Arc<Host>,
+    source: ComponentSource,
+    inspection: Inspection,
+    grants: Grants,
+    /// Compiled code: an instance is fresh in a moment.
+    _compiled: TempDir,
+}
+
+/// Where the instances of one case come from.
+struct Fresh {
+    host: Arc<Host>,
+    source: ComponentSource,
+    grants: Grants,
+}
+
+#[async_trait]
+impl Instances<StoreComponent> for Fresh {
+    async fn fresh(&self) -> std::result::Result<Arc<StoreComponent>, String> {
+        let limits = Limits { instances: 1, ..Limits::default() };
+        let loaded = self.host.load(self.source.clone(), &self.grants, limits).await;
+        loaded.map_err(|error| format!("the component {error}"))
+    }
+}
+
+impl Bench {
+    /// Reads, recognises and compiles the file, and makes a first instance.
+    fn load(args: &StoreCheck, from: ComponentFrom) -> Result<Self> {
+        let runtime = tokio::runtime::Runtime::new().context("cannot start")?;
+        let compiled = tempfile::tempdir().context("cannot make a temporary directory")?;
+        let cache = Some(compiled.path().to_owned());
+        let config = HostConfig { cache, ..HostConfig::default() };
+        let host = Arc::new(Host::new(config).context("cannot start the WebAssembly engine")?);
+        let mut source = ComponentSource { name: "checked".to_owned(), from };
+        let octets = runtime.block_on(host.read(&source))?;
+        let inspection = guest::inspect(&octets)?;
+        source.from = ComponentFrom::Octets(octets);
+        let settings = args.settings.iter().cloned().collect();
+        let grants = Grants { http: args.http.clone(), settings, ..Grants::default() };
+        let bench = Self { runtime, host, source, inspection, grants, _compiled: compiled };
+        let (fresh, _directories) = bench.fresh()?;
+        let limits = Limits { instances: 1, ..Limits::default() };
+        let loading = bench.host.load(fresh.source, &fresh.grants, limits);
+        bench.runtime.block_on(loading)?;
+        Ok(bench)
+    }
+
+    /// A source of instances with directories of its own.
+    fn fresh(&self) -> Result<(Fresh, Vec<TempDir>)> {
+        let (mut grants, mut made) = (self.grants.clone(), Vec::new());
+        let asked = self.inspection.manifest.as_ref().map(|m| m.asks.directories.as_slice());
+        for directory in asked.unwrap_or_default() {
+            let folder = tempfile::tempdir().context("cannot make a temporary directory")?;
+            let (name, path) = (directory.name.clone(), folder.path().to_owned());
+            grants.directories.push(DirectoryGrant { name, path, write: directory.write });
+            made.push(folder);
+        }
+        Ok((Fresh { host: self.host.clone(), source: self.source.clone(), grants }, made))
+    }
+
+    fn keeps(&self, interface: &str) -> Option<Kind> {
+        self.inspection.kinds.iter().copied().find(|kind| kind.name() == interface)
+    }
+
+    fn run(&self, args: &StoreCheck, planned: Vec<Planned>, output: &Output) -> Result<ExitCode> {
+        let mut report = report::Report::new(args, &self.inspection, &planned);
+        report.head(output)?;
+        let mut ran = Vec::new();
+        for case in planned {
+            let early = case.case.level == Level::Survives && args.cases.is_empty();
+            let one = match self.keeps(case.interface) {
+                None => case.not_kept(),
+                Some(_) if early && unsound(&ran).contains(case.interface) => case.too_early(),
+                Some(kind) => self.run_case(case, kind, args.seed)?,
+            };
+            report.case(&one, output)?;
+            ran.push(one);
+        }
+        let kept: Vec<_> = self.inspection.kinds.iter().map(|kind| kind.name()).collect();
+        let summary = Summary::of(&ran, &kept);
+        report.end(&summary, output)?;
+        // A choice of cases says nothing of a level.
+        let reached = match args.cases.is_empty() {
+            true => summary.level.is_some_and(|level| level.number() >= args.level),
+            false => !ran.iter().any(|ran| matches!(ran.outcome, Outcome::Failed(_))),
+        };
+        Ok(if reached { ExitCode::SUCCESS } else { ExitCode::from(NOT_REACHED) })
+    }
+
+    fn run_case(&self, case: Planned, kind: Kind, seed: u64) -> Result<Ran> {
+        let (fresh, directories) = self.fresh()?;
+        self.runtime.block_on(async {
+            let engine = Arc::new(MemoryEngine::new());
+            let subject = Subject::new(fresh, engine, kind).await.map_err(anyhow::Error::msg)?;
+            let subject = subject.keeping(directories);
+            Ok(match kind {
+                Kind::Domains => case.of_records::<Domain, _>(subject, seed).await,
+                Kind::Users => case.of_records::<User, _>(subject, seed).await,
+                Kind::Mailboxes => case.of_records::<Mailbox, _>(subject, seed).await,
+                Kind::Messages => case.of_messages(subject, seed).await,
+            })
+        })
+    }
+}

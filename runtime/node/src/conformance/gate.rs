@@ -1,0 +1,94 @@
+//! Storage made difficult, as a case of the kit wants it: short scans, and a fault at a capability
+//! call.
+
+use std::sync::{Mutex, PoisonError};
+
+use async_trait::async_trait;
+use postroom_kit::{Fault, Knobs};
+use tokio::sync::watch;
+
+use crate::storage::{Gate, StorageError};
+
+/// The gate before the storage of one subject.
+#[derive(Debug)]
+pub(super) struct Faults {
+    knobs: Mutex<Knobs>,
+    /// Told to those who wait: what has been met since the knobs were set.
+    round: watch::Sender<Round>,
+}
+
+/// The time between two settings of the knobs.
+#[derive(Clone, Copy, Debug, Default)]
+struct Round {
+    number: u64,
+    met: Option<Fault>,
+}
+
+impl Faults {
+    /// None, so far.
+    pub(super) fn none() -> Self {
+        Self { knobs: Mutex::new(Knobs::EASY), round: watch::Sender::new(Round::default()) }
+    }
+
+    /// Sets the knobs, and lets go of what was held.
+    pub(super) fn set(&self, knobs: Knobs) {
+        let mut now = self.knobs.lock().unwrap_or_else(PoisonError::into_inner);
+        self.round.send_modify(|round| *round = Round { number: round.number + 1, met: None });
+        *now = knobs;
+    }
+
+    /// Whether the fault has been met.
+    pub(super) fn met(&self) -> bool {
+        self.round.borrow().met.is_some()
+    }
+
+    /// Comes back once a call is held.
+    pub(super) async fn held(&self) {
+        let mut round = self.round.subscribe();
+        // It lives as long as the gate, which is borrowed here.
+        let _ = round.wait_for(|round| round.met == Some(Fault::Hold)).await;
+    }
+
+    /// Counts a capability call; the fault that it meets, and in which round.
+    fn enter(&self) -> Option<(Fault, u64)> {
+        let mut knobs = self.knobs.lock().unwrap_or_else(PoisonError::into_inner);
+        let (left, fault) = knobs.fault.as_mut()?;
+        if *left > 0 {
+            *left -= 1;
+            return None;
+        }
+        let fault = *fault;
+        if fault == Fault::Fail {
+            knobs.fault = None;
+        }
+        self.round.send_modify(|round| round.met = Some(fault));
+        Some((fault, self.round.borrow().number))
+    }
+}
+
+fn unavailable() -> StorageError {
+    StorageError::Unavailable("as the conformance kit wants".to_owned())
+}
+
+#[async_trait]
+impl Gate for Faults {
+    async fn read(&self) -> Result<(), StorageError> {
+        match self.enter() {
+            None => Ok(()),
+            Some((Fault::Fail, _)) => Err(unavailable()),
+            Some((Fault::Hold, number)) => {
+                let mut round = self.round.subscribe();
+                let _ = round.wait_for(|round| round.number != number).await;
+                Err(unavailable())
+            }
+        }
+    }
+
+    fn write(&self) -> Result<(), StorageError> {
+        self.enter().map_or(Ok(()), |_| Err(unavailable()))
+    }
+
+    fn items(&self) -> usize {
+        self.knobs.lock().unwrap_or_else(PoisonError::into_inner).scan_items as usize
+    }
+}
