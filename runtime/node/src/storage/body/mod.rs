@@ -17,9 +17,9 @@ use super::commit::{Pending, PendingBodies};
 use super::{Body, BodyRef, MAX_BODY_OCTETS, Space, StorageError};
 
 /// Bodies up to this many octets stay inline: they share the sync of the commit that links them. With
-/// the embedded engine that makes 1.6 times as many messages of 64 KiB a second with one writer, 1.3
-/// times with 16; at 256 KiB it is 1.3 times and 0.9 times, because all of a group wait for the octets
-/// of each (`cargo xtask bench engine`).
+/// the embedded engine that makes 1.4 to 1.6 times as many messages of 64 KiB a second with one
+/// writer, and as many or more with 16; at 256 KiB it is 1.3 times and 0.9 times, because all of a
+/// group wait for the octets of each (`cargo xtask bench engine`).
 pub const INLINE_OCTETS: usize = 64 << 10;
 
 /// Most bodies that wait for their first link: a few dozen octets each, more than one node can have
