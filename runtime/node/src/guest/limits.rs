@@ -78,7 +78,8 @@ pub struct Limits {
     /// CPU time of one call, in milliseconds; then its instance is dropped, too. Above what the
     /// heaviest call takes (a check of a thousand rows takes some 10 ms, a slow language ten times
     /// that), and below [`Self::call_ms`], so that it is the guest that spins which is blamed, and
-    /// not who waits behind it. Start-up code of an instance has as much.
+    /// not who waits behind it; above that, wall time ends a call first. Start-up code of an instance
+    /// has as much.
     pub cpu_ms: u64,
     /// Wall time of one host call that waits (a read of storage), in milliseconds; below
     /// [`Self::call_ms`], so that the guest still can answer.

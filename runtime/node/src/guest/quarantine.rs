@@ -114,8 +114,9 @@ struct Record {
 
 impl Record {
     fn over(&self, now: Instant) -> bool {
-        let quarantined = self.until.is_some_and(|until| now < until);
-        !quarantined && now.saturating_duration_since(self.last) >= MEMORY
+        // After a quarantine it is tried alone first, however long that was.
+        let since = self.until.map_or(self.last, |until| until.max(self.last));
+        now.saturating_duration_since(since) >= MEMORY
     }
 }
 
@@ -305,6 +306,17 @@ mod tests {
         assert_eq!(standing(&table, 1, now + TIME), "alone");
         table.lost(&[suspect(1)], true, "a trap", now + TIME);
         assert_eq!(standing(&table, 1, now + TIME), "refused");
+    }
+
+    #[test]
+    fn after_a_long_quarantine_it_is_tried_alone_too() {
+        let (time, now) = (2 * MEMORY, Instant::now());
+        let table = Quarantine::new("test".into(), time);
+        (0..2).for_each(|_| table.lost(&[suspect(1)], true, "a trap", now));
+        assert_eq!(standing(&table, 1, now + time - Duration::from_secs(1)), "refused");
+        table.tidy(now + time);
+        assert_eq!(standing(&table, 1, now + time), "alone");
+        assert_eq!(standing(&table, 1, now + time + MEMORY), "free");
     }
 
     #[test]

@@ -143,8 +143,14 @@ pub fn run(
         let Some(first) = requests.blocking_recv() else { break };
         let group = gather(first, &mut requests);
         closing = committer.serve(group, waiting_octets);
-        if committer.log.is_due() && !committer.checkpoint() {
-            let _ = committer.revive();
+        if committer.log.is_due() {
+            match committer.checkpoint() {
+                Some(released) if !released.is_empty() => bodies.thinned(released),
+                Some(_) => {}
+                None => {
+                    let _ = committer.revive();
+                }
+            }
         }
     }
     requests.close();
@@ -290,27 +296,24 @@ impl Committer<'_> {
         reopened.map_err(|error| tracing::error!(%error, "the rows cannot be opened again"))
     }
 
-    /// Makes the rows durable: a restart need not read the log before here. False: they have failed.
-    fn checkpoint(&mut self) -> bool {
+    /// Makes the rows durable: a restart need not read the log before here. Returns the segments that
+    /// it does not read any more; `None`: the rows have failed.
+    fn checkpoint(&mut self) -> Option<Vec<u64>> {
         let at = self.log.end();
         let checked = match &*self.shared.rows() {
             Rows::Open(index) if !index.has_failed() => index.checkpoint(at),
-            Rows::Open(_) | Rows::Failed(_) => return false,
-            Rows::Closed => return true,
+            Rows::Open(_) | Rows::Failed(_) => return None,
+            Rows::Closed => return Some(Vec::new()),
         };
         match checked {
             Ok(()) => {
                 self.log.checked();
-                let released = self.shared.segments.checked(at.segment);
-                if !released.is_empty() {
-                    self.bodies.thinned(released);
-                }
-                true
+                Some(self.shared.segments.checked(at.segment))
             }
             Err(error) => {
                 tracing::error!(%error, "the rows cannot be made durable; the log has them");
                 self.log.not_checked();
-                false
+                None
             }
         }
     }
