@@ -54,6 +54,14 @@ pub(super) struct Template {
 }
 
 impl Template {
+    /// Writes down that calls have not answered in time. It is certain that one which was alone is to
+    /// blame, unless it may have waited for a service or a disk outside: that these were away must not
+    /// be held against who asked for them once they are back.
+    pub(super) fn overdue(&self, suspects: &[Suspect], alone: bool, why: &str) {
+        let certain = alone && !self.granted.reaches_outside();
+        self.quarantine.lost(suspects, certain, why, Instant::now());
+    }
+
     /// Makes an instance: some 90 µs. Start-up code of the guest runs here, within the wall and CPU
     /// time of a call.
     pub(super) async fn make(&self) -> Result<Made, NotMade> {

@@ -107,7 +107,7 @@ impl Keeper {
         if oldest.time > limits.call_time() + LOOK && !instance.is_killed() {
             let why = format!("no answer within {} ms", limits.call_ms);
             let (suspect, alone) = (oldest.suspect.as_slice(), instance.running() == 1);
-            self.template.quarantine.lost(suspect, alone, &why, Instant::now());
+            self.template.overdue(suspect, alone, &why);
             instance.kill(why);
         }
     }

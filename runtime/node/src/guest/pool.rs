@@ -312,7 +312,7 @@ impl Pool {
                 let alone = instance.running() == 1;
                 // Where it was the host that did not answer, the guest is not to blame.
                 if !guard.waits_for_host() {
-                    self.template.quarantine.lost(&[suspect], alone, &why, Instant::now());
+                    self.template.overdue(&[suspect], alone, &why);
                 }
                 instance.kill(why.clone());
                 // Among others it may be one that was held up.

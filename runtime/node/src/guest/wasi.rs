@@ -34,6 +34,11 @@ pub(super) struct Granted {
 }
 
 impl Granted {
+    /// Whether a call may wait for something outside that the host does not answer for.
+    pub(super) fn reaches_outside(&self) -> bool {
+        !self.http.is_empty() || !self.directories.is_empty()
+    }
+
     /// What a component asks for *and* is granted. A directory that cannot be opened refuses the
     /// load.
     pub(super) fn new(
@@ -316,6 +321,16 @@ mod tests {
         check("https://directory.example.evil/", false);
         check("https://directory.example@evil.example/", false);
         check("/directory.example", false);
+    }
+
+    #[test]
+    fn it_is_known_who_may_wait_for_something_outside() {
+        let granted = |hosts: &[&str]| {
+            let hosts = hosts.iter().map(|host| (*host).to_owned()).collect();
+            Granted::new(None, &Grants::default(), hosts).unwrap()
+        };
+        assert!(!granted(&[]).reaches_outside());
+        assert!(granted(&["directory.example"]).reaches_outside());
     }
 
     #[test]
