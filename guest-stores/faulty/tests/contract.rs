@@ -2,6 +2,7 @@
 
 use faulty::Faulty;
 use postroom_guest::testing::contract::Native;
+use postroom_guest::testing::contract::cases::damage::{self, Flips};
 use postroom_guest::testing::contract::cases::random::{self, Faults};
 use postroom_guest::testing::{Rng, block_on};
 use postroom_guest::{Domain, Mailbox, User, message_contract, record_contract};
@@ -24,6 +25,20 @@ fn long_random_runs_agree_with_the_model() {
             block_on(random::records::<User, _>(&subject(), &mut rng, 2000, faults)),
             block_on(random::records::<Mailbox, _>(&subject(), &mut rng, 2000, faults)),
             block_on(random::messages(&subject(), &mut rng, 2000, faults)),
+        ];
+        assert!(kept.iter().all(Result::is_ok), "{kept:?}");
+    }
+}
+
+#[test]
+fn damage_of_many_kinds_is_found_and_repaired() {
+    let mut rng = Rng::from_env(1);
+    for _ in 0..20 {
+        let kept = [
+            block_on(damage::records::<Domain, _>(&subject(), &mut rng, Flips::Sometimes)),
+            block_on(damage::records::<User, _>(&subject(), &mut rng, Flips::Sometimes)),
+            block_on(damage::records::<Mailbox, _>(&subject(), &mut rng, Flips::Sometimes)),
+            block_on(damage::messages(&subject(), &mut rng, Flips::Sometimes)),
         ];
         assert!(kept.iter().all(Result::is_ok), "{kept:?}");
     }

@@ -19,6 +19,8 @@ const SCHEMA: u8 = 1;
 const CHECK_LISTS: u32 = 1;
 /// The key of the only value of a kind.
 const ALL: &[u8] = b"all";
+/// What a check says of a message that cannot be fetched.
+const LOST: &str = "its body is missing";
 
 /// The store.
 #[derive(Clone, Copy, Debug, Default)]
@@ -58,16 +60,49 @@ fn page<R>(mut rows: Vec<R>, limit: u32) -> Page<R> {
 /// Judges lists of `R`: each can be read.
 struct List<R>(PhantomData<R>);
 
+/// Judges lists of messages: each can be read, and every message has its body.
+struct Mailbox;
+
+/// The rows of a list; a verdict where it cannot be read.
+async fn readable<V: View, R: Encode>(view: &V, key: &[u8]) -> Result<Readable<R>> {
+    match load(view, key).await {
+        Ok(rows) => Ok(Ok(rows)),
+        Err(StoreError::Damaged(problem)) => {
+            let (name, mend) = (cursor::encode(key), Mend::Remove(vec![key.to_vec()]));
+            Ok(Err(vec![Problem { name, problem, mend }].into()))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+type Readable<R> = std::result::Result<Vec<R>, Verdict>;
+
 impl<R: Encode + MaybeSend + MaybeSync> Judge for List<R> {
     async fn judge<V: View>(&self, view: &V, (key, _): &Item) -> Result<Verdict> {
-        match load::<V, R>(view, key).await {
-            Ok(rows) => Ok(Verdict { records: rows.len() as u64, problems: Vec::new() }),
-            Err(StoreError::Damaged(problem)) => {
-                let (name, mend) = (cursor::encode(key), Mend::Remove(vec![key.clone()]));
-                Ok(vec![Problem { name, problem, mend }].into())
+        let sound = |rows: Vec<R>| Verdict { records: rows.len() as u64, problems: Vec::new() };
+        Ok(readable(view, key).await?.map_or_else(|verdict| verdict, sound))
+    }
+}
+
+impl Judge for Mailbox {
+    async fn judge<V: View>(&self, view: &V, (key, _): &Item) -> Result<Verdict> {
+        let rows: Vec<Message> = match readable(view, key).await? {
+            Ok(rows) => rows,
+            Err(verdict) => return Ok(verdict),
+        };
+        let (records, mut kept, mut lost) = (rows.len() as u64, Vec::new(), Vec::new());
+        for row in rows {
+            match view.get_body(row.name.clone()).await? {
+                Some(_) => kept.push(row),
+                None => lost.push(row.place().to_string()),
             }
-            Err(error) => Err(error),
         }
+        let mend = match kept.is_empty() {
+            true => Mend::Remove(vec![key.clone()]),
+            false => Mend::Put(key.clone(), to_row(SCHEMA, &kept)),
+        };
+        let problem = |name| Problem { name, problem: LOST.to_owned(), mend: mend.clone() };
+        Ok(Verdict { records, problems: lost.into_iter().map(problem).collect() })
     }
 }
 
@@ -196,6 +231,6 @@ impl Messages for Memory {
     }
 
     async fn check<T: Txn>(&self, _: &Call, txn: &T, ask: CheckAsk) -> Result<CheckPage> {
-        check(txn, ask, CHECK_LISTS, &List::<Message>(PhantomData)).await
+        check(txn, ask, CHECK_LISTS, &Mailbox).await
     }
 }

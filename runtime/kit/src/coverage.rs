@@ -32,6 +32,7 @@ pub const WITHOUT_CASE: &[(&str, &str)] = &[
     ("types.message.1", "the host's: its generator of names"),
     ("types.message.2", "the host's: its ledger of UIDs"),
     ("settings.get.*", "the host's: node's tests of hosting"),
+    ("messages.outside.3", "the host's: its queue of what is to be settled"),
     ("messages.settle.4", "the host's: it knows who reads"),
     ("messages.insert.3", "the host's: its ledger of UIDs and its generator of names"),
 ];

@@ -9,6 +9,9 @@ use crate::subject::{MessageSubject, RecordSubject};
 use crate::trace::Traced;
 use crate::verdict::{Stop, Verdict};
 
+/// What a store breaks of which no fresh instance can be made.
+const FRESH: &str = "store.rule.1";
+
 /// A case for a store of one interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Planned {
@@ -100,6 +103,14 @@ impl Planned {
         Ran { planned: self, outcome, calls }
     }
 
+    /// As run over a store of which there is no instance: another one was there before, and after a
+    /// call there may be none.
+    pub fn not_started(self, why: String) -> Ran {
+        let what = format!("there is no fresh instance: {why}");
+        let failure = Failure { promise: FRESH.to_owned(), what, trace: Vec::new() };
+        Ran { planned: self, outcome: Outcome::Failed(failure), calls: 0 }
+    }
+
     /// As run over a store that does not keep its kind of record.
     pub fn not_kept(self) -> Ran {
         let why = format!("the store does not keep {}", self.interface);
@@ -144,7 +155,7 @@ pub fn plan(up_to: Level) -> Vec<Planned> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Summary {
     /// The highest level of which, and below which, every case passed that could be asked; and one at
-    /// least.
+    /// least of each kind that is kept.
     pub level: Option<Level>,
     /// Cases that passed.
     pub passed: usize,
@@ -165,7 +176,11 @@ impl Summary {
         let mut level = None;
         for next in Level::ALL {
             let here: Vec<_> = ran.iter().filter(|ran| ran.planned.case.level == next).collect();
-            let passed = here.iter().any(|ran| ran.outcome == Outcome::Passed);
+            let passes = |kind: &&str| {
+                let of = |ran: &&&Ran| ran.planned.interface == *kind;
+                here.iter().filter(of).any(|ran| ran.outcome == Outcome::Passed)
+            };
+            let passed = !kept.is_empty() && kept.iter().all(passes);
             let failed = here.iter().any(|ran| matches!(ran.outcome, Outcome::Failed(_)));
             if failed || !passed {
                 break;

@@ -7,6 +7,42 @@ use crate::error::Result;
 use crate::records::{CheckPage, Id, Message, MessageChange, MessagePlace, Page, Record};
 use crate::rng::Rng;
 
+/// Most octets of a message in a case, rounded up: a fetch that has more never ends.
+pub const MAX_FETCH: u64 = 4 << 20;
+
+/// The octets of a message as a store answers them, part after part.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    found: Vec<u8>,
+    at: u64,
+    max: u64,
+}
+
+impl Parts {
+    /// Nothing yet of a range.
+    pub fn new(at: u64, max: u64) -> Self {
+        Self { found: Vec::new(), at, max }
+    }
+
+    /// Where the next part begins, and how many octets it has at most.
+    pub fn next(&self) -> (u64, u64) {
+        let found = self.found.len() as u64;
+        (self.at.saturating_add(found), self.max.saturating_sub(found))
+    }
+
+    /// Adds a part. Whether it was the last: it is empty, the range is complete, or the store has
+    /// answered more than any message has, as one does that ignores where a part begins.
+    pub fn add(&mut self, part: &[u8]) -> bool {
+        self.found.extend_from_slice(part);
+        part.is_empty() || self.found.len() as u64 >= self.max.min(MAX_FETCH + 1)
+    }
+
+    /// All octets.
+    pub fn found(self) -> Vec<u8> {
+        self.found
+    }
+}
+
 /// How the host makes life hard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Knobs {
@@ -160,7 +196,8 @@ pub trait MessageSubject: Host {
         after: Option<u32>,
         limit: u32,
     ) -> impl Future<Output = Result<Page<Message>>>;
-    /// The WIT's `fetch`, with what a host makes of its answer: the range that was asked for.
+    /// The WIT's `fetch`, with what a host makes of its answer: the range that was asked for, put
+    /// together by [`Parts`].
     fn fetch(
         &self,
         txn: Option<&Self::Txn>,

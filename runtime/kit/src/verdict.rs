@@ -82,15 +82,28 @@ pub(crate) fn holds(
     }
 }
 
-/// What a call answered that has to succeed. A store that never does this is not asked further.
+/// What a call answered that has to succeed. `unsupported` is no excuse: a store in which rows are
+/// has taken an insert, and a read is always supported. Only the first insert may be refused.
 pub(crate) fn done<T>(promise: &'static str, call: &str, outcome: Result<T>) -> Verdict<T> {
     match outcome {
         Ok(answer) => Ok(answer),
-        Err(StoreError::Unsupported(why)) => {
-            Err(Stop::NotApplicable(format!("{call} is answered with unsupported: {why}")))
-        }
         Err(error) => broken(promise, format!("{call} answers {}", clip(&error.to_string()))),
     }
+}
+
+/// An insert was refused for this reason: then the store only reads, and refuses all other writes
+/// too, of which these are some.
+pub(crate) fn only_reads(
+    why: &str,
+    others: [(&'static str, &str, Result<()>); 3],
+) -> Verdict<std::convert::Infallible> {
+    for (promise, call, outcome) in others {
+        holds(promise, matches!(outcome, Err(StoreError::Unsupported(_))), || {
+            let said = answer(&outcome);
+            format!("insert is answered with unsupported: {why}; and {call} with {said}")
+        })?;
+    }
+    Err(Stop::NotApplicable(format!("insert is answered with unsupported: {why}")))
 }
 
 /// What was found must be what is expected.

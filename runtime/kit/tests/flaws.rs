@@ -94,8 +94,17 @@ fn each_flaw_of_a_store_of_users_fails_its_case() {
         (ListIgnoresTheLimit, "list_pages_in_order_whatever_the_limits", "users.list.3"),
         (ListSaysMoreOfNothing, "reads_answer_whatever_is_there", "users.page.1"),
         (ListEndsAtAGoneName, "list_goes_on_after_a_name_that_is_gone", "users.list.2"),
+        (ListNeverEnds, "list_pages_in_order_whatever_the_limits", "users.list.1"),
         (DropLeavesOne, "drop_removes_all_and_may_be_repeated", "users.drop.1"),
         (DropTwiceFails, "drop_removes_all_and_may_be_repeated", "users.drop.3"),
+        (DropNeedsCreate, "drop_removes_all_and_may_be_repeated", "users.drop.2"),
+        (UpdateIsUnsupported, "update_replaces_every_field", "users.update.1"),
+        (ListIsUnsupported, "list_pages_in_order_whatever_the_limits", "users.list.1"),
+        (
+            AllWritesButDeleteAreUnsupported,
+            "delete_passes_over_what_is_not_there",
+            "users.delete.1",
+        ),
         (CutsLongNames, "huge_rows_come_back_whole", "store.rule.12"),
         (WritesAtOnce, "a_transaction_sees_its_own_writes", "storage.view.2"),
         (WritesAtOnce, "a_forgotten_transaction_leaves_nothing", "store.rule.5"),
@@ -107,6 +116,7 @@ fn each_flaw_of_a_store_of_users_fails_its_case() {
         (CheckFindsNothing, "damaged_records_are_found_and_repaired", "users.check.1"),
         (CheckRepairsUnasked, "damaged_records_are_found_and_repaired", "users.check.2"),
         (RepairLeavesRubbish, "damaged_records_are_found_and_repaired", "users.check.4"),
+        (RepairWipes, "damaged_records_are_found_and_repaired", "users.check.2"),
         (CheckNeverEnds, "reads_answer_whatever_is_there", "users.check.3"),
     ];
     check("users", &meant);
@@ -140,6 +150,7 @@ fn each_flaw_of_a_store_of_messages_fails_its_case() {
         ),
         (DropTakesBodies, "drop_removes_one_mailbox_and_may_be_repeated", "messages.drop.3"),
         (FetchIgnoresTheBeginning, "fetch_gives_the_range_asked_for", "messages.fetch.1"),
+        (FetchIgnoresTheBeginning, "huge_messages_come_back_whole", "messages.fetch.1"),
         (FetchBehindTheEndFails, "fetch_gives_the_range_asked_for", "messages.fetch.3"),
         (FetchCutsTheEnd, "huge_messages_come_back_whole", "messages.fetch.5"),
         (
@@ -151,9 +162,37 @@ fn each_flaw_of_a_store_of_messages_fails_its_case() {
         (ForgetsWithItsInstance, "a_lost_instance_leaves_nothing", "store.rule.1"),
         (RemembersWhatItListed, "two_instances_see_each_others_writes", "store.rule.2"),
         (CheckFindsNothing, "damaged_messages_are_found_and_repaired", "messages.check.1"),
+        (CheckOverlooksBodies, "damaged_messages_are_found_and_repaired", "messages.check.1"),
         (RepairLeavesRubbish, "damaged_messages_are_found_and_repaired", "messages.check.4"),
+        (RepairWipes, "damaged_messages_are_found_and_repaired", "messages.check.2"),
     ];
     check("messages", &meant);
+}
+
+#[test]
+fn a_store_that_only_reads_stays_at_the_first_level() {
+    let run = |case| run(case, Flaw::WritesAreUnsupported);
+    let ran: Vec<_> = all("users").into_iter().map(run).collect();
+    let summary = Summary::of(&ran, &["users"]);
+    assert_eq!((summary.failed, summary.level), (0, Some(Level::Answers)), "{ran:?}");
+    assert!(summary.held < summary.promises, "{summary:?}");
+}
+
+#[test]
+fn a_kind_that_only_reads_holds_the_others_back() {
+    let mut ran: Vec<_> =
+        all("users").into_iter().map(|case| run(case, Flaw::WritesAreUnsupported)).collect();
+    ran.extend(all("messages").into_iter().map(|case| run(case, Flaw::None)));
+    assert_eq!(Summary::of(&ran, &["users", "messages"]).level, Some(Level::Answers));
+}
+
+#[test]
+fn a_store_that_does_not_start_again_fails() {
+    let case = all("users").remove(0).not_started("it traps".to_owned());
+    let summary = Summary::of(std::slice::from_ref(&case), &["users"]);
+    assert_eq!((summary.failed, summary.level), (1, None));
+    let Outcome::Failed(failure) = case.outcome else { panic!("{case:?}") };
+    assert_eq!(failure.promise, "store.rule.1");
 }
 
 #[test]

@@ -82,6 +82,14 @@ fn a_directory_that_is_only_read_is_not_asked_to_write() {
     assert!(refused.iter().filter(unsupported).count() > 0, "{refused:?}");
     assert_eq!((code, &end(&lines)["level-reached"]), (0, &Value::from(1)));
 
+    // However high one asks: it does not write. And a case that could not be asked proves nothing.
+    let (code, lines) = check(&file, &more[..4]);
+    assert_eq!((code, &end(&lines)["level-reached"]), (1, &Value::from(1)));
+    assert!(end(&lines)["promises-held"].as_u64() < end(&lines)["promises"].as_u64());
+    let case = ["--case", "users/update_replaces_every_field"];
+    let (code, lines) = check(&file, &[&more[..4], &case].concat());
+    assert_eq!((code, &end(&lines)["not-applicable"]), (1, &Value::from(1)));
+
     directory.answer(Some((500, "{}")));
     let (code, lines) = check(&file, &more);
     assert_eq!((code, &end(&lines)["level-reached"]), (1, &Value::from(0)));
@@ -120,6 +128,24 @@ fn a_broken_promise_is_quoted_with_the_calls_that_led_there_and_can_be_replayed(
     }
     assert!(said.contains(&sentence), "{said} lacks {sentence}");
     assert!(said.contains("0 passed, 1 failed, 0 not applicable"), "{said}");
+}
+
+#[test]
+fn a_replay_says_all_that_was_said_and_survives_a_shell() {
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let file = folder.path().join("it's my store.wasm");
+    std::fs::copy(component("onebyone"), &file).expect("a copy");
+    let granted = ["--http", "127.0.0.1:80", "--setting", "motto=a $HOME 'b'"];
+    let case = ["--case", "domains/insert_keeps_every_field", "--seed", "1"];
+    let (code, lines) = check(&file, &[&granted[..], &case].concat());
+    assert_eq!(code, 1);
+    let replay = lines[0]["failure"]["replay"].as_str().expect("a command");
+    let print = format!("printf '%s\\n' {replay}");
+    let shell = std::process::Command::new("sh").args(["-c", &print]).output().expect("a shell");
+    let said = String::from_utf8(shell.stdout).expect("UTF-8");
+    let file = file.to_str().expect("UTF-8");
+    let words = [&["postroom", "store", "check", file], &granted[..], &case].concat();
+    assert_eq!(said.lines().collect::<Vec<_>>(), words, "{replay}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use postroom_kit::{Host, Knobs, MessageSubject, RecordSubject};
+use postroom_kit::{Host, Knobs, MessageSubject, Parts, RecordSubject};
 
 use crate::check::CheckAsk;
 use crate::error::Result;
@@ -176,25 +176,22 @@ impl<S: Messages> MessageSubject for Native<S> {
         max: u64,
     ) -> Result<Option<Vec<u8>>> {
         let view = self.view(txn);
-        let mut found = Vec::new();
+        let mut parts = Parts::new(at, max);
         loop {
-            let at = at.saturating_add(found.len() as u64);
-            let left = max - found.len() as u64;
+            let (at, left) = parts.next();
             let name = name.clone();
             match self.store.fetch(&call(), &view, mailbox, name, at, left).await? {
                 None => return Ok(None),
                 Some(Part::Octets(octets)) => {
-                    assert!(octets.len() as u64 <= left, "more octets than were asked for");
-                    found.extend_from_slice(&octets);
-                    if octets.is_empty() || found.len() as u64 == max {
-                        return Ok(Some(found));
+                    if parts.add(&octets) {
+                        return Ok(Some(parts.found()));
                     }
                 }
                 Some(Part::Body(body)) => {
                     let start = at.min(body.size()) as usize;
                     let end = at.saturating_add(left).min(body.size()) as usize;
-                    found.extend_from_slice(&body.octets()[start..end]);
-                    return Ok(Some(found));
+                    parts.add(&body.octets()[start..end]);
+                    return Ok(Some(parts.found()));
                 }
             }
         }

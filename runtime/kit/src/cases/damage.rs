@@ -1,17 +1,18 @@
 //! Cases in which stored octets are damaged behind the store's back.
 
-use super::messages::{self as of_messages, place};
+use super::messages::{self as of_messages, place, row, sorted};
 use super::records as of_records;
 use crate::error::{Result, StoreError};
-use crate::records::Id;
+use crate::records::{Id, Message, MessagePlace};
 use crate::rng::Rng;
-use crate::sample::{Sample, message};
+use crate::sample::Sample;
 use crate::subject::{Host, MessageSubject, RecordSubject};
-use crate::verdict::{Stop, Verdict, done, holds, shown};
+use crate::verdict::{Stop, Verdict, broken, done, holds, shown};
 
 /// Times that something is damaged in a case.
 const ROUNDS: u32 = 25;
 const FOUND: &str = "check.1";
+const REPAIR: &str = "check.2";
 
 /// Whether bits are flipped too: what comes of it may be another row that can be read, which only
 /// the store itself takes for one that the host could have written.
@@ -66,25 +67,48 @@ fn read<T: std::fmt::Debug>(what: &str, outcome: &Result<T>) -> Verdict<bool> {
         Err(StoreError::Damaged(_)) => Ok(false),
         Err(error) => {
             let answer = shown(error);
-            holds(FOUND, false, || format!("{what}: select answers {answer}, not damaged"))?;
-            Ok(false)
+            broken(FOUND, format!("{what}: a read answers {answer}, not damaged"))
         }
     }
 }
 
+/// What was done behind the store's back.
+struct Damage {
+    /// In words.
+    what: String,
+    /// Whether a body is gone: rows can be read all the same, and a check has to find it.
+    hidden: bool,
+}
+
 /// What three checks in a row have found: without repair, with repair, with repair again.
-fn judge(what: &str, readable: bool, found: [&[String]; 3]) -> Verdict {
-    let [first, repaired, rest] = found;
-    holds("check.2", first.len() == repaired.len(), || {
+fn judge(damage: &Damage, readable: bool, found: [&[String]; 3]) -> Verdict {
+    let (what, [first, repaired, rest]) = (&damage.what, found);
+    holds(FOUND, !damage.hidden || !first.is_empty(), || {
+        format!("{what}: fetch does not find it, and a check finds nothing")
+    })?;
+    holds(FOUND, readable || !first.is_empty(), || {
+        format!("{what}: select answers damaged, and a check finds nothing")
+    })?;
+    holds(REPAIR, first.len() == repaired.len(), || {
         format!(
             "{what}: a check without repair finds {}, the next one {}",
             shown(&first),
             shown(&repaired)
         )
     })?;
-    holds("check.4", rest.is_empty(), || format!("{what}: a repair leaves {}", shown(&rest)))?;
-    holds(FOUND, readable || !first.is_empty(), || {
-        format!("{what}: select answers damaged, and a check finds nothing")
+    holds("check.4", rest.is_empty(), || format!("{what}: a repair leaves {}", shown(&rest)))
+}
+
+/// A repair mends or removes what is damaged, and nothing else: a row that was answered as it was
+/// inserted is there after it.
+fn unharmed<T: PartialEq + std::fmt::Debug>(
+    what: &str,
+    sound: &[T],
+    after: &[Option<T>],
+) -> Verdict {
+    let lost = sound.iter().find(|row| !after.iter().flatten().any(|there| there == *row));
+    holds(REPAIR, lost.is_none(), || {
+        format!("{what}: a select still answers {}, and a repair takes it away", shown(&lost))
     })
 }
 
@@ -110,14 +134,22 @@ pub async fn records<R: Sample, S: RecordSubject<R>>(
         wipe(subject).await?;
         let rows: Vec<R> = (0..8).map(R::sample).collect();
         of_records::holding(subject, FOUND, rows.clone()).await?;
-        let what = damage(subject, rng, flips).await?;
+        let damage = Damage { what: damage(subject, rng, flips).await?, hidden: false };
         let names: Vec<_> = rows.iter().map(R::name).collect();
-        let readable = read(&what, &subject.select(None, names).await)?;
+        let readable = read(&damage.what, &subject.select(None, names.clone()).await)?;
+        let mut sound = Vec::new();
+        for row in rows {
+            let found = subject.select(None, vec![row.name()]).await;
+            read(&damage.what, &found)?;
+            sound.extend(found.into_iter().flatten().flatten().filter(|there| *there == row));
+        }
         let (_, first) = of_records::check_all(subject, FOUND, false).await?;
         let (_, repaired) = of_records::check_all(subject, FOUND, true).await?;
         let (_, rest) = of_records::check_all(subject, FOUND, true).await?;
-        judge(&what, readable, [&first, &repaired, &rest])?;
-        done("check.2", "list after a repair", subject.list(None, None, 4096).await)?;
+        judge(&damage, readable, [&first, &repaired, &rest])?;
+        let after = done(REPAIR, "select after a repair", subject.select(None, names).await)?;
+        unharmed(&damage.what, &sound, &after)?;
+        done(REPAIR, "list after a repair", subject.list(None, None, 4096).await)?;
     }
     Ok(())
 }
@@ -132,24 +164,43 @@ pub async fn messages<S: MessageSubject>(subject: &S, rng: &mut Rng, flips: Flip
             let uids = (1..9).filter(|uid| uid % 2 == at as u32);
             of_messages::holding(subject, FOUND, mailbox, uids).await?;
         }
-        let what = match rng.below(8) {
-            0 => {
-                let name = message(boxes[1], 3).name;
-                done(FOUND, "damage", subject.unlink(&name).await)?;
-                "a body is taken away".to_owned()
-            }
-            _ => damage(subject, rng, flips).await?,
+        let (damage, bodiless) = match round % 8 {
+            0 => body_lost(subject, of_messages::row(boxes[1], 3)).await?,
+            _ => (Damage { what: damage(subject, rng, flips).await?, hidden: false }, None),
         };
-        let at = |uid: u32| place(boxes[uid as usize % 2], uid);
-        let readable = read(&what, &subject.select(None, (1..9).map(at).collect()).await)?;
+        let places: Vec<_> = (1..9).map(|uid| place(boxes[uid as usize % 2], uid)).collect();
+        let readable = read(&damage.what, &subject.select(None, places.clone()).await)?;
+        let mut sound = Vec::new();
+        for at in places.iter().filter(|at| Some(**at) != bodiless) {
+            let found = subject.select(None, vec![*at]).await;
+            read(&damage.what, &found)?;
+            let found = found.into_iter().flatten().flatten().map(sorted);
+            sound.extend(found.filter(|there| *there == sorted(row(at.mailbox, at.uid))));
+        }
         let (_, first) = of_messages::check_all(subject, FOUND, false).await?;
         let (_, repaired) = of_messages::check_all(subject, FOUND, true).await?;
         let (_, rest) = of_messages::check_all(subject, FOUND, true).await?;
-        judge(&what, readable, [&first, &repaired, &rest])?;
+        judge(&damage, readable, [&first, &repaired, &rest])?;
+        let after = done(REPAIR, "select after a repair", subject.select(None, places).await)?;
+        let after: Vec<_> = after.into_iter().map(|row| row.map(sorted)).collect();
+        unharmed(&damage.what, &sound, &after)?;
         for mailbox in boxes {
             let listed = subject.list(None, mailbox, None, 4096).await;
-            done("check.2", "list after a repair", listed)?;
+            done(REPAIR, "list after a repair", listed)?;
         }
     }
     Ok(())
+}
+
+/// Takes the body of a message away, and the place of the message where it is lost by that: a store
+/// whose medium is outside keeps the octets itself.
+async fn body_lost<S: MessageSubject>(
+    subject: &S,
+    row: Message,
+) -> Verdict<(Damage, Option<MessagePlace>)> {
+    let what = "a body is taken away".to_owned();
+    done(FOUND, "damage", subject.unlink(&row.name).await)?;
+    let fetched = subject.fetch(None, row.mailbox, row.name.clone(), 0, u64::MAX).await;
+    let there = read(&what, &fetched)? && fetched == Ok(Some(of_messages::octets(row.uid)));
+    Ok((Damage { what, hidden: !there }, (!there).then(|| row.place())))
 }

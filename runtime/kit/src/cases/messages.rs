@@ -1,13 +1,15 @@
 //! Cases for stores of messages, while nothing goes wrong. What each does and covers stands in the
 //! [table](super::table).
 
-use super::MAX_PAGES;
+use std::convert::Infallible;
+
 use super::random::{self, Faults};
-use crate::error::StoreError;
+use super::{MAX_PAGES, MAX_ROWS};
+use crate::error::{Result, StoreError};
 use crate::records::{Id, Message, MessagePlace, Property};
 use crate::sample::{change, message};
-use crate::subject::{Knobs, MessageSubject};
-use crate::verdict::{Verdict, broken, done, holds, same, same_rows, shown};
+use crate::subject::{Knobs, MAX_FETCH, MessageSubject};
+use crate::verdict::{Verdict, broken, done, holds, only_reads, same, same_rows, shown};
 
 message_cases!([table] { CASES, run, [S: MessageSubject], S });
 
@@ -62,15 +64,17 @@ pub(super) async fn holding<S: MessageSubject>(
     mailbox: Id,
     uids: impl IntoIterator<Item = u32>,
 ) -> Verdict {
-    let txn = subject.begin();
-    done(promise, "create", subject.create(&txn).await)?;
     let messages: Vec<_> = uids.into_iter().map(|uid| new(mailbox, uid)).collect();
-    let rows: Vec<_> = messages.iter().map(|(row, _)| row.clone()).collect();
-    done(promise, "insert", subject.insert(&txn, messages).await)?;
-    done(promise, "the commit", subject.commit(txn).await)?;
-    if rows.is_empty() {
-        return Ok(());
+    if messages.is_empty() {
+        return prepare(subject, promise).await;
     }
+    let rows: Vec<_> = messages.iter().map(|(row, _)| row.clone()).collect();
+    let txn = subject.begin();
+    let created = subject.create(&txn).await;
+    let inserted = subject.insert(&txn, messages).await;
+    taken(subject, promise, inserted).await?;
+    done("create.1", "create", created)?;
+    done(promise, "the commit", subject.commit(txn).await)?;
     let places = rows.iter().map(Message::place).collect();
     let expected: Vec<_> = rows.iter().cloned().map(Some).collect();
     expect_selected(subject, "store.rule.7", places, &expected).await?;
@@ -79,7 +83,42 @@ pub(super) async fn holding<S: MessageSubject>(
     holds("list.1", lost.is_none(), || format!("list does not answer {}", shown(&lost)))
 }
 
-/// All messages of a mailbox, page by page; each page keeps its promises.
+/// Prepares the account. Mail that others keep is there already.
+async fn prepare<S: MessageSubject>(subject: &S, promise: &'static str) -> Verdict {
+    let txn = subject.begin();
+    match subject.create(&txn).await {
+        Err(StoreError::Unsupported(_)) => Ok(()),
+        outcome => {
+            done(promise, "create", outcome)?;
+            done(promise, "the commit", subject.commit(txn).await)
+        }
+    }
+}
+
+/// The answer to the first insert. Where the store only reads, the case ends here.
+async fn taken<S: MessageSubject>(
+    subject: &S,
+    promise: &'static str,
+    inserted: Result<()>,
+) -> Verdict {
+    match &inserted {
+        Err(StoreError::Unsupported(why)) => match refuses_writes(subject, why).await? {},
+        _ => done(promise, "insert", inserted),
+    }
+}
+
+/// A store that refuses inserts for this reason refuses all writes. Of a mailbox that is not there,
+/// because the messages are somebody's.
+async fn refuses_writes<S: MessageSubject>(subject: &S, why: &str) -> Verdict<Infallible> {
+    let (txn, nobody) = (subject.begin(), row(Id::from_u128(u128::MAX / 3), 1));
+    let update = subject.update(&txn, vec![change(&nobody)]).await;
+    let delete = subject.delete(&txn, vec![nobody.place()]).await;
+    let dropped = subject.drop(&txn, nobody.mailbox).await;
+    let (update, delete) = (("update.1", "update", update), ("delete.1", "delete", delete));
+    only_reads(why, [update, delete, ("drop.1", "drop", dropped)])
+}
+
+/// All messages of a mailbox, page by page; each page keeps its promises, and they come to an end.
 pub(super) async fn pages<S: MessageSubject>(
     subject: &S,
     txn: Option<&S::Txn>,
@@ -103,8 +142,11 @@ pub(super) async fn pages<S: MessageSubject>(
         if !page.more {
             return Ok(all);
         }
+        if all.len() > MAX_ROWS {
+            break;
+        }
     }
-    broken("list.1", format!("the list has more than {MAX_PAGES} pages"))
+    broken("list.1", format!("the list never ends: it has more than {} messages", all.len()))
 }
 
 /// Compares a mailbox as it is committed with what it should be.
@@ -131,14 +173,22 @@ async fn expect_selected<S: MessageSubject>(
     same_rows(promise, "select", &found, expected)
 }
 
-/// The whole octets of a message.
-async fn whole<S: MessageSubject>(
+/// A range of the octets of a message; it ends, and has no more octets than were asked for.
+async fn fetched<S: MessageSubject>(
     subject: &S,
+    txn: Option<&S::Txn>,
     promise: &'static str,
     row: &Message,
+    (at, max): (u64, u64),
 ) -> Verdict<Option<Vec<u8>>> {
-    let found = subject.fetch(None, row.mailbox, row.name.clone(), 0, u64::MAX).await;
-    done(promise, "fetch", found)
+    let found = subject.fetch(txn, row.mailbox, row.name.clone(), at, max).await;
+    let found = done(promise, "fetch", found)?;
+    let count = found.as_ref().map_or(0, |octets| octets.len() as u64);
+    holds("fetch.1", count <= max, || format!("{count} octets, at most {max} were asked for"))?;
+    holds("fetch.1", count <= MAX_FETCH, || {
+        format!("fetch from {at} never ends: {count} octets, and no message has as many")
+    })?;
+    Ok(found)
 }
 
 /// Compares the octets of a message with what they should be.
@@ -148,7 +198,7 @@ pub(super) async fn expect_octets<S: MessageSubject>(
     row: &Message,
     octets: Option<Vec<u8>>,
 ) -> Verdict {
-    let found = whole(subject, promise, row).await?;
+    let found = fetched(subject, None, promise, row, (0, u64::MAX)).await?;
     holds(promise, found == octets, || match (&found, &octets) {
         (None, Some(_)) => format!("fetch does not find message {}", row.name),
         (Some(_), None) => format!("fetch still finds message {}", row.name),
@@ -179,15 +229,7 @@ pub(super) async fn check_all<S: MessageSubject>(
 
 /// Before anything is written.
 pub async fn reads_answer_whatever_is_there<S: MessageSubject>(subject: &S) -> Verdict {
-    let txn = subject.begin();
-    match subject.create(&txn).await {
-        // Mail that others keep is there already.
-        Err(StoreError::Unsupported(_)) => drop(txn),
-        outcome => {
-            done("create.1", "create", outcome)?;
-            done("create.1", "the commit", subject.commit(txn).await)?;
-        }
-    }
+    prepare(subject, "create.1").await?;
     let nowhere = Id::from_u128(u128::MAX / 3);
     expect_selected(subject, "store.rule.13", vec![place(nowhere, 1)], &[None]).await?;
     expect(subject, "list.4", nowhere, &[]).await?;
@@ -234,13 +276,12 @@ pub async fn insert_keeps_every_field_and_octet<S: MessageSubject>(subject: &S) 
     messages[1].0.flags = vec!["\\Seen".into(), "$Forwarded".into(), "\\Answered".into()];
     messages[1].0.modseq = u64::MAX >> 1;
     let rows: Vec<_> = messages.iter().map(|(row, _)| sorted(row.clone())).collect();
+    prepare(subject, "insert.4").await?;
     let txn = subject.begin();
-    done("insert.4", "create", subject.create(&txn).await)?;
-    done("insert.4", "insert", subject.insert(&txn, messages).await)?;
+    taken(subject, "insert.4", subject.insert(&txn, messages).await).await?;
     let seen = pages(subject, Some(&txn), BOX, None, 2).await?;
     same_rows("insert.2", "list in the transaction", &seen, &rows)?;
-    let found = subject.fetch(Some(&txn), BOX, rows[2].name.clone(), 0, u64::MAX).await;
-    let found = done("insert.2", "fetch", found)?;
+    let found = fetched(subject, Some(&txn), "insert.2", &rows[2], (0, u64::MAX)).await?;
     same("insert.2", "what the transaction fetches", &found, &Some(octets(700)))?;
     done("insert.1", "the commit", subject.commit(txn).await)?;
     expect(subject, RULE, BOX, &rows).await?;
@@ -377,8 +418,7 @@ pub async fn fetch_gives_the_range_asked_for<S: MessageSubject>(subject: &S) -> 
         for max in ends {
             let start = at.min(length) as usize;
             let end = at.saturating_add(max).min(length) as usize;
-            let found = subject.fetch(None, BOX, row.name.clone(), at, max).await;
-            let found = done(promise, "fetch", found)?;
+            let found = fetched(subject, None, promise, &row, (at, max)).await?;
             let what = format!("what fetch answers from {at}, at most {max},");
             same(promise, &what, &found, &Some(all[start..end].to_vec()))?;
         }
@@ -477,8 +517,7 @@ pub async fn huge_messages_come_back_whole<S: MessageSubject>(subject: &S) -> Ve
     done(RULE, "the commit", subject.commit(txn).await)?;
     expect(subject, RULE, BOX, &[self::row(BOX, 1), row.clone()]).await?;
     expect_octets(subject, "fetch.5", &row, Some(octets.clone())).await?;
-    let part = subject.fetch(None, BOX, row.name, 1_048_570, 1_500_000).await;
-    let part = done("fetch.1", "fetch", part)?;
+    let part = fetched(subject, None, "fetch.1", &row, (1_048_570, 1_500_000)).await?;
     holds("fetch.1", part.as_deref() == Some(&octets[1_048_570..2_548_570]), || {
         "fetch of a part in the middle answers other octets".to_owned()
     })
@@ -492,7 +531,7 @@ pub async fn ten_thousand_flags_change_in_one_operation<S: MessageSubject>(subje
     let (first, then) = (subject.begin(), |uid: &u32| flagged(row(BOX, *uid), &["\\Seen"]));
     for uids in all.chunks(4096) {
         let messages = uids.iter().map(|uid| new(BOX, *uid)).collect();
-        done(RULE, "insert", subject.insert(&first, messages).await)?;
+        taken(subject, RULE, subject.insert(&first, messages).await).await?;
     }
     done(RULE, "the commit", subject.commit(first).await)?;
     let txn = subject.begin();

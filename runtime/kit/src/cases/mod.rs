@@ -25,7 +25,7 @@ use crate::verdict::Verdict;
 /// How far a store has come: each level asks for those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Level {
-    /// 1: every function answers.
+    /// 1: reads answer on an empty space, and every function that gets a list on an empty one.
     Answers,
     /// 2: records are kept as the WIT says, while nothing goes wrong.
     Keeps,
@@ -75,6 +75,8 @@ pub type Running<'a> = Pin<Box<dyn Future<Output = Verdict> + 'a>>;
 
 /// Most pages of a list or check in a case: more mean that it never ends.
 const MAX_PAGES: usize = 100_000;
+/// More rows than any case inserts: a list that has them never ends.
+const MAX_ROWS: usize = 20_000;
 
 /// Runs an operation until it answers, or until a capability call of it is held: then it is given up,
 /// as when its deadline has passed, and `None`.

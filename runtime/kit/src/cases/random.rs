@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::messages::{pages as message_pages, sorted};
-use super::records::pages as record_pages;
+use super::messages::{self as of_messages, pages as message_pages, sorted};
+use super::records::{self as of_records, pages as record_pages};
 use super::until_held;
 use crate::error::{Result, StoreError};
 use crate::records::{Id, Message, MessagePlace, Page};
@@ -127,10 +127,9 @@ pub async fn records<R: Sample, S: RecordSubject<R>>(
     steps: u32,
     faults: Faults,
 ) -> Verdict {
-    let mut model: BTreeMap<R::Name, R> = BTreeMap::new();
-    let txn = subject.begin();
-    done("create.1", "create", subject.create(&txn).await)?;
-    done("create.1", "the commit", subject.commit(txn).await)?;
+    let first = R::sample(0);
+    of_records::holding(subject, KEPT, vec![first.clone()]).await?;
+    let mut model = BTreeMap::from([(first.name(), first)]);
     for step in 0..steps {
         let (txn, mut next) = (subject.begin(), model.clone());
         make_difficult(subject, rng, faults);
@@ -214,11 +213,9 @@ pub async fn messages<S: MessageSubject>(
     steps: u32,
     faults: Faults,
 ) -> Verdict {
-    let mut model: BTreeMap<MessagePlace, Message> = BTreeMap::new();
-    let mut uid = 0;
-    let txn = subject.begin();
-    done("create.1", "create", subject.create(&txn).await)?;
-    done("create.1", "the commit", subject.commit(txn).await)?;
+    let (first, mut uid) = (of_messages::row(BOXES[0], 1), 1);
+    of_messages::holding(subject, KEPT, BOXES[0], [1]).await?;
+    let mut model = BTreeMap::from([(first.place(), first)]);
     for step in 0..steps {
         let (txn, mut next) = (subject.begin(), model.clone());
         make_difficult(subject, rng, faults);

@@ -1,13 +1,15 @@
 //! Cases for stores of domains, users and mailboxes, while nothing goes wrong. What each does and
 //! covers stands in the [table](super::table).
 
-use super::MAX_PAGES;
+use std::convert::Infallible;
+
 use super::random::{self, Faults};
+use super::{MAX_PAGES, MAX_ROWS};
 use crate::error::StoreError;
 use crate::records::Record;
 use crate::sample::Sample;
 use crate::subject::{Knobs, RecordSubject};
-use crate::verdict::{Verdict, answer, broken, done, holds, same, same_rows, shown};
+use crate::verdict::{Verdict, answer, broken, done, holds, only_reads, same, same_rows, shown};
 
 record_cases!([table] { CASES, run, [R: Sample, S: RecordSubject<R>], S });
 
@@ -42,20 +44,70 @@ pub(super) async fn holding<R: Sample, S: RecordSubject<R>>(
     holds("list.1", lost.is_none(), || format!("list does not answer {}", shown(&lost)))
 }
 
-/// Prepares the space and inserts these rows.
+/// Prepares the space and inserts these rows. Where the store only reads, the case ends here.
 async fn insert<R: Sample, S: RecordSubject<R>>(
     subject: &S,
     promise: &'static str,
     rows: Vec<R>,
 ) -> Verdict {
+    if rows.is_empty() {
+        return prepare(subject, promise).await;
+    }
     let txn = subject.begin();
-    done(promise, "create", subject.create(&txn).await)?;
-    done(promise, "insert", subject.insert(&txn, rows).await)?;
+    let created = subject.create(&txn).await;
+    let inserted = subject.insert(&txn, rows).await;
+    if let Err(StoreError::Unsupported(why)) = &inserted {
+        drop(txn);
+        match refuses_writes(subject, why).await? {}
+    }
+    done("create.1", "create", created)?;
+    done(promise, "insert", inserted)?;
     done(promise, "the commit", subject.commit(txn).await)
 }
 
-/// All rows, page by page; each page keeps its promises.
+/// Prepares the space. A directory that others keep is there already.
+async fn prepare<R: Sample, S: RecordSubject<R>>(subject: &S, promise: &'static str) -> Verdict {
+    let txn = subject.begin();
+    match subject.create(&txn).await {
+        Err(StoreError::Unsupported(_)) => Ok(()),
+        outcome => {
+            done(promise, "create", outcome)?;
+            done(promise, "the commit", subject.commit(txn).await)
+        }
+    }
+}
+
+/// A store that refuses inserts for this reason refuses all writes. Of a name that is not there,
+/// because the rows are somebody's; nothing is dropped, for the same reason.
+async fn refuses_writes<R: Sample, S: RecordSubject<R>>(
+    subject: &S,
+    why: &str,
+) -> Verdict<Infallible> {
+    let (txn, nobody) = (subject.begin(), R::sample(4_000_000));
+    let update = subject.update(&txn, vec![nobody.clone()]).await;
+    let delete = subject.delete(&txn, vec![nobody.name()]).await;
+    let again = subject.insert(&txn, vec![nobody]).await;
+    let (update, delete) = (("update.1", "update", update), ("delete.1", "delete", delete));
+    only_reads(why, [update, delete, ("insert.1", "another insert", again)])
+}
+
+/// All rows, page by page; each page keeps its promises, and they come to an end.
 pub(super) async fn pages<R: Sample, S: RecordSubject<R>>(
+    subject: &S,
+    txn: Option<&S::Txn>,
+    after: Option<R::Name>,
+    limit: u32,
+) -> Verdict<Vec<R>> {
+    let rows = first_pages(subject, txn, after, limit).await?;
+    let count = rows.len();
+    holds("list.1", count <= MAX_ROWS, || {
+        format!("the list never ends: it has more than {count} rows")
+    })?;
+    Ok(rows)
+}
+
+/// As [`pages`], of a directory in which there may be any number of rows: those of the first pages.
+async fn first_pages<R: Sample, S: RecordSubject<R>>(
     subject: &S,
     txn: Option<&S::Txn>,
     mut after: Option<R::Name>,
@@ -75,7 +127,7 @@ pub(super) async fn pages<R: Sample, S: RecordSubject<R>>(
             after = Some(name);
         }
         all.extend(page.rows);
-        if !page.more {
+        if !page.more || all.len() > MAX_ROWS {
             return Ok(all);
         }
     }
@@ -129,18 +181,10 @@ pub(super) async fn check_all<R: Sample, S: RecordSubject<R>>(
 pub async fn reads_answer_whatever_is_there<R: Sample, S: RecordSubject<R>>(
     subject: &S,
 ) -> Verdict {
-    let txn = subject.begin();
-    match subject.create(&txn).await {
-        // A directory that others keep is there already.
-        Err(StoreError::Unsupported(_)) => drop(txn),
-        outcome => {
-            done("create.1", "create", outcome)?;
-            done("create.1", "the commit", subject.commit(txn).await)?;
-        }
-    }
+    prepare(subject, "create.1").await?;
     let name = R::sample(4_000_000).name();
     expect_selected(subject, None, "store.rule.13", vec![name], &[None]).await?;
-    pages(subject, None, None, 7).await?;
+    first_pages(subject, None, None, 7).await?;
     let (_, found) = check_all(subject, "check.3", false).await?;
     same("check.3", "what a check finds where nothing was written", &found, &Vec::new())
 }
@@ -148,11 +192,10 @@ pub async fn reads_answer_whatever_is_there<R: Sample, S: RecordSubject<R>>(
 /// Reading what is not there is no error.
 pub async fn a_new_space_holds_nothing<R: Sample, S: RecordSubject<R>>(subject: &S) -> Verdict {
     holding(subject, "list.3", Vec::new()).await?;
-    let all = pages(subject, None, None, 4096).await?;
+    let all = first_pages(subject, None, None, 4096).await?;
     if !all.is_empty() {
         // Rows that others keep, where the store only reads; everywhere else it has made them up.
-        let insert = subject.insert(&subject.begin(), samples::<R>([1])).await;
-        done("list.3", "insert", insert)?;
+        insert(subject, "list.3", samples::<R>([1])).await?;
     }
     same_rows("list.3", "list", &all, &[])?;
     let name = R::sample(1).name();
@@ -311,7 +354,10 @@ pub async fn drop_removes_all_and_may_be_repeated<R: Sample, S: RecordSubject<R>
         done(promise, "the commit", subject.commit(txn).await)?;
         expect::<R, S>(subject, promise, &[]).await?;
     }
-    holding(subject, "drop.2", samples::<R>(5..8)).await?;
+    let txn = subject.begin();
+    let inserted = subject.insert(&txn, samples::<R>(5..8)).await;
+    done("drop.2", "insert after drop, without create,", inserted)?;
+    done("drop.2", "the commit", subject.commit(txn).await)?;
     expect(subject, "drop.2", &samples::<R>(5..8)).await
 }
 

@@ -1,9 +1,9 @@
 //! A shelf of messages.
 
 use postroom_kit::records::{CheckPage, Id, Message, MessageChange, MessagePlace, Page};
-use postroom_kit::{MessageSubject, Result, StoreError};
+use postroom_kit::{MessageSubject, Parts, Result, StoreError};
 
-use super::{Flaw, Shelf, Txn, sound};
+use super::{Flaw, Shelf, State, Txn, sound};
 
 fn key(place: MessagePlace) -> Vec<u8> {
     place.octets().to_vec()
@@ -161,7 +161,14 @@ impl MessageSubject for Shelf<Message> {
         max: u64,
     ) -> Result<Option<Vec<u8>>> {
         let bodies = self.read(txn).await?.bodies;
-        bodies.get(&name).map(|octets| self.part(octets, at, max)).transpose()
+        let Some(octets) = bodies.get(&name) else { return Ok(None) };
+        let mut parts = Parts::new(at, max);
+        loop {
+            let (at, left) = parts.next();
+            if parts.add(&self.part(octets, at, left)?) {
+                return Ok(Some(parts.found()));
+            }
+        }
     }
 
     async fn settle(&self, _: Id, names: Vec<String>, deleted: bool) -> Result<()> {
@@ -182,6 +189,8 @@ impl MessageSubject for Shelf<Message> {
         _: Option<String>,
         repair: bool,
     ) -> Result<CheckPage> {
-        self.check_rows(txn, repair).await
+        let look = !self.has(Flaw::CheckOverlooksBodies);
+        let lacks = |row: &Message, state: &State<_>| look && !state.bodies.contains_key(&row.name);
+        self.check_rows(txn, repair, lacks).await
     }
 }

@@ -32,7 +32,13 @@ pub enum Flaw {
     ListIgnoresTheLimit,
     ListSaysMoreOfNothing,
     ListEndsAtAGoneName,
+    ListNeverEnds,
     DropTwiceFails,
+    DropNeedsCreate,
+    WritesAreUnsupported,
+    AllWritesButDeleteAreUnsupported,
+    UpdateIsUnsupported,
+    ListIsUnsupported,
     WritesAtOnce,
     HidesAFailure,
     ForgetsWithItsInstance,
@@ -41,6 +47,7 @@ pub enum Flaw {
     CheckRepairsUnasked,
     CheckNeverEnds,
     RepairLeavesRubbish,
+    RepairWipes,
     // Of users.
     InsertOverwrites,
     InsertAddsSomeBeforeItRefuses,
@@ -60,6 +67,7 @@ pub enum Flaw {
     FetchCutsTheEnd,
     DeleteTakesTheBody,
     SettleOfUnknownFails,
+    CheckOverlooksBodies,
 }
 
 /// A stored row; `None`: rubbish.
@@ -167,17 +175,26 @@ impl<R: Clone> Shelf<R> {
         self.remembered.borrow_mut()[self.turn.get()] = None;
     }
 
-    /// Looks at all rows.
-    pub async fn check_rows(&self, txn: &Txn<R>, repair: bool) -> Result<CheckPage> {
-        let rows = self.read(Some(txn)).await?.rows;
-        let mut page = CheckPage { checked: rows.len() as u64, ..CheckPage::empty() };
-        let rubbish = rows.into_iter().filter(|(_, row)| row.is_none()).map(|(key, _)| key);
+    /// Looks at all rows; rubbish is wrong, and what lacks something.
+    pub async fn check_rows(
+        &self,
+        txn: &Txn<R>,
+        repair: bool,
+        lacks: impl Fn(&R, &State<R>) -> bool,
+    ) -> Result<CheckPage> {
+        let state = self.read(Some(txn)).await?;
+        let mut page = CheckPage { checked: state.rows.len() as u64, ..CheckPage::empty() };
+        let wrong = |row: &Option<R>| row.as_ref().is_none_or(|row| lacks(row, &state));
+        let rubbish = state.rows.iter().filter(|(_, row)| wrong(row)).map(|(key, _)| key);
         for key in rubbish.filter(|_| !self.has(Flaw::CheckFindsNothing)) {
             let name = key.escape_ascii();
             page.findings.push(postroom_kit::records::Finding::new(name, "cannot be read"));
             let leave = self.has(Flaw::RepairLeavesRubbish);
             if (repair && !leave) || self.has(Flaw::CheckRepairsUnasked) {
-                self.write(txn, |state| drop(state.rows.remove(&key)))?;
+                self.write(txn, |state| match self.has(Flaw::RepairWipes) {
+                    true => state.rows.clear(),
+                    false => drop(state.rows.remove(key)),
+                })?;
             }
         }
         page.next = self.has(Flaw::CheckNeverEnds).then(|| "again".to_owned());
@@ -246,6 +263,11 @@ impl<R: Clone> Host for Shelf<R> {
         self.committed.borrow_mut().bodies.remove(name);
         Ok(())
     }
+}
+
+/// What a store never does.
+pub fn unsupported<T>() -> Result<T> {
+    Err(StoreError::Unsupported("as the flaw says".into()))
 }
 
 /// A row that is there and no rubbish.

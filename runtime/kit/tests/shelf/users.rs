@@ -1,9 +1,9 @@
 //! A shelf of users.
 
 use postroom_kit::records::{CheckPage, Page, User};
-use postroom_kit::{RecordSubject, Result, StoreError};
+use postroom_kit::{RecordSubject, Result, Sample, StoreError};
 
-use super::{Flaw, Shelf, Txn, sound};
+use super::{Flaw, Shelf, State, Txn, sound, unsupported};
 
 /// Longest key that is kept whole, where cutting is the flaw.
 const SHORT: usize = 100;
@@ -11,6 +11,13 @@ const SHORT: usize = 100;
 fn key(shelf: &Shelf<User>, name: &str) -> Vec<u8> {
     let most = if shelf.has(Flaw::CutsLongNames) { SHORT } else { usize::MAX };
     name.bytes().take(most).collect()
+}
+
+/// A page of users that nobody has inserted, whatever page is asked for.
+fn endless(after: Option<String>, limit: u32) -> Page<User> {
+    let last = after.and_then(|name| name.strip_prefix("zz")?.parse::<u32>().ok()).unwrap_or(0);
+    let user = |n| User { name: format!("zz{n:08}"), ..User::sample(1) };
+    Page { rows: (last + 1..=last + limit).map(user).collect(), more: true }
 }
 
 impl Shelf<User> {
@@ -32,9 +39,10 @@ impl Shelf<User> {
 
 impl RecordSubject<User> for Shelf<User> {
     async fn create(&self, txn: &Txn<User>) -> Result<()> {
-        match self.has(Flaw::CreateClears) {
-            true => self.write(txn, |state| state.rows.clear()),
-            false => Ok(()),
+        match self.flaw {
+            Flaw::CreateClears => self.write(txn, |state| state.rows.clear()),
+            Flaw::DropNeedsCreate => self.write(txn, |state| state.dropped = false),
+            _ => Ok(()),
         }
     }
 
@@ -56,7 +64,14 @@ impl RecordSubject<User> for Shelf<User> {
         if rows.is_empty() && self.has(Flaw::EmptyInsertFails) {
             return Err(StoreError::Invalid("no rows".into()));
         }
-        let there = self.read(Some(txn)).await?.rows;
+        if self.has(Flaw::WritesAreUnsupported) || self.has(Flaw::AllWritesButDeleteAreUnsupported)
+        {
+            return unsupported();
+        }
+        let State { rows: there, dropped, .. } = self.read(Some(txn)).await?;
+        if dropped && self.has(Flaw::DropNeedsCreate) {
+            return Err(StoreError::NotFound("nothing to insert into".into()));
+        }
         let taken = |row: &User| there.contains_key(&key(self, &row.name));
         self.forget_listed();
         if self.has(Flaw::InsertAddsSomeBeforeItRefuses) {
@@ -79,6 +94,14 @@ impl RecordSubject<User> for Shelf<User> {
     }
 
     async fn update(&self, txn: &Txn<User>, rows: Vec<User>) -> Result<()> {
+        let refused = [
+            Flaw::WritesAreUnsupported,
+            Flaw::AllWritesButDeleteAreUnsupported,
+            Flaw::UpdateIsUnsupported,
+        ];
+        if refused.contains(&self.flaw) {
+            return unsupported();
+        }
         let there = self.read(Some(txn)).await?.rows;
         let missing = rows.iter().find(|row| !there.contains_key(&key(self, &row.name)));
         if let (Some(row), false) = (missing, self.has(Flaw::UpdateInserts)) {
@@ -95,6 +118,9 @@ impl RecordSubject<User> for Shelf<User> {
     }
 
     async fn delete(&self, txn: &Txn<User>, names: Vec<String>) -> Result<()> {
+        if self.has(Flaw::WritesAreUnsupported) {
+            return unsupported();
+        }
         let there = self.read(Some(txn)).await?.rows;
         self.forget_listed();
         for name in names {
@@ -136,6 +162,12 @@ impl RecordSubject<User> for Shelf<User> {
         limit: u32,
     ) -> Result<Page<User>> {
         let rows = self.listed(txn).await?;
+        if self.has(Flaw::ListIsUnsupported) {
+            return unsupported();
+        }
+        if self.has(Flaw::ListNeverEnds) {
+            return Ok(endless(after, limit));
+        }
         let after = after.map(|name| key(self, &name));
         let gone = after.as_ref().is_some_and(|after| !rows.contains_key(after));
         if gone && self.has(Flaw::ListEndsAtAGoneName) {
@@ -160,6 +192,6 @@ impl RecordSubject<User> for Shelf<User> {
     }
 
     async fn check(&self, txn: &Txn<User>, _: Option<String>, repair: bool) -> Result<CheckPage> {
-        self.check_rows(txn, repair).await
+        self.check_rows(txn, repair, |_, _| false).await
     }
 }

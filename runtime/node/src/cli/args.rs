@@ -255,7 +255,7 @@ pub enum StoreCommand {
 /// `postroom store check`
 #[derive(Clone, Debug, Args)]
 #[command(
-    after_help = "Levels: 1 every function answers; 2 records are kept as the interface says; 3 they are kept also\nwhen calls fail, are given up or lose their instance, and when several instances run.\n\nExit codes: 0 the level is reached; 1 it is not; 2 wrong usage, or a file that cannot be loaded."
+    after_help = "Levels: 1 reads and empty lists are answered; 2 records are kept as the interface says; 3 they are kept also\nwhen calls fail, are given up or lose their instance, and when several instances run.\n\nExit codes: 0 the level is reached (with --case: one of them passed and none failed);\n1 it is not; 2 wrong usage, or a file that cannot be loaded."
 )]
 pub struct StoreCheck {
     /// The `.wasm` file; not needed with --explain

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use postroom_core::types::{AccountId, MailboxId, Slot, TransactionId, Uid};
 use postroom_kit::records as wit;
-use postroom_kit::{Host, Knobs, MessageSubject, RecordSubject, Result};
+use postroom_kit::{Host, Knobs, MessageSubject, Parts, RecordSubject, Result};
 
 use super::convert::{self, Row, wit_error};
 use super::gate::Faults;
@@ -345,23 +345,21 @@ impl<S: Messages> MessageSubject for Subject<S> {
         max: u64,
     ) -> Result<Option<Vec<u8>>> {
         let (view, store) = (self.view(txn), self.store());
-        let mut found = Vec::new();
+        let mut parts = Parts::new(at, max);
         loop {
-            let at = at.saturating_add(found.len() as u64);
-            let left = max - found.len() as u64;
+            let (at, left) = parts.next();
             let part = store.fetch(self.info(), &view, mailbox(id), name.clone(), at, left);
             match part.await.map_err(wit_error)? {
                 None => return Ok(None),
                 Some(Part::Octets(octets)) => {
-                    found.extend_from_slice(&octets);
-                    if octets.is_empty() || found.len() as u64 == max {
-                        return Ok(Some(found));
+                    if parts.add(&octets) {
+                        return Ok(Some(parts.found()));
                     }
                 }
                 Some(Part::Body(body)) => {
                     let octets = view.read_body(&body, at, left).await.map_err(failed)?;
-                    found.extend_from_slice(&octets);
-                    return Ok(Some(found));
+                    parts.add(&octets);
+                    return Ok(Some(parts.found()));
                 }
             }
         }

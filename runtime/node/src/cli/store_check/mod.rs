@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use async_trait::async_trait;
 use postroom_kit::cases::Level;
 use postroom_kit::records::{Domain, Mailbox, User};
-use postroom_kit::run::{Outcome, Planned, Ran, Summary, plan, unsound};
+use postroom_kit::run::{Planned, Ran, Summary, plan, unsound};
 use tempfile::TempDir;
 
 use super::args::StoreCheck;
@@ -171,26 +171,64 @@ impl Bench {
         let kept: Vec<_> = self.inspection.kinds.iter().map(|kind| kind.name()).collect();
         let summary = Summary::of(&ran, &kept);
         report.end(&summary, output)?;
-        // A choice of cases says nothing of a level.
+        // A choice of cases says nothing of a level; where none of them could be asked, nothing at all.
         let reached = match args.cases.is_empty() {
             true => summary.level.is_some_and(|level| level.number() >= args.level),
-            false => !ran.iter().any(|ran| matches!(ran.outcome, Outcome::Failed(_))),
+            false => summary.failed == 0 && summary.passed > 0,
         };
         Ok(if reached { ExitCode::SUCCESS } else { ExitCode::from(NOT_REACHED) })
     }
 
     fn run_case(&self, case: Planned, kind: Kind, seed: u64) -> Result<Ran> {
         let (fresh, directories) = self.fresh()?;
-        self.runtime.block_on(async {
-            let engine = Arc::new(MemoryEngine::new());
-            let subject = Subject::new(fresh, engine, kind).await.map_err(anyhow::Error::msg)?;
-            let subject = subject.keeping(directories);
-            Ok(match kind {
-                Kind::Domains => case.of_records::<Domain, _>(subject, seed).await,
-                Kind::Users => case.of_records::<User, _>(subject, seed).await,
-                Kind::Mailboxes => case.of_records::<Mailbox, _>(subject, seed).await,
-                Kind::Messages => case.of_messages(subject, seed).await,
-            })
-        })
+        Ok(self.runtime.block_on(run_over(case, kind, seed, fresh, directories)))
+    }
+}
+
+/// Runs a case over instances from this source, while these directories are there. That none can be
+/// made is the component's fault: the first has been made before any case.
+async fn run_over(
+    case: Planned,
+    kind: Kind,
+    seed: u64,
+    source: impl Instances<StoreComponent> + 'static,
+    directories: Vec<TempDir>,
+) -> Ran {
+    let subject = match Subject::new(source, Arc::new(MemoryEngine::new()), kind).await {
+        Ok(subject) => subject.keeping(directories),
+        Err(why) => return case.not_started(why),
+    };
+    match kind {
+        Kind::Domains => case.of_records::<Domain, _>(subject, seed).await,
+        Kind::Users => case.of_records::<User, _>(subject, seed).await,
+        Kind::Mailboxes => case.of_records::<Mailbox, _>(subject, seed).await,
+        Kind::Messages => case.of_messages(subject, seed).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use postroom_kit::run::Outcome;
+
+    /// A component that has started once, and never does again.
+    struct Never;
+
+    #[async_trait]
+    impl Instances<StoreComponent> for Never {
+        async fn fresh(&self) -> std::result::Result<Arc<StoreComponent>, String> {
+            Err("the component traps".to_owned())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_component_that_does_not_start_again_is_a_failed_case() {
+        let case = plan(Level::Answers)[0];
+        let kind = Kind::ALL.into_iter().find(|kind| kind.name() == case.interface);
+        let kind = kind.expect("a kind");
+        match run_over(case, kind, 1, Never, Vec::new()).await.outcome {
+            Outcome::Failed(failure) => assert!(failure.what.contains("traps"), "{failure:?}"),
+            other => panic!("{other:?}"),
+        }
     }
 }

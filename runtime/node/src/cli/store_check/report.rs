@@ -17,7 +17,8 @@ const SHOWN_CALLS: usize = 12;
 
 /// The report of one run.
 pub(super) struct Report {
-    file: String,
+    /// What every replay begins with: the command with what the component was granted.
+    command: String,
     seed: u64,
     asked: u8,
     chosen: bool,
@@ -106,13 +107,31 @@ pub(super) fn explain(planned: Planned, output: &Output) -> Result<()> {
     })
 }
 
+/// The command, for a shell, up to the choice of cases.
+fn command(file: &str, args: &StoreCheck) -> String {
+    let mut words = vec!["postroom store check".to_owned(), quoted(file)];
+    words.extend(args.http.iter().map(|host| format!("--http {}", quoted(host))));
+    let settings = args.settings.iter().map(|(name, value)| quoted(&format!("{name}={value}")));
+    words.extend(settings.map(|setting| format!("--setting {setting}")));
+    words.join(" ")
+}
+
+/// A word as a shell takes it: as it is where nothing in it means anything else.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_./=:,@%+-".contains(c);
+    match !word.is_empty() && word.chars().all(plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', "'\\''")),
+    }
+}
+
 impl Report {
     pub(super) fn new(args: &StoreCheck, inspection: &Inspection, planned: &[Planned]) -> Self {
         let file = args.file.as_ref().map(|file| file.display().to_string()).unwrap_or_default();
         let named = inspection.manifest.as_ref().map(|m| format!("{} {}", m.name, m.version));
         Self {
             component: named.unwrap_or_else(|| format!("{file} (without a manifest)")),
-            file,
+            command: command(&file, args),
             seed: args.seed,
             asked: args.level,
             chosen: !args.cases.is_empty(),
@@ -170,7 +189,7 @@ impl Report {
 
     fn replay(&self, ran: &Ran) -> String {
         let (name, seed) = (ran.planned.name(), self.seed);
-        format!("postroom store check {} --case {name} --seed {seed}", self.file)
+        format!("{} --case {name} --seed {seed}", self.command)
     }
 
     fn text(&self, ran: &Ran) -> String {
@@ -222,7 +241,9 @@ impl Report {
             lines.push(format!("n/a     {kind}: the store does not keep them ({count} cases)"));
         }
         lines.push(format!("{passed} passed, {failed} failed, {not_applicable} not applicable"));
-        lines.push(format!("{held} of {promises} promises held"));
+        if self.chosen || level.is_none() {
+            lines.push(format!("{held} of {promises} promises held"));
+        }
         lines.push(match (self.chosen, level) {
             (true, _) => {
                 "cases were chosen: without --case the check says which level is reached".to_owned()
@@ -230,7 +251,11 @@ impl Report {
             (false, None) => format!("no level reached, level {} was asked for", self.asked),
             (false, Some(level)) => {
                 let (number, says) = (level.number(), level.says());
-                format!("level {number} reached ({says}), level {} was asked for", self.asked)
+                let asked = self.asked;
+                format!(
+                    "level {number} reached ({says}) with {held} of {promises} promises held, \
+                     level {asked} was asked for"
+                )
             }
         });
         lines.join("\n")
