@@ -19,8 +19,10 @@ use std::future::Future;
 use std::pin::{Pin, pin};
 use std::task::Poll;
 
+use crate::error::Result;
+use crate::records::CheckPage;
 use crate::subject::Host;
-use crate::verdict::Verdict;
+use crate::verdict::{Verdict, broken, done};
 
 /// How far a store has come: each level asks for those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -88,6 +90,28 @@ async fn until_held<S: Host, T>(subject: &S, operation: impl Future<Output = T>)
         Poll::Pending => held.as_mut().poll(context).map(|()| None),
     })
     .await
+}
+
+/// Checks page by page, each in a commit of its own; how many records were looked at and what was
+/// found.
+async fn check_to_the_end<S: Host>(
+    subject: &S,
+    promise: &'static str,
+    check: impl AsyncFn(&S::Txn, Option<String>) -> Result<CheckPage>,
+) -> Verdict<(u64, Vec<String>)> {
+    let (mut after, mut checked, mut found) = (None, 0, Vec::new());
+    for _ in 0..MAX_PAGES {
+        let txn = subject.begin();
+        let page = done(promise, "check", check(&txn, after).await)?;
+        done(promise, "the commit", subject.commit(txn).await)?;
+        checked += page.checked;
+        found.extend(page.findings.iter().map(|f| format!("{}: {}", f.name, f.problem)));
+        after = page.next;
+        if after.is_none() {
+            return Ok((checked, found));
+        }
+    }
+    broken("check.3", format!("the check has more than {MAX_PAGES} pages"))
 }
 
 /// Runs calls beside each other, until all have answered.

@@ -4,7 +4,7 @@
 use std::convert::Infallible;
 
 use super::random::{self, Faults};
-use super::{MAX_PAGES, MAX_ROWS};
+use super::{MAX_PAGES, MAX_ROWS, check_to_the_end};
 use crate::error::StoreError;
 use crate::records::Record;
 use crate::sample::Sample;
@@ -162,19 +162,8 @@ pub(super) async fn check_all<R: Sample, S: RecordSubject<R>>(
     promise: &'static str,
     repair: bool,
 ) -> Verdict<(u64, Vec<String>)> {
-    let (mut after, mut checked, mut found) = (None, 0, Vec::new());
-    for _ in 0..MAX_PAGES {
-        let txn = subject.begin();
-        let page = done(promise, "check", subject.check(&txn, after, repair).await)?;
-        done(promise, "the commit", subject.commit(txn).await)?;
-        checked += page.checked;
-        found.extend(page.findings.iter().map(|f| format!("{}: {}", f.name, f.problem)));
-        after = page.next;
-        if after.is_none() {
-            return Ok((checked, found));
-        }
-    }
-    broken("check.3", format!("the check has more than {MAX_PAGES} pages"))
+    let check = async |txn: &S::Txn, after| subject.check(txn, after, repair).await;
+    check_to_the_end(subject, promise, check).await
 }
 
 /// Before anything is written.
