@@ -353,7 +353,7 @@ pub struct EngineStats {
     pub groups: u64,
     /// Waits for the medium (`fdatasync`).
     pub syncs: u64,
-    /// Octets written to the medium, of rows and of bodies.
+    /// Octets written to the medium: rows, snapshots of them, segments.
     pub written_octets: u64,
     /// Octets of that in segments: bodies, and the commit log.
     pub segment_octets: u64,
@@ -361,6 +361,8 @@ pub struct EngineStats {
     pub bodies: u64,
     /// Times that the engine was opened again after a failure of the medium.
     pub recoveries: u64,
+    /// Times that damaged rows were made anew from what else there is of them.
+    pub rebuilds: u64,
 }
 
 /// A storage engine. One contract suite runs over all of them.

@@ -13,8 +13,10 @@ pub struct Counters {
     syncs: AtomicU64,
     row_octets: AtomicU64,
     segment_octets: AtomicU64,
+    snapshot_octets: AtomicU64,
     bodies: AtomicU64,
     recoveries: AtomicU64,
+    rebuilds: AtomicU64,
 }
 
 /// Adds to a count of our own and to the metric of that name.
@@ -53,6 +55,11 @@ impl Counters {
         count!(self.segment_octets, "postroom_storage_segment_octets_total", octets);
     }
 
+    /// Octets went to a snapshot of the rows.
+    pub fn wrote_snapshot(&self, octets: u64) {
+        count!(self.snapshot_octets, "postroom_storage_snapshot_octets_total", octets);
+    }
+
     /// A body was made.
     pub fn body(&self) {
         count!(self.bodies, "postroom_storage_bodies_total", 1);
@@ -63,6 +70,11 @@ impl Counters {
         count!(self.recoveries, "postroom_storage_recoveries_total", 1);
     }
 
+    /// Damaged rows were made anew.
+    pub fn rebuilt(&self) {
+        count!(self.rebuilds, "postroom_storage_rebuilds_total", 1);
+    }
+
     /// All of them.
     pub fn stats(&self) -> EngineStats {
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -71,10 +83,13 @@ impl Counters {
             refused: of(&self.refused),
             groups: of(&self.groups),
             syncs: of(&self.syncs),
-            written_octets: of(&self.row_octets) + of(&self.segment_octets),
+            written_octets: of(&self.row_octets)
+                + of(&self.segment_octets)
+                + of(&self.snapshot_octets),
             segment_octets: of(&self.segment_octets),
             bodies: of(&self.bodies),
             recoveries: of(&self.recoveries),
+            rebuilds: of(&self.rebuilds),
         }
     }
 }

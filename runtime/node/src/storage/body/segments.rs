@@ -37,7 +37,8 @@ pub struct Segments {
     active: Mutex<Active>,
     /// The number of the next segment: higher than any that is there or has a row.
     next: AtomicU64,
-    /// Segments of the log that a restart would read. The last one is appended to, or was.
+    /// Segments of the log that a restart would read, or whoever makes the rows anew. The last one is
+    /// appended to, or was.
     log: Mutex<BTreeSet<u64>>,
     /// Segments that are there and that nothing appends to any more, with their lengths.
     resting: Mutex<BTreeMap<u64, u64>>,
@@ -95,8 +96,7 @@ pub struct TakenUp {
 impl Segments {
     /// Takes up the segments of a directory: removes those in which nothing has a link, cuts what
     /// lies behind the last body that ever had one. What is missing or cut short is logged, and is
-    /// damage to those who read it. `log` are the segments that a restart would read again, which
-    /// stay; `body_row` says where a body is.
+    /// damage to those who read it. `log` are the segments that are kept for the log in them; `body_row` says where a body is.
     pub fn take_up(
         files: Arc<dyn Files>,
         (directory, full): ([u8; 16], u64),
@@ -333,9 +333,9 @@ impl Segments {
         self.rest().insert(id, length);
     }
 
-    /// The rows are durable up to somewhere in this segment of the log: a restart does not read those
-    /// before it. Returns them.
-    pub fn checked(&self, id: u64) -> Vec<u64> {
+    /// Nobody will read the log before this segment of it any more. Returns the segments that were kept
+    /// for it.
+    pub fn release_before(&self, id: u64) -> Vec<u64> {
         let mut log = self.log();
         let later = log.split_off(&id);
         std::mem::replace(&mut *log, later).into_iter().collect()
@@ -345,7 +345,12 @@ impl Segments {
         self.log().contains(&id)
     }
 
-    /// Whether a segment is appended to, or a restart would read it: then it stays as it is.
+    /// How many segments are kept for the log in them.
+    pub fn in_log(&self) -> usize {
+        self.log().len()
+    }
+
+    /// Whether a segment is appended to, or kept for the log in it: then it stays as it is.
     pub fn is_busy(&self, id: u64) -> bool {
         self.is_in_log(id) || self.active_id() == Some(id)
     }
@@ -464,6 +469,31 @@ pub fn log_segments(
         }
     }
     Ok(found)
+}
+
+/// The segments of the log from one on that are there, with their octets; those too that do not say any
+/// more what they are.
+pub fn kept_log(
+    files: &dyn Files,
+    directory: [u8; 16],
+    from: u64,
+) -> Result<BTreeMap<u64, u64>, StorageError> {
+    let failed = |error| unreadable(from, &error);
+    let mut kept = BTreeMap::new();
+    for id in files.names().map_err(failed)?.iter().filter_map(|name| segment_of(name)) {
+        if id < from {
+            continue;
+        }
+        let file = files.open_existing(&file_name(id)).map_err(failed)?;
+        let length = file.len().map_err(failed)?;
+        match Segment::open(file, directory, id) {
+            Ok(segment) if segment.kind == Kind::Bodies => {}
+            Err(StorageError::Damaged(_)) if length <= HEADER_OCTETS => {}
+            Ok(_) | Err(StorageError::Damaged(_)) => drop(kept.insert(id, length)),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(kept)
 }
 
 /// The rows about all segments.

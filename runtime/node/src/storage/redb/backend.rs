@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use redb::StorageBackend;
 
+use super::snapshot::is_full;
 use crate::storage::counters::Counters;
 use crate::storage::files::File;
 
@@ -15,6 +16,7 @@ use crate::storage::files::File;
 pub struct Switch {
     cut: Arc<AtomicBool>,
     opened: Arc<AtomicBool>,
+    full: Arc<AtomicBool>,
 }
 
 impl Switch {
@@ -26,6 +28,19 @@ impl Switch {
     /// The database is open: the length of its file has been judged.
     pub fn opened(&self) {
         self.opened.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether the disk had no room for something.
+    pub fn met_full(&self) -> bool {
+        self.full.load(Ordering::SeqCst)
+    }
+
+    fn note(&self, done: io::Result<()>) -> io::Result<()> {
+        done.inspect_err(|error| {
+            if is_full(error) {
+                self.full.store(true, Ordering::SeqCst);
+            }
+        })
     }
 
     fn check(&self) -> io::Result<()> {
@@ -71,18 +86,18 @@ impl StorageBackend for Backend {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.switch.check()?;
-        self.file.set_len(len)
+        self.switch.note(self.file.set_len(len))
     }
 
     fn sync_data(&self) -> io::Result<()> {
         self.switch.check()?;
         self.counters.synced();
-        self.file.sync()
+        self.switch.note(self.file.sync())
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.switch.check()?;
         self.counters.wrote_rows(data.len());
-        self.file.write_at(offset, data)
+        self.switch.note(self.file.write_at(offset, data))
     }
 }

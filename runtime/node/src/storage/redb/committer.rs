@@ -3,13 +3,18 @@
 //! gathers by itself.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::directory::OpenError;
 use super::group::{self, Done, Failure, Job, Members, Work};
 use super::log::Log;
+use super::reserve::Reserve;
 use super::shared::{Rows, Shared, closed};
+use super::snapshot;
+use super::snapshots::{Outcome, Snapshots};
 use crate::storage::body::writer;
 use crate::storage::{Space, StorageError};
 
@@ -29,8 +34,13 @@ pub enum Request {
     Job(Job),
     /// To forget new bodies that nothing handed over after this will link.
     GiveUp(Space, Vec<[u8; 16]>),
-    /// To try whether a failed medium is back, and to say when it has tried.
+    /// To try whether a failed medium is back, or room on a full one, and to say when it has tried.
     Revive(oneshot::Sender<()>),
+    /// To look for damaged rows and to make them anew; to say whether that has been done since so many
+    /// times.
+    Heal(u64, oneshot::Sender<bool>),
+    /// To note what became of a snapshot.
+    Snapshot(Outcome),
     /// To finish, and to say when it has.
     Close(oneshot::Sender<()>),
 }
@@ -82,19 +92,34 @@ impl Queue {
         WeakQueue { requests: self.requests.downgrade() }
     }
 
+    /// The way for the committer's own threads, which must not keep it alive.
+    pub fn tell(&self) -> mpsc::WeakSender<Request> {
+        self.requests.downgrade()
+    }
+
     /// Forgets new bodies, after all commits that were handed over before and may link them. When
     /// too much waits they are forgotten in time.
     pub fn give_up(&self, space: Space, bodies: Vec<[u8; 16]>) {
         let _ = self.requests.try_send(Request::GiveUp(space, bodies));
     }
 
-    /// Comes back after the rows have been tried to be opened again, if they have failed.
+    /// Comes back after the rows have been tried to be opened again, if they have failed, and room has been
+    /// looked for, if there was none.
     pub async fn revive(&self) {
         let (done, tried) = oneshot::channel();
         // A full queue means that commits wait, each of which tries the same.
         if self.requests.try_send(Request::Revive(done)).is_ok() {
             let _ = tried.await;
         }
+    }
+
+    /// Comes back after all rows have been looked at because one was damaged when they had been made anew
+    /// so many times. True: they have been since. False also when nobody could look, or has in vain not
+    /// long ago.
+    pub async fn heal(&self, rebuilds: u64) -> bool {
+        let (done, healed) = oneshot::channel();
+        let asked = self.requests.try_send(Request::Heal(rebuilds, done)).is_ok();
+        asked && healed.await.unwrap_or(false)
     }
 
     /// Finishes what waits, closes the rows and comes back. Later work is refused.
@@ -133,24 +158,35 @@ fn busy(what: &str) -> StorageError {
 pub fn run(
     shared: &Shared,
     bodies: &writer::Queue,
-    log: Log,
-    mut requests: mpsc::Receiver<Request>,
+    keeping: Keeping,
+    (tell, mut requests): (mpsc::WeakSender<Request>, mpsc::Receiver<Request>),
     waiting_octets: &AtomicUsize,
 ) {
-    let mut committer = Committer { shared, bodies, log };
+    let Keeping { log, snapshots, reserve, heal_pause } = keeping;
+    let (heal_not_before, unlinking) = (None, false);
+    let mut committer = Committer {
+        shared,
+        bodies,
+        log,
+        snapshots,
+        reserve,
+        heal_pause,
+        heal_not_before,
+        tell,
+        unlinking,
+    };
     let mut closing = Vec::new();
+    committer.set_aside();
+    // Nothing has been replayed that is not durable, unless that failed.
+    if !committer.log.is_ahead() {
+        committer.take_snapshot();
+    }
     while closing.is_empty() {
         let Some(first) = requests.blocking_recv() else { break };
         let group = gather(first, &mut requests);
         closing = committer.serve(group, waiting_octets);
-        if committer.log.is_due() {
-            match committer.checkpoint() {
-                Some(released) if !released.is_empty() => bodies.thinned(released),
-                Some(_) => {}
-                None => {
-                    let _ = committer.revive();
-                }
-            }
+        if committer.log.is_due() || committer.wants_room() {
+            committer.checkpoint();
         }
     }
     requests.close();
@@ -159,9 +195,10 @@ pub fn run(
         let group = gather(first, &mut requests);
         closing.extend(committer.serve(group, waiting_octets));
     }
+    committer.snapshots.stop();
     // In vain is no harm: the log has what the rows have not.
     if committer.log.is_ahead() {
-        committer.checkpoint();
+        committer.make_durable();
     }
     shared.close();
     for closed in closing {
@@ -178,8 +215,24 @@ struct Group {
     given_up: Vec<(Space, Vec<[u8; 16]>)>,
     /// Whom to tell that the rows have been tried.
     reviving: Vec<oneshot::Sender<()>>,
+    /// Whom to tell whether damaged rows have been made anew.
+    healing: Vec<(u64, oneshot::Sender<bool>)>,
+    /// What became of a snapshot.
+    snapshot: Option<Outcome>,
     /// Whom to tell that all is closed.
     closing: Vec<oneshot::Sender<()>>,
+}
+
+/// What stands beside the rows, to be kept in order while they are written.
+pub struct Keeping {
+    /// The commit log.
+    pub log: Log,
+    /// The second copy of the rows.
+    pub snapshots: Snapshots,
+    /// Room for a full disk.
+    pub reserve: Reserve,
+    /// After looking for damaged rows in vain, it is not done again for so long.
+    pub heal_pause: Duration,
 }
 
 /// Takes what waits, within the limits of a group.
@@ -194,6 +247,8 @@ fn gather(first: Request, requests: &mut mpsc::Receiver<Request>) -> Group {
             }
             Request::GiveUp(space, bodies) => group.given_up.push((space, bodies)),
             Request::Revive(tried) => group.reviving.push(tried),
+            Request::Heal(rebuilds, healed) => group.healing.push((rebuilds, healed)),
+            Request::Snapshot(outcome) => group.snapshot = Some(outcome),
             Request::Close(closed) => group.closing.push(closed),
         }
         let length = group.jobs.len() + group.given_up.len();
@@ -208,6 +263,15 @@ struct Committer<'a> {
     shared: &'a Shared,
     bodies: &'a writer::Queue,
     log: Log,
+    snapshots: Snapshots,
+    reserve: Reserve,
+    heal_pause: Duration,
+    /// When it may be looked for damaged rows again.
+    heal_not_before: Option<Instant>,
+    /// The way to itself, for the thread that takes snapshots.
+    tell: mpsc::WeakSender<Request>,
+    /// Links have been taken away since the last checkpoint.
+    unlinking: bool,
 }
 
 impl Committer<'_> {
@@ -216,11 +280,21 @@ impl Committer<'_> {
         if self.shared.has_failed() {
             let _ = self.revive();
         }
+        if self.reserve.is_gone() && !(group.reviving.is_empty() && group.jobs.is_empty()) {
+            self.set_aside();
+        }
         for tried in group.reviving {
             let _ = tried.send(());
         }
+        if let Some(outcome) = group.snapshot {
+            self.snapshot_ended(&outcome);
+        }
         if !group.jobs.is_empty() {
-            self.perform(group.jobs);
+            let jobs = self.admit(group.jobs);
+            self.perform(jobs, true);
+        }
+        for (rebuilds, healed) in group.healing {
+            let _ = healed.send(self.rebuilds() > rebuilds || self.heal());
         }
         waiting_octets.fetch_sub(group.octets, Ordering::Relaxed);
         let mut thinned = Vec::new();
@@ -233,8 +307,146 @@ impl Committer<'_> {
         group.closing
     }
 
+    /// Sets room aside if it is not, and says so to those who would fill it.
+    fn set_aside(&mut self) {
+        let held = self.reserve.hold(&*self.shared.files, self.log.octets());
+        self.shared.full.store(!held, Ordering::Relaxed);
+    }
+
+    /// On a full disk, refuses what would not make room.
+    fn admit(&mut self, jobs: Vec<Job>) -> Vec<Job> {
+        let log = self.log.octets();
+        let (admitted, refused): (Vec<_>, Vec<_>) =
+            jobs.into_iter().partition(|job| self.reserve.admits(&job.work, log));
+        if !refused.is_empty() {
+            let members = all(&refused, &full());
+            self.answer(refused, members);
+        }
+        admitted
+    }
+
+    /// Lets the reserve go, and the second copy of the rows with the log that is kept for it: on a full
+    /// disk what is there has to make room for itself. False: that has been done before.
+    fn make_room(&mut self) -> bool {
+        let first = self.reserve.let_go(&*self.shared.files, self.log.octets());
+        if first {
+            self.shared.full.store(true, Ordering::Relaxed);
+            self.give_up_snapshot();
+        }
+        first
+    }
+
+    /// Whether the rows have failed because the disk had no room for them.
+    fn met_full(&self) -> bool {
+        matches!(&*self.shared.rows(), Rows::Open(index) if index.met_full())
+    }
+
+    fn give_up_snapshot(&mut self) {
+        self.snapshots.stop();
+        self.snapshots.lost();
+        if let Err(error) = snapshot::remove(&*self.shared.files) {
+            tracing::error!(%error, "the snapshot cannot be removed");
+        }
+    }
+
+    /// Whether a checkpoint would give room back that is needed.
+    fn wants_room(&self) -> bool {
+        self.reserve.is_gone() && self.unlinking && !self.log.is_paused()
+    }
+
+    /// Begins a snapshot if it is time. The rows are durable up to the end of the log.
+    fn take_snapshot(&mut self) {
+        let (at, log) = (self.log.end(), self.log.octets());
+        let due = self.snapshots.is_due(log, self.shared.segments.in_log());
+        if !due || at.groups == 0 || self.reserve.is_gone() {
+            return;
+        }
+        let state = match &*self.shared.rows() {
+            Rows::Open(index) if !index.has_failed() => index.state(),
+            Rows::Open(_) | Rows::Failed(_) | Rows::Closed => return,
+        };
+        let tell = self.tell.clone();
+        match state {
+            Ok(rows) => self.snapshots.start(self.shared, rows, (at, log), move |outcome| {
+                // Nobody is there any more when the engine has been closed meanwhile.
+                if let Some(committer) = tell.upgrade() {
+                    let _ = committer.blocking_send(Request::Snapshot(outcome));
+                }
+            }),
+            Err(error) => tracing::warn!(%error, "a snapshot of the rows cannot be begun"),
+        }
+    }
+
+    fn snapshot_ended(&mut self, outcome: &Outcome) {
+        match (self.snapshots.ended(outcome), outcome) {
+            (Some(at), _) => self.release(at.segment),
+            (None, Err(snapshot::Failure::Damaged(_))) => drop(self.heal()),
+            (None, Err(snapshot::Failure::Full(_))) => {
+                // The old one and the log since then would only grow.
+                self.give_up_snapshot();
+                self.checkpoint();
+            }
+            (None, _) => {}
+        }
+    }
+
+    /// The log before this segment of it is not needed any more.
+    fn release(&self, segment: u64) {
+        let released = self.shared.segments.release_before(segment);
+        if !released.is_empty() {
+            self.bodies.thinned(released);
+        }
+    }
+
+    /// Looks at all rows; makes them anew if one is damaged. True: that has been done.
+    fn heal(&mut self) -> bool {
+        if self.heal_not_before.is_some_and(|then| Instant::now() < then) {
+            return false;
+        }
+        let verified = match &*self.shared.rows() {
+            Rows::Open(index) if !index.has_failed() => {
+                index.state().and_then(|rows| rows.verify(&AtomicBool::new(false)))
+            }
+            Rows::Open(_) | Rows::Failed(_) | Rows::Closed => return false,
+        };
+        match verified {
+            Err(StorageError::Damaged(why)) => return self.make_anew(&why),
+            Err(error) => tracing::warn!(%error, "the rows cannot be looked at"),
+            Ok(_) => {}
+        }
+        self.heal_not_before = Some(Instant::now() + self.heal_pause);
+        false
+    }
+
+    fn rebuilds(&self) -> u64 {
+        self.shared.counters.stats().rebuilds
+    }
+
+    /// Makes damaged rows anew. False: that does not go, or did not a short while ago.
+    fn make_anew(&mut self, why: &str) -> bool {
+        if self.heal_not_before.is_some_and(|then| Instant::now() < then) {
+            return false;
+        }
+        tracing::error!(error = why, "rows are damaged: they are made anew");
+        self.snapshots.stop();
+        match self.shared.rebuild(self.log.end()) {
+            Ok(()) => {
+                self.log.checked();
+                true
+            }
+            Err(error) => {
+                tracing::error!(%error, "damaged rows cannot be made anew");
+                self.heal_not_before = Some(Instant::now() + self.heal_pause);
+                false
+            }
+        }
+    }
+
     /// Makes a group durable and answers it.
-    fn perform(&mut self, mut jobs: Vec<Job>) {
+    fn perform(&mut self, mut jobs: Vec<Job>, may_heal: bool) {
+        if jobs.is_empty() {
+            return;
+        }
         let outcome = match &*self.shared.rows() {
             Rows::Open(index) => group::write(index, self.shared, &mut self.log, &jobs),
             Rows::Failed(why) => Ok(all(&jobs, &StorageError::Unavailable(why.clone()))),
@@ -244,26 +456,59 @@ impl Committer<'_> {
             Ok(members) => members,
             Err(Failure::Damage(number, why)) => {
                 tracing::error!(error = %why, commits = jobs.len(), "a commit meets damaged rows");
+                let rebuilds = self.rebuilds();
                 if self.shared.has_failed() {
                     let _ = self.revive();
+                }
+                if may_heal && (self.rebuilds() > rebuilds || self.heal()) {
+                    return self.perform(jobs, false);
                 }
                 if jobs.len() > 1 {
                     // Damage is its owner's alone: nothing of the group was done, the others go on.
                     let damaged = jobs.remove(number);
-                    self.perform(vec![damaged]);
-                    return self.perform(jobs);
+                    self.perform(vec![damaged], false);
+                    return self.perform(jobs, false);
                 }
                 all(&jobs, &StorageError::Damaged(why))
             }
+            Err(Failure::Full(why)) => {
+                if self.make_room() {
+                    let jobs = self.admit(jobs);
+                    return self.perform(jobs, may_heal);
+                }
+                tracing::warn!(error = %why, commits = jobs.len(), "the disk is full");
+                all(&jobs, &full())
+            }
             Err(Failure::Before(why)) => {
                 tracing::error!(error = %why, commits = jobs.len(), "commits cannot be written");
+                let full = self.met_full();
                 if self.shared.has_failed() {
                     let _ = self.revive();
                 }
+                if full && self.make_room() {
+                    let jobs = self.admit(jobs);
+                    return self.perform(jobs, may_heal);
+                }
                 all(&jobs, &StorageError::Unavailable(why))
             }
-            Err(Failure::During(why, members)) => self.after_failure(&jobs, why, members),
+            Err(Failure::During(why, members)) => {
+                let full = self.met_full();
+                let members = self.after_failure(&jobs, why, members);
+                if full {
+                    self.make_room();
+                }
+                members
+            }
         };
+        let is_damaged = |member: &Result<Done, _>| matches!(member, Err(StorageError::Damaged(_)));
+        if may_heal && members.iter().any(is_damaged) && self.heal() {
+            // Those that met damage had no effect: they are tried once more.
+            let (again, done): (Vec<_>, Vec<_>) =
+                jobs.into_iter().zip(members).partition(|(_, member)| is_damaged(member));
+            let (jobs, members) = done.into_iter().unzip();
+            self.answer(jobs, members);
+            return self.perform(again.into_iter().map(|(job, _)| job).collect(), false);
+        }
         self.answer(jobs, members);
     }
 
@@ -292,33 +537,56 @@ impl Committer<'_> {
             self.shared.fail(error.to_string());
             return Err(());
         }
-        let reopened = self.shared.reopen(self.log.end());
-        reopened.map_err(|error| tracing::error!(%error, "the rows cannot be opened again"))
-    }
-
-    /// Makes the rows durable: a restart need not read the log before here. Returns the segments that
-    /// it does not read any more; `None`: the rows have failed.
-    fn checkpoint(&mut self) -> Option<Vec<u64>> {
-        let at = self.log.end();
-        let checked = match &*self.shared.rows() {
-            Rows::Open(index) if !index.has_failed() => index.checkpoint(at),
-            Rows::Open(_) | Rows::Failed(_) => return None,
-            Rows::Closed => return Some(Vec::new()),
-        };
-        match checked {
-            Ok(()) => {
-                self.log.checked();
-                Some(self.shared.segments.checked(at.segment))
-            }
+        match self.shared.reopen(self.log.end()) {
+            Ok(()) => Ok(()),
+            Err(OpenError::Damaged(why)) if self.make_anew(&why) => Ok(()),
             Err(error) => {
-                tracing::error!(%error, "the rows cannot be made durable; the log has them");
-                self.log.not_checked();
-                None
+                tracing::error!(%error, "the rows cannot be opened again");
+                Err(())
             }
         }
     }
 
-    fn answer(&self, jobs: Vec<Job>, members: Members) {
+    /// Makes the rows durable, and does what can only be done then.
+    fn checkpoint(&mut self) {
+        if !self.make_durable() {
+            let full = self.met_full();
+            let _ = self.revive();
+            if full {
+                self.make_room();
+            }
+            return;
+        }
+        if self.snapshots.has_none() {
+            // The log can bring back what it has not lost anyway.
+            self.release(self.log.end().segment);
+        }
+        self.take_snapshot();
+    }
+
+    /// A restart need not read the log before here. False: the rows have failed.
+    fn make_durable(&mut self) -> bool {
+        let at = self.log.end();
+        let checked = match &*self.shared.rows() {
+            Rows::Open(index) if !index.has_failed() => index.checkpoint(at),
+            Rows::Open(_) | Rows::Failed(_) => return false,
+            Rows::Closed => return true,
+        };
+        match checked {
+            Ok(()) => {
+                self.log.checked();
+                self.unlinking = false;
+                true
+            }
+            Err(error) => {
+                tracing::error!(%error, "the rows cannot be made durable; the log has them");
+                self.log.not_checked();
+                false
+            }
+        }
+    }
+
+    fn answer(&mut self, jobs: Vec<Job>, members: Members) {
         let commits = members.iter().filter(|member| member.is_ok()).count() as u64;
         let refused = members.len() as u64 - commits;
         match commits {
@@ -328,6 +596,7 @@ impl Committer<'_> {
         let mut thinned = Vec::new();
         for (job, mut member) in jobs.into_iter().zip(members) {
             if let Ok(done) = &mut member {
+                self.unlinking |= job.work.unlinks();
                 thinned.append(&mut done.thinned);
                 if let Some(space) = job.work.space() {
                     self.shared.unlinked.forget(space, &done.linked);
@@ -340,6 +609,10 @@ impl Committer<'_> {
             self.bodies.thinned(thinned);
         }
     }
+}
+
+fn full() -> StorageError {
+    StorageError::Unavailable("the disk is full: mail can only be removed".to_owned())
 }
 
 fn all(jobs: &[Job], error: &StorageError) -> Members {

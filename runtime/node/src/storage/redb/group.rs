@@ -1,6 +1,7 @@
 //! One group of commits: planned one after the other against what the earlier ones leave, appended to
 //! the commit log, which makes it durable, then seen in the rows.
 
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use postroom_core::types::{Epoch, Slot};
@@ -10,8 +11,9 @@ use super::index::{Index, begin};
 use super::log::{AppendError, Log, Placing};
 use super::rows::{ROWS, TableRows, apply, guarded, said};
 use super::shared::Shared;
+use super::snapshot::is_full;
 use crate::storage::commit::{Change, SegmentWork, plan, plan_claim, plan_segments};
-use crate::storage::{Claimant, Commit, Committed, Fence, Space, StorageError, reads};
+use crate::storage::{Claimant, Commit, Committed, Fence, Space, StorageError, Write, reads};
 
 /// What a caller wants written.
 pub enum Work {
@@ -60,10 +62,21 @@ pub type Members = Vec<Result<Done, StorageError>>;
 pub enum Failure {
     /// Before anything could have become durable.
     Before(String),
+    /// Before anything could have become durable, because the disk has no room for it.
+    Full(String),
     /// Before anything could have become durable, by damage that the work of this number met.
     Damage(usize, String),
     /// While it was being made durable; what each member would have been told.
     During(String, Members),
+}
+
+impl Failure {
+    fn refused(error: &io::Error) -> Self {
+        match is_full(error) {
+            true => Self::Full(error.to_string()),
+            false => Self::Before(error.to_string()),
+        }
+    }
 }
 
 /// Plans, writes and commits a group.
@@ -73,7 +86,7 @@ pub fn write(
     log: &mut Log,
     jobs: &[Job],
 ) -> Result<Members, Failure> {
-    let at = log.next(&shared.segments).map_err(|error| Failure::Before(error.to_string()))?;
+    let at = log.next(&shared.segments).map_err(|error| Failure::refused(&error))?;
     let placing = Placing::new(&shared.unlinked, at);
     let before = |why: String| {
         index.fail(&why);
@@ -99,7 +112,7 @@ pub fn write(
     if let Err(error) = log.append(&shared.segments, &placing.into_bodies(), &changes) {
         abort(index, write);
         return Err(match error {
-            AppendError::Refused(error) => Failure::Before(error.to_string()),
+            AppendError::Refused(error) => Failure::refused(&error),
             AppendError::Uncertain(error) => {
                 // Nobody reads what may turn out otherwise until the log has gone on elsewhere.
                 index.fail(&error.to_string());
@@ -227,6 +240,12 @@ pub fn took_effect(
 }
 
 impl Work {
+    /// Whether it takes links of bodies away.
+    pub fn unlinks(&self) -> bool {
+        let takes = |write: &Write| matches!(write, Write::UnlinkBody { .. });
+        matches!(self, Self::Commit(commit) if commit.writes.iter().any(takes))
+    }
+
     /// The space whose outcome is unknown when this fails in the middle.
     pub fn space(&self) -> Option<Space> {
         match self {

@@ -1,16 +1,16 @@
 //! The open database of rows, and how it is opened again after its medium has failed.
 
-use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use redb::{Database, Durability, ReadableDatabase};
+use redb::{Database, Durability, ReadTransaction, ReadableDatabase, ReadableTableMetadata};
 
 use super::backend::{Backend, Switch};
 use super::directory::{OpenError, ROWS_FILE};
 use super::log::{Position, Replayed, replay};
 use super::rows::{ROWS, ReadRows, TableRows, apply, failed, guarded, said};
+use super::snapshot::{self, Snapshot};
 use crate::storage::body::segment;
 use crate::storage::body::segments::log_segments;
 use crate::storage::commit::Change;
@@ -63,19 +63,32 @@ fn begin_with(
 }
 
 impl Index {
-    /// Opens the rows, making an empty file of them where there is none.
+    /// Opens the rows, making an empty file of them where there is none. With `verify` all pages are
+    /// held against their checksums: that reads the whole file.
     pub fn open(
         files: &dyn Files,
-        cache_octets: usize,
+        (cache_octets, verify): (usize, bool),
         counters: &Arc<Counters>,
     ) -> Result<Self, OpenError> {
-        let file = files.open(ROWS_FILE)?;
+        Self::open_as(files, ROWS_FILE, (cache_octets, verify), counters)
+    }
+
+    /// Opens rows under any name.
+    pub fn open_as(
+        files: &dyn Files,
+        name: &str,
+        (cache_octets, verify): (usize, bool),
+        counters: &Arc<Counters>,
+    ) -> Result<Self, OpenError> {
+        let file = files.open(name)?;
         let switch = Switch::default();
         let backend = Backend { file, switch: switch.clone(), counters: counters.clone() };
         let opened = catch_unwind(AssertUnwindSafe(|| {
-            Database::builder().set_cache_size(cache_octets).create_with_backend(backend)
+            let mut builder = Database::builder();
+            builder.set_cache_size(cache_octets).set_check_integrity_on_open(verify);
+            builder.create_with_backend(backend)
         }));
-        let damaged = |why: String| OpenError::Damaged(format!("{ROWS_FILE}: {why}"));
+        let damaged = |why: String| OpenError::Damaged(format!("{name}: {why}"));
         match opened {
             Ok(Ok(database)) => {
                 switch.opened();
@@ -105,7 +118,7 @@ impl Index {
         file.write_at(0, &header)?;
         file.sync()?;
         counters.synced();
-        let index = Self::open(files, cache_octets, counters)?;
+        let index = Self::open(files, (cache_octets, false), counters)?;
         counters.recovered();
         Ok(index)
     }
@@ -118,6 +131,11 @@ impl Index {
     /// Whether it has to be opened again before anything can be read or written.
     pub fn has_failed(&self) -> bool {
         self.failed.load(Ordering::SeqCst)
+    }
+
+    /// Whether the disk had no room for something.
+    pub fn met_full(&self) -> bool {
+        self.switch.met_full()
     }
 
     /// Notes that it has to be opened again.
@@ -177,13 +195,12 @@ impl Index {
         Ok(write.commit()?)
     }
 
-    /// Brings rows that were just opened up to the end of the commit log. Says which segments a
-    /// restart would read again.
+    /// Brings rows that were just opened up to the end of the commit log.
     pub fn catch_up(
         &self,
         files: &dyn Files,
         directory: [u8; 16],
-    ) -> Result<(Replayed, BTreeSet<u64>), StorageError> {
+    ) -> Result<Replayed, StorageError> {
         let from = self.read(|rows| rows.record(&key::checkpoint()))?;
         let from: Position = from.unwrap_or_default();
         let log = log_segments(files, directory, from.segment)?;
@@ -205,10 +222,29 @@ impl Index {
             Ok(replayed)
         })?;
         if replayed.octets > 0 {
-            let Replayed { end, octets } = replayed;
+            let Replayed { end, octets, .. } = replayed;
             tracing::info!(groups = end.groups - from.groups, octets, "the log is replayed");
         }
-        Ok((replayed, log.iter().map(|segment| segment.id).collect()))
+        Ok(replayed)
+    }
+
+    /// Puts rows into a database that is being made, as they are stored.
+    pub fn fill(&self, rows: snapshot::Batch<'_>) -> Result<(), StorageError> {
+        guarded(|| {
+            let write = begin(&self.database).map_err(|error| failed(&error))?;
+            let mut table = write.open_table(ROWS).map_err(|error| failed(&error.into()))?;
+            for (key, stored) in rows {
+                table.insert(*key, *stored).map_err(|error| failed(&error.into()))?;
+            }
+            drop(table);
+            write.commit().map_err(|error| failed(&error.into()))
+        })
+    }
+
+    /// The rows as they are now, for as long as this lives.
+    pub fn state(&self) -> Result<RowsState, StorageError> {
+        let begun = guarded(|| self.database.begin_read().map_err(|error| failed(&error.into())));
+        begun.map(RowsState)
     }
 
     /// Holds the id in the rows against that of the directory.
@@ -227,6 +263,53 @@ impl Index {
         // one is exchanged for one that cuts nothing.
         let mut index = self;
         index.switch = Switch::default();
+    }
+}
+
+/// All rows as they were at one moment. It does not hinder writers.
+pub struct RowsState(ReadTransaction);
+
+impl RowsState {
+    /// Looks at every row.
+    ///
+    /// # Errors
+    /// `Damaged` when one is not as it was written, or is missing.
+    pub fn verify(&self, stop: &AtomicBool) -> Result<u64, StorageError> {
+        self.walk(|rows, count| {
+            let mut looked_at = 0;
+            snapshot::verified(rows, count, |_, _| {
+                looked_at += 1;
+                match stop.load(Ordering::Relaxed) {
+                    true => std::ops::ControlFlow::Break(()),
+                    false => std::ops::ControlFlow::Continue(()),
+                }
+            })?;
+            Ok(looked_at)
+        })
+    }
+
+    /// Writes all of them to a snapshot, which holds the groups before `at`.
+    pub fn write_snapshot(
+        &self,
+        of: (&dyn Files, [u8; 16]),
+        at: Position,
+        counters: &Counters,
+        stop: &AtomicBool,
+    ) -> Result<Snapshot, snapshot::Failure> {
+        let written =
+            self.walk(|rows, count| Ok(snapshot::write(of, at, (rows, count), counters, stop)));
+        written.unwrap_or_else(|error| Err(error.into()))
+    }
+
+    fn walk<T>(
+        &self,
+        work: impl FnOnce(&ReadRows<'_>, u64) -> Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
+        guarded(|| {
+            let table = self.0.open_table(ROWS).map_err(|error| failed(&error.into()))?;
+            let count = table.len().map_err(|error| failed(&error.into()))?;
+            work(&TableRows(&table), count)
+        })
     }
 }
 

@@ -53,6 +53,8 @@ pub struct Log {
     head: Option<Arc<Segment>>,
     /// Where the next group would start, after those that are certain to be there.
     end: Position,
+    /// Octets that were ever appended, since so many that were there when the engine was opened.
+    octets: u64,
     /// Octets since the last checkpoint.
     unchecked: u64,
     /// A checkpoint comes after so many.
@@ -75,11 +77,12 @@ pub enum AppendError {
 }
 
 impl Log {
-    /// Goes on after what has been replayed.
-    pub fn after(replayed: &Replayed, checkpoint_octets: u64, pause: Duration) -> Self {
+    /// Goes on after what has been replayed; so many octets of log are kept.
+    pub fn after(replayed: &Replayed, kept: u64, checkpoint_octets: u64, pause: Duration) -> Self {
         Self {
             head: None,
             end: replayed.end,
+            octets: kept,
             unchecked: replayed.octets,
             checkpoint_octets,
             pause,
@@ -91,6 +94,11 @@ impl Log {
     /// Its end.
     pub fn end(&self) -> Position {
         self.end
+    }
+
+    /// Octets of it, with those that were kept when the engine was opened.
+    pub fn octets(&self) -> u64 {
+        self.octets
     }
 
     /// Where the next group will be. Begins a segment when there is none with room. Fails, with
@@ -135,6 +143,9 @@ impl Log {
         segments.counters().wrote_segment(length);
         segments.counters().synced();
         if let Err(error) = segment.append_group(self.end.offset, &group) {
+            if error.kind() == io::ErrorKind::ReadOnlyFilesystem {
+                return Err(AppendError::Refused(error));
+            }
             let cut = segment.file.set_len(self.end.offset).and_then(|()| segment.file.sync());
             self.uncertain = cut.is_err();
             return Err(match cut {
@@ -147,6 +158,7 @@ impl Log {
             return Err(AppendError::Uncertain(error));
         }
         let end = sector_from(self.end.offset + length);
+        self.octets += end - self.end.offset;
         self.unchecked += end - self.end.offset;
         self.end = Position { offset: end, groups: self.end.groups + 1, ..self.end };
         Ok(())
@@ -154,8 +166,12 @@ impl Log {
 
     /// Whether it is time to make the rows durable.
     pub fn is_due(&self) -> bool {
-        let paused = self.not_before.is_some_and(|then| Instant::now() < then);
-        self.unchecked >= self.checkpoint_octets && !paused
+        self.unchecked >= self.checkpoint_octets && !self.is_paused()
+    }
+
+    /// Whether a checkpoint that failed has to wait.
+    pub fn is_paused(&self) -> bool {
+        self.not_before.is_some_and(|then| Instant::now() < then)
     }
 
     /// Whether anything in it is not durable in the rows.
@@ -177,10 +193,24 @@ impl Log {
 /// What has been replayed.
 #[derive(Debug)]
 pub struct Replayed {
+    /// Where it began: the rows are durable up to here.
+    pub from: Position,
     /// Where it ended: the rows hold every group before.
     pub end: Position,
     /// Octets that were read for it.
     pub octets: u64,
+}
+
+impl Replayed {
+    /// Of a directory that is being made.
+    pub fn nothing() -> Self {
+        Self { from: Position::default(), end: Position::default(), octets: 0 }
+    }
+
+    /// The rows have been made durable with all of it.
+    pub fn checked(&mut self) {
+        (self.from, self.octets) = (self.end, 0);
+    }
 }
 
 /// Shows the changes of all groups from a place on, in order. `segments` are the log's from that place
@@ -190,7 +220,7 @@ pub fn replay(
     from: Position,
     mut group: impl FnMut(&[Change]) -> Result<(), StorageError>,
 ) -> Result<Replayed, StorageError> {
-    let mut done = Replayed { end: from, octets: 0 };
+    let mut done = Replayed { from, end: from, octets: 0 };
     if from.segment > 0 && segments.first().is_none_or(|first| first.id != from.segment) {
         return Err(damaged(from.segment, "of the commit log is missing"));
     }

@@ -10,13 +10,18 @@ mod directory;
 mod group;
 mod index;
 mod log;
+mod rebuild;
+mod reserve;
 mod rows;
 mod shared;
+mod snapshot;
+mod snapshots;
 #[cfg(test)]
 pub(super) mod tests;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -25,13 +30,18 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use postroom_core::types::{Epoch, Slot, TransactionId};
 
+use self::committer::Keeping;
 use self::directory::State;
 use self::group::Work;
 use self::index::Index;
-use self::log::{CHECKPOINT_OCTETS, CHECKPOINT_PAUSE, Log};
+use self::log::{CHECKPOINT_OCTETS, CHECKPOINT_PAUSE, Log, Replayed};
+use self::rebuild::rebuild;
+use self::reserve::{RESERVE_OCTETS, Reserve};
 use self::rows::ReadRows;
 use self::shared::Shared;
-use super::body::segments::{SEGMENT_OCTETS, Segments, segment_rows};
+use self::snapshots::{SNAPSHOT_OCTETS, Snapshots};
+use super::body::segment::{Kind, Segment, file_name};
+use super::body::segments::{self, SEGMENT_OCTETS, Segments, segment_rows};
 use super::body::{INLINE_OCTETS, NewBody, Unlinked, writer};
 use super::commit::{Pending, PendingBodies, SegmentWork};
 use super::counters::Counters;
@@ -51,6 +61,9 @@ const LONG_WORK_OCTETS: u64 = 256 << 10;
 /// it, so that it is told why.
 const REVIVAL_TIME: Duration = Duration::from_secs(10);
 
+/// How long after looking for damaged rows in vain: the look reads all of them, and holds up commits.
+const HEAL_PAUSE: Duration = Duration::from_secs(600);
+
 /// How an engine is opened.
 #[derive(Clone, Copy, Debug)]
 pub struct RedbOptions {
@@ -63,8 +76,14 @@ pub struct RedbOptions {
     pub segment_octets: u64,
     /// Octets of commit log after which the rows are made durable.
     pub checkpoint_octets: u64,
-    /// Time after which that is tried again when it failed.
+    /// Time after which that is tried again when it failed, and what else the disk may have refused.
     pub checkpoint_pause: Duration,
+    /// Octets of commit log after which the rows get a new snapshot.
+    pub snapshot_octets: u64,
+    /// Octets that are set aside for a full disk.
+    pub reserve_octets: u64,
+    /// After looking for damaged rows in vain, it is not done again for so long.
+    pub heal_pause: Duration,
 }
 
 impl Default for RedbOptions {
@@ -75,6 +94,9 @@ impl Default for RedbOptions {
             segment_octets: SEGMENT_OCTETS,
             checkpoint_octets: CHECKPOINT_OCTETS,
             checkpoint_pause: CHECKPOINT_PAUSE,
+            snapshot_octets: SNAPSHOT_OCTETS,
+            reserve_octets: RESERVE_OCTETS,
+            heal_pause: HEAL_PAUSE,
         }
     }
 }
@@ -94,8 +116,9 @@ struct Queues {
 }
 
 impl RedbEngine {
-    /// Opens a data directory, or makes a new one in an empty or missing directory. Blocks for as
-    /// long as the disk does: milliseconds, after a crash some 100 of them.
+    /// Opens a data directory, or makes a new one in an empty or missing directory. All rows are verified
+    /// for it, and made anew when they are damaged. Blocks for as long as that takes: milliseconds, a
+    /// second or so for each gigabyte of rows.
     pub fn open(directory: &Path, options: RedbOptions) -> Result<Self, OpenError> {
         Self::open_files(Arc::new(DiskFiles::new(directory)?), options)
     }
@@ -103,15 +126,17 @@ impl RedbEngine {
     /// As [`open`](Self::open), over any files.
     pub fn open_files(files: Arc<dyn Files>, options: RedbOptions) -> Result<Self, OpenError> {
         let counters = Arc::new(Counters::default());
-        let (index, directory) = open_index(&*files, options.cache_octets, &counters)?;
-        let (index, segments, log) = take_up(&files, directory, options, &counters, index)?;
+        let (index, directory, replayed) = open_index(&*files, options, &counters)?;
+        let (segments, keeping) =
+            take_up(&files, directory, options, &counters, (&index, replayed))?;
         let files = (files, directory);
         let shared = Arc::new(Shared::new(files, options.cache_octets, counters, index, segments));
         let (bodies, inbox) = writer::queue();
         let (commits, requests, octets) = committer::Queue::new();
         let committing = {
             let (shared, bodies) = (shared.clone(), bodies.clone());
-            move || committer::run(&shared, &bodies, log, requests, &octets)
+            let requests = (commits.tell(), requests);
+            move || committer::run(&shared, &bodies, keeping, requests, &octets)
         };
         let writing = {
             let owner = Housekeeper { shared: shared.clone(), commits: commits.downgrade() };
@@ -136,12 +161,27 @@ impl RedbEngine {
         read: impl Fn(&ReadRows<'_>) -> Result<T, StorageError>,
     ) -> Result<T, StorageError> {
         self.ready().await;
+        let rebuilds = self.shared.counters.stats().rebuilds;
         match self.shared.read(&read) {
-            Err(StorageError::Unavailable(_)) if self.shared.has_failed() => {
-                self.ready().await;
-                self.shared.read(&read)
-            }
+            Err(error) if self.is_back_after(&error, rebuilds).await => self.shared.read(&read),
             outcome => outcome,
+        }
+    }
+
+    /// Whether a read that failed, after rows had been made anew so many times, may go well now: the medium
+    /// has been tried again, or damaged rows have been made anew.
+    async fn is_back_after(&self, error: &StorageError, rebuilds: u64) -> bool {
+        match error {
+            StorageError::Unavailable(_) if self.shared.has_failed() => {
+                self.ready().await;
+                true
+            }
+            StorageError::Damaged(_) if self.shared.take_damage() => {
+                let healing = self.queues().commits.heal(rebuilds);
+                let healed = tokio::time::timeout(REVIVAL_TIME, healing).await;
+                healed.unwrap_or(false)
+            }
+            _ => false,
         }
     }
 
@@ -150,6 +190,18 @@ impl RedbEngine {
         if self.shared.has_failed() {
             // Too late is as good as in vain: the read then says what is wrong.
             let _ = tokio::time::timeout(REVIVAL_TIME, self.queues().commits.revive()).await;
+        }
+    }
+
+    /// What goes to a segment must not take the room that is needed to remove mail.
+    async fn must_have_room(&self) -> Result<(), StorageError> {
+        let is_full = || self.shared.full.load(Ordering::Relaxed);
+        if is_full() {
+            let _ = tokio::time::timeout(REVIVAL_TIME, self.queues().commits.revive()).await;
+        }
+        match is_full() {
+            true => Err(StorageError::Unavailable("the disk is full".to_owned())),
+            false => Ok(()),
         }
     }
 
@@ -168,62 +220,128 @@ impl RedbEngine {
     }
 }
 
-/// The rows of a directory, made where there are none, and the directory's id.
+/// The rows of a directory up to the end of the commit log, made where there are none, and the
+/// directory's id.
 fn open_index(
     files: &dyn Files,
-    cache_octets: usize,
+    options: RedbOptions,
     counters: &Arc<Counters>,
-) -> Result<(Index, [u8; 16]), OpenError> {
+) -> Result<(Index, [u8; 16], Replayed), OpenError> {
     match directory::enter(files)? {
         State::New => {
             let id = directory::begin(files)?;
-            let index = Index::open(files, cache_octets, counters)?;
+            let index = Index::open(files, (options.cache_octets, false), counters)?;
             index.identify(id)?;
             directory::finish(files)?;
-            Ok((index, id))
+            Ok((index, id, Replayed::nothing()))
         }
-        State::Made(id) => {
-            directory::must_have_rows(files)?;
-            let index = Index::open(files, cache_octets, counters)?;
-            index.check_identity(id)?;
-            Ok((index, id))
+        State::Made(id) => match take_up_rows(files, id, options, counters) {
+            Err(OpenError::Damaged(why)) => {
+                tracing::error!(error = why, "the rows are damaged: they are made anew");
+                let (index, replayed) = rebuild(files, id, options.cache_octets, counters)
+                    .map_err(|error| match error {
+                        OpenError::Damaged(also) => {
+                            OpenError::Damaged(format!("{why}; they cannot be made anew: {also}"))
+                        }
+                        error => error,
+                    })?;
+                Ok((index, id, replayed))
+            }
+            Err(error) => Err(error),
+            Ok((index, replayed)) => Ok((index, id, replayed)),
+        },
+    }
+}
+
+/// Opens the rows that are there, every page verified, and brings them up to the end of the commit log.
+fn take_up_rows(
+    files: &dyn Files,
+    directory: [u8; 16],
+    options: RedbOptions,
+    counters: &Arc<Counters>,
+) -> Result<(Index, Replayed), OpenError> {
+    directory::must_have_rows(files)?;
+    let index = Index::open(files, (options.cache_octets, true), counters)?;
+    index.check_identity(directory)?;
+    let mut replayed = index.catch_up(files, directory)?;
+    // So that the log does not grow from crash to crash, and that opening again after a failure does not
+    // walk over all pages: what redb notes for that is gone after it has verified them.
+    match index.checkpoint(replayed.end) {
+        Ok(()) => {
+            replayed.checked();
+            Ok((index, replayed))
+        }
+        Err(error) => {
+            tracing::error!(%error, "the rows cannot be made durable; the log has them");
+            drop(index);
+            let index = Index::reopen(files, options.cache_octets, counters)?;
+            let replayed = index.catch_up(files, directory)?;
+            Ok((index, replayed))
         }
     }
 }
 
-/// Brings the rows up to the end of the commit log and takes up the segments.
+/// Takes up what stands beside the rows.
 fn take_up(
     files: &Arc<dyn Files>,
     directory: [u8; 16],
     options: RedbOptions,
     counters: &Arc<Counters>,
-    mut index: Index,
-) -> Result<(Index, Segments, Log), OpenError> {
-    let (mut replayed, mut log) = index.catch_up(&**files, directory)?;
-    if replayed.octets > 0 {
-        // So that the log does not grow from crash to crash.
-        match index.checkpoint(replayed.end) {
-            Ok(()) => {
-                log.retain(|segment| *segment >= replayed.end.segment);
-                replayed.octets = 0;
-            }
-            Err(error) => {
-                tracing::error!(%error, "the rows cannot be made durable; the log has them");
-                drop(index);
-                index = Index::reopen(&**files, options.cache_octets, counters)?;
-                (replayed, log) = index.catch_up(&**files, directory)?;
-            }
-        }
-    }
+    (index, replayed): (&Index, Replayed),
+) -> Result<(Segments, Keeping), OpenError> {
+    let (kept, copy) = kept_log(&**files, directory, &replayed)?;
+    let octets = kept.values().sum();
     let rows = index.read(|rows| segment_rows(rows))?;
     let body_row = |space, body: &[u8; 16]| index.read(|rows| reads::body_row(rows, space, body));
     let of = (directory, options.segment_octets);
-    let taken = Segments::take_up(files.clone(), of, counters.clone(), log, &rows, &body_row)?;
+    let kept = kept.into_keys().collect();
+    let taken = Segments::take_up(files.clone(), of, counters.clone(), kept, &rows, &body_row)?;
     if !taken.forgotten.is_empty() {
         index.forget_segments(&taken.forgotten)?;
     }
-    let log = Log::after(&replayed, options.checkpoint_octets, options.checkpoint_pause);
-    Ok((index, taken.segments, log))
+    let pause = options.checkpoint_pause;
+    let log = Log::after(&replayed, octets, options.checkpoint_octets, pause);
+    let snapshots =
+        Snapshots::new(options.snapshot_octets, pause, copy.map(|_| 0), copy.unwrap_or(0));
+    let reserve = Reserve::new(options.reserve_octets, pause);
+    Ok((taken.segments, Keeping { log, snapshots, reserve, heal_pause: options.heal_pause }))
+}
+
+/// The segments that are kept for the log in them, with their octets; and the octets of the snapshot that
+/// it begins with: none of it where it begins with the first group. `None`: it begins later than both, and
+/// the rows could not be made anew.
+fn kept_log(
+    files: &dyn Files,
+    directory: [u8; 16],
+    replayed: &Replayed,
+) -> Result<(BTreeMap<u64, u64>, Option<u64>), OpenError> {
+    let snapshot = snapshot::find(files, directory).unwrap_or_else(|error| {
+        tracing::error!(%error, "the snapshot of the rows cannot be used");
+        None
+    });
+    let from = snapshot.map_or(0, |snapshot| snapshot.at.segment);
+    let mut kept = segments::kept_log(files, directory, from)?;
+    let copy = match snapshot {
+        Some(snapshot) => kept.contains_key(&from).then_some(snapshot.octets),
+        None => begins_with_the_first(files, directory, &kept)?.then_some(0),
+    };
+    if copy.is_none() {
+        tracing::warn!("there is no second copy of the rows until the next snapshot");
+        kept = kept.split_off(&replayed.from.segment);
+    }
+    Ok((kept, copy))
+}
+
+/// Whether the log is there from the first group on.
+fn begins_with_the_first(
+    files: &dyn Files,
+    directory: [u8; 16],
+    kept: &BTreeMap<u64, u64>,
+) -> Result<bool, OpenError> {
+    let Some(first) = kept.keys().next() else { return Ok(true) };
+    let file = files.open_existing(&file_name(*first))?;
+    let kind = Segment::open(file, directory, *first).map(|segment| segment.kind);
+    Ok(matches!(kind, Ok(Kind::Log { before: 0 })))
 }
 
 /// What the writer of bodies sees of the engine.
@@ -386,6 +504,9 @@ impl Engine for RedbEngine {
     #[tracing::instrument(name = "storage_new_body", level = "debug", skip_all, fields(?space, octets = octets.len()))]
     async fn new_body(&self, space: Space, octets: Bytes) -> Result<Body, StorageError> {
         self.read(|_| Ok(())).await?;
+        if octets.len() > self.inline_octets {
+            self.must_have_room().await?;
+        }
         let made = match octets.len() as u64 > LONG_WORK_OCTETS {
             true => blocking(move || NewBody::new(octets)).await?,
             false => NewBody::new(octets)?,
@@ -422,9 +543,9 @@ impl Engine for RedbEngine {
         max: u64,
     ) -> Result<Bytes, StorageError> {
         self.ready().await;
+        let rebuilds = self.shared.counters.stats().rebuilds;
         match self.read_body_once(space, body, at, max).await {
-            Err(StorageError::Unavailable(_)) if self.shared.has_failed() => {
-                self.ready().await;
+            Err(error) if self.is_back_after(&error, rebuilds).await => {
                 self.read_body_once(space, body, at, max).await
             }
             outcome => outcome,

@@ -2,11 +2,13 @@
 
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use super::directory::OpenError;
 use super::index::Index;
-use super::log::Position;
+use super::log::{Position, Replayed};
+use super::rebuild::rebuild;
 use super::rows::{ReadRows, said};
 use crate::storage::body::Unlinked;
 use crate::storage::body::segments::Segments;
@@ -40,6 +42,10 @@ pub struct Shared {
     /// New bodies that nothing has linked yet.
     pub unlinked: Unlinked,
     rows: RwLock<Rows>,
+    /// A read has met damaged rows.
+    damage: AtomicBool,
+    /// The disk is full: nothing is let in.
+    pub full: AtomicBool,
     /// Spaces with a commit of unknown outcome that nobody has looked at yet. At most one group's
     /// spaces: none is committed while the index is not open.
     unresolved: Mutex<HashSet<Space>>,
@@ -55,8 +61,18 @@ impl Shared {
         segments: Segments,
     ) -> Self {
         let rows = RwLock::new(Rows::Open(index));
-        let (unlinked, unresolved) = (Unlinked::default(), Mutex::default());
-        Self { files, directory, cache_octets, counters, segments, unlinked, rows, unresolved }
+        Self {
+            files,
+            directory,
+            cache_octets,
+            counters,
+            segments,
+            unlinked: Unlinked::default(),
+            rows,
+            damage: AtomicBool::new(false),
+            full: AtomicBool::new(false),
+            unresolved: Mutex::default(),
+        }
     }
 
     /// The index for as long as the guard lives, which must not be across an `.await`.
@@ -69,11 +85,15 @@ impl Shared {
         &self,
         read: impl FnOnce(&ReadRows<'_>) -> Result<T, StorageError>,
     ) -> Result<T, StorageError> {
-        match &*self.rows() {
+        let read = match &*self.rows() {
             Rows::Open(index) => index.read(read),
             Rows::Failed(why) => Err(StorageError::Unavailable(why.clone())),
             Rows::Closed => Err(closed()),
+        };
+        if matches!(read, Err(StorageError::Damaged(_))) {
+            self.damage.store(true, Ordering::Relaxed);
         }
+        read
     }
 
     /// Whether the medium has failed and nothing has brought the rows back yet.
@@ -105,15 +125,35 @@ impl Shared {
 
     fn opened_again(&self, end: Position) -> Result<Index, OpenError> {
         let index = Index::reopen(&*self.files, self.cache_octets, &self.counters)?;
-        let (replayed, _) = index.catch_up(&*self.files, self.directory)?;
-        let (found, must) = (replayed.end.groups, end.groups);
-        match found == must {
-            true => Ok(index),
-            false => {
-                let why = format!("the commit log ends at group {found}, not at {must}");
-                Err(OpenError::Damaged(why))
+        let replayed = index.catch_up(&*self.files, self.directory)?;
+        must_end_at(&replayed, end)?;
+        Ok(index)
+    }
+
+    /// Makes the rows anew from the snapshot and the log after it. When that does not go they are opened
+    /// again as they are. Only the committer calls this.
+    pub fn rebuild(&self, end: Position) -> Result<(), OpenError> {
+        gone(self.replace(Rows::Failed("damaged rows are being made anew".to_owned())));
+        let rebuilt = rebuild(&*self.files, self.directory, self.cache_octets, &self.counters);
+        let rebuilt = rebuilt.and_then(|(index, replayed)| {
+            must_end_at(&replayed, end)?;
+            Ok(index)
+        });
+        match rebuilt {
+            Ok(index) => {
+                self.replace(Rows::Open(index));
+                Ok(())
+            }
+            Err(error) => {
+                self.reopen(end)?;
+                Err(error)
             }
         }
+    }
+
+    /// Whether a read has met damaged rows since this was asked last.
+    pub fn take_damage(&self) -> bool {
+        self.damage.swap(false, Ordering::Relaxed)
     }
 
     /// Nothing is read or written until the index is opened again.
@@ -154,6 +194,17 @@ impl Shared {
     /// Somebody has read the space again.
     pub fn resolved(&self, space: Space) {
         self.unresolved.lock().unwrap_or_else(PoisonError::into_inner).remove(&space);
+    }
+}
+
+fn must_end_at(replayed: &Replayed, end: Position) -> Result<(), OpenError> {
+    let (found, must) = (replayed.end.groups, end.groups);
+    match found == must {
+        true => Ok(()),
+        false => {
+            let why = format!("the commit log ends at group {found}, not at {must}");
+            Err(OpenError::Damaged(why))
+        }
     }
 }
 

@@ -39,6 +39,9 @@ const OPTIONS: RedbOptions = RedbOptions {
     segment_octets: 150_000,
     checkpoint_octets: 60_000,
     checkpoint_pause: std::time::Duration::ZERO,
+    snapshot_octets: 120_000,
+    reserve_octets: 256 << 10,
+    heal_pause: std::time::Duration::ZERO,
 };
 
 /// A disk that outlives the nodes that run on it.

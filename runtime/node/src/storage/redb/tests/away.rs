@@ -9,8 +9,14 @@ use crate::storage::files::image::Operation;
 /// After which an event that a test waits for is not going to come.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A row of which an engine that was just opened has read nothing.
+/// A row that is not in the page on which the rows begin.
 const FAR: usize = ROWS / 2;
+
+/// An engine that keeps no page in memory: each look-up reads. It takes no snapshots.
+pub fn forgetful(disk: &ImageDisk) -> RedbEngine {
+    let options = RedbOptions { cache_octets: 0, snapshot_octets: u64::MAX, ..SMALL };
+    RedbEngine::open_files(disk.files(), options).expect("a disk opens whatever happened to it")
+}
 
 async fn read_far(engine: &RedbEngine, owner: &Owner) -> Result<Option<Bytes>, StorageError> {
     Ok(engine.get_many(owner.space, vec![key(FAR)]).await?.remove(0))
@@ -19,7 +25,7 @@ async fn read_far(engine: &RedbEngine, owner: &Owner) -> Result<Option<Bytes>, S
 #[tokio::test]
 async fn one_failed_read_of_the_rows_is_noticed_by_nobody() {
     let disk = filled().await;
-    let engine = small(&disk);
+    let engine = forgetful(&disk);
     let owner = Owner::new(&engine, 3).await;
     disk.fail(Operation::Read, 0, 1);
     assert_eq!(read_far(&engine, &owner).await, Ok(Some(value(3, FAR))));
@@ -29,7 +35,7 @@ async fn one_failed_read_of_the_rows_is_noticed_by_nobody() {
 #[tokio::test]
 async fn reads_go_on_when_the_medium_is_back_without_any_commit() {
     let disk = filled().await;
-    let engine = small(&disk);
+    let engine = forgetful(&disk);
     let owner = Owner::new(&engine, 3).await;
     disk.fail(Operation::Read, 0, u64::MAX);
     for _ in 0..3 {
@@ -50,7 +56,7 @@ async fn a_read_that_fails_under_a_commit_refuses_it_for_the_moment() {
     };
     for commit in [&plain as &dyn Fn(&Owner) -> Commit, &planned] {
         let disk = filled().await;
-        let engine = small(&disk);
+        let engine = forgetful(&disk);
         let owner = Owner::new(&engine, 3).await;
         disk.fail(Operation::Read, 0, 1);
         let refused = engine.commit(commit(&owner)).await;

@@ -7,6 +7,7 @@ mod history;
 mod log;
 mod outcome;
 mod room;
+mod snapshot;
 
 use std::sync::Arc;
 
@@ -32,6 +33,9 @@ const SMALL: RedbOptions = RedbOptions {
     segment_octets: SEGMENT,
     checkpoint_octets: 60_000,
     checkpoint_pause: Duration::ZERO,
+    snapshot_octets: 120_000,
+    reserve_octets: 256 << 10,
+    heal_pause: Duration::ZERO,
 };
 
 /// An account whose slot is claimed.
