@@ -153,6 +153,131 @@ fn what_cannot_be_done_is_said_in_one_line() {
     refused(&["dev", "--data", text(&folder.path().join("foreign"))], "no Postroom data");
 }
 
+/// UIDVALIDITY, UIDNEXT and the number of messages of a mailbox.
+fn status(node: &Node, mailbox: &str) -> [u64; 3] {
+    let mut client = ImapClient::log_in(node.imap, "ida", "secret").unwrap();
+    let asked = format!("STATUS {mailbox} (UIDVALIDITY UIDNEXT MESSAGES)");
+    let line = client.command(&asked).unwrap().lines().remove(0);
+    ["UIDVALIDITY ", "UIDNEXT ", "MESSAGES "].map(|name| {
+        let rest = line.split_once(name).unwrap_or_else(|| panic!("{line}")).1;
+        let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        rest[..end].parse().unwrap()
+    })
+}
+
+#[test]
+fn a_backup_of_a_running_node_is_restored_and_no_uid_means_two_messages() {
+    let folder = scratch();
+    let path = |name: &str| folder.path().join(name);
+    let (data, source, copy) = (path("data"), path("in.mbox"), path("backup"));
+    std::fs::write(&source, mbox(&samples())).unwrap();
+    let node = Node::start(&data);
+    let admin = node.admin.to_string();
+    let mail = ["--user", "ida", "--mailbox", "INBOX"];
+    let import = [&["import", text(&source)], &mail[..], &["--admin", &admin]].concat();
+    done(&import);
+    done(&["backup", text(&copy), "--admin", &admin]);
+    refused(&["backup", text(&copy), "--admin", &admin], "exists already");
+    // Announced after the backup.
+    done(&import);
+    let before = status(&node, "INBOX");
+    assert_eq!(before[1..], [13, 12]);
+    assert!(done(&["scrub", "--admin", &admin]).contains(" 0 found damaged"));
+    assert_eq!(node.stop(), Some(0));
+
+    let expected = without_from_lines(&std::fs::read(&source).unwrap());
+    for (place, nothing_since) in [("restored", false), ("same", true)] {
+        let place = path(place);
+        let mut restore = vec!["restore", text(&copy), "--data", text(&place)];
+        restore.extend(nothing_since.then_some("--nothing-since"));
+        assert!(done(&restore).contains(" 0 found damaged"));
+        refused(&restore, "is not empty");
+        for _ in 0..2 {
+            let node = Node::start(&place);
+            let [validity, next, messages] = status(&node, "INBOX");
+            assert_eq!([next, messages], [7, 6]);
+            assert_eq!(validity == before[0], nothing_since, "{validity} after {}", before[0]);
+            assert!(validity >= before[0]);
+            let out = place.with_extension("mbox");
+            let export = [&["export", text(&out)], &mail[..]].concat();
+            done(&[&export[..], &["--admin", &node.admin.to_string()]].concat());
+            assert!(without_from_lines(&std::fs::read(&out).unwrap()) == expected);
+            std::fs::remove_file(&out).unwrap();
+            // A mailbox that is made after the restore keeps its UIDVALIDITY.
+            let mut client = ImapClient::log_in(node.imap, "ida", "secret").unwrap();
+            let _ = client.command("CREATE New").unwrap();
+            let kept = path(if nothing_since { "new-same" } else { "new" });
+            let new = status(&node, "New")[0].to_string();
+            match std::fs::read_to_string(&kept) {
+                Ok(first) => assert_eq!(first, new),
+                Err(_) => std::fs::write(&kept, new).unwrap(),
+            }
+            assert_eq!(node.stop(), Some(0));
+        }
+    }
+
+    let snapshot = copy.join("snapshot");
+    let mut octets = std::fs::read(&snapshot).unwrap();
+    let middle = octets.len() / 2;
+    octets[middle] ^= 1;
+    std::fs::write(&snapshot, octets).unwrap();
+    let place = path("damaged");
+    refused(&["restore", text(&copy), "--data", text(&place)], "not as it was written");
+    std::fs::remove_file(copy.join("backup.json")).unwrap();
+    let place = path("cut");
+    refused(&["restore", text(&copy), "--data", text(&place)], "no whole backup");
+}
+
+#[test]
+fn damaged_rows_are_mended_at_the_start_and_a_damaged_mail_is_named() {
+    let folder = scratch();
+    let (data, source) = (folder.path().join("data"), folder.path().join("in.mbox"));
+    std::fs::write(&source, mbox(&samples())).unwrap();
+    let node = Node::start(&data);
+    let admin = node.admin.to_string();
+    let place = ["--user", "ida", "--mailbox", "INBOX"];
+    done(&[&["import", text(&source)], &place[..], &["--admin", &admin]].concat());
+    assert_eq!(node.stop(), Some(0));
+    let storage = data.join("storage");
+    let rows = storage.join("rows.redb");
+    let mut octets = std::fs::read(&rows).unwrap();
+    octets[8192..].iter_mut().for_each(|octet| *octet ^= 0x55);
+    std::fs::write(&rows, octets).unwrap();
+    let scrub = ["scrub", "--data", text(&data)];
+    assert!(done(&scrub).contains(" 0 found damaged"), "they are made anew before");
+    assert!(done(&["check", "--data", text(&data)]).contains(" 0 found damaged"));
+
+    let wanted = b"From the start of a line";
+    let mut flipped = 0;
+    for entry in std::fs::read_dir(&storage).unwrap() {
+        let path = entry.unwrap().path();
+        let mut octets = std::fs::read(&path).unwrap();
+        if let Some(at) = octets.windows(wanted.len()).position(|part| part == wanted) {
+            octets[at] ^= 1;
+            std::fs::write(&path, octets).unwrap();
+            flipped += 1;
+        }
+    }
+    assert_eq!(flipped, 1, "a mail is stored once");
+    let output = postroom(&[&["--json"], &scrub[..]].concat());
+    assert_eq!(output.status.code(), Some(3), "{}", said(&output.stderr));
+    let printed = said(&output.stdout);
+    assert!(printed.contains(r#""kind":"body""#) && printed.contains(r#""found":1"#), "{printed}");
+    let output = postroom(&["check", "--data", text(&data)]);
+    assert_eq!(output.status.code(), Some(3));
+    let printed = said(&output.stdout);
+    assert!(printed.contains("message") && printed.contains("1 found damaged"), "{printed}");
+    // The others are there.
+    let out = folder.path().join("out.mbox");
+    let exported =
+        postroom(&[&["export", text(&out)], &place[..], &["--data", text(&data)]].concat());
+    let printed = said(&exported.stdout) + &said(&exported.stderr);
+    assert!(printed.contains("5 messages"), "{printed}");
+    let left = std::fs::read(&out).unwrap();
+    let subject = |n: &[u8]| left.windows(n.len()).any(|part| part == n);
+    assert!(subject(b"Subject: umlauts") && !subject(b"Subject: from"));
+}
+
 #[test]
 fn a_served_node_knows_its_users_and_nobody_else() {
     let folder = scratch();

@@ -11,6 +11,7 @@
 //! | `t` mailbox modseq uid | [`BodyRow`] of a removed message: its tombstone |
 //! | `u` name | nothing: a subscription |
 //! | `x` mailbox | nothing: a deleted mailbox whose `d` and `t` rows are not settled yet |
+//! | `r` | [`RestoredRow`]: the restore from a backup after which the account was guarded |
 //! | `s` mailbox uid | [`UnsettledRow`]: a message of which an outside medium was not told yet |
 
 use bytes::Bytes;
@@ -80,6 +81,14 @@ pub struct UnsettledRow {
     pub modseq: ModSeq,
 }
 
+/// Until which restore from a backup no UID of the account can have been announced before it was restored
+/// and mean another message now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoredRow {
+    /// How many times all that is stored had been restored.
+    pub times: u64,
+}
+
 /// A change of the ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LedgerWrite {
@@ -115,6 +124,11 @@ pub fn decode<T: DeserializeOwned>(octets: &[u8]) -> Result<T, StoreError> {
 /// Key of the account row.
 pub fn account_key() -> Bytes {
     Bytes::from_static(b"h")
+}
+
+/// Key of the row about restores.
+pub fn restored_key() -> Bytes {
+    Bytes::from_static(b"r")
 }
 
 fn key(kind: u8, parts: &[&[u8]]) -> Bytes {

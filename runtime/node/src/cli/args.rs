@@ -78,6 +78,34 @@ pub enum Command {
         #[command(flatten)]
         door: Door,
     },
+    /// Read everything that is stored and hold it against its checksums; exit code 3 when something is
+    /// damaged. What is there twice is made whole again; `check` says which message a damaged body is of
+    Scrub {
+        #[command(flatten)]
+        door: Door,
+    },
+    /// Copy everything that is stored to a folder, while the node goes on
+    Backup {
+        /// What is made; it must not exist yet
+        out: PathBuf,
+        #[command(flatten)]
+        door: Door,
+    },
+    /// Make a data folder from a backup
+    ///
+    /// What was announced after the backup was made is not in it: so each mailbox gets a new UIDVALIDITY
+    /// when it is used for the first time, and mail clients fetch it anew. No UID ever means two messages.
+    Restore {
+        /// What `postroom backup` made
+        backup: PathBuf,
+        /// The folder to make; empty, or not there yet
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+        /// Nothing was changed or announced after the backup was made (the node was stopped before and has
+        /// not run since): mailboxes keep their UIDVALIDITY
+        #[arg(long)]
+        nothing_since: bool,
+    },
     /// Look at store components, and prove them
     Store {
         #[command(subcommand)]

@@ -10,12 +10,12 @@ use super::local::Local;
 use super::operator::{CheckLine, Operator};
 use super::output::Output;
 use super::remote::Remote;
-use super::{config, dev, serve, store_check, transfer};
+use super::{backup, config, dev, serve, store_check, transfer};
 use crate::front::admin::wire::NewUser;
 use crate::guest::{self, ComponentFrom, ComponentSource, Host, HostConfig};
 
-/// Exit code of a check that found damage.
-const DAMAGE: u8 = 3;
+/// Exit code of a check or a scrub that found damage.
+pub const DAMAGE: u8 = 3;
 /// Longest password, in octets: bounds what hashing is fed.
 const MAX_PASSWORD_OCTETS: u64 = 1024;
 
@@ -36,6 +36,13 @@ pub fn perform(cli: Cli) -> Result<ExitCode> {
         Command::Domain { command } => domain(command, &output)?,
         Command::Mailbox { command } => mailbox(command, &output)?,
         Command::Check { repair, door } => return check(repair, &door, &output),
+        Command::Scrub { door } => return scrub(&door, &output),
+        Command::Backup { out, door } => {
+            with(&door, |operator| backup::backup(operator, &out, &output))?;
+        }
+        Command::Restore { backup, data, nothing_since } => {
+            return backup::restore(&backup, &data, nothing_since, &output);
+        }
         Command::Store { command: StoreCommand::Inspect { file } } => {
             inspect(file.as_deref(), &output)?;
         }
@@ -173,18 +180,43 @@ fn mailbox(command: MailboxCommand, output: &Output) -> Result<()> {
 }
 
 fn check(repair: bool, door: &Door, output: &Output) -> Result<ExitCode> {
-    let progress = output.progress("checking", 0);
-    let (mut checked, mut found, mut repaired) = (0, 0_u64, 0_u64);
-    with(door, |operator| {
-        operator.check(repair, &mut |line| match line {
+    let found = Findings::of("checking", output, |take| {
+        with(door, |operator| operator.check(repair, take))
+    })?;
+    found.tell("checked", "records checked", output)
+}
+
+fn scrub(door: &Door, output: &Output) -> Result<ExitCode> {
+    let found =
+        Findings::of("scrubbing", output, |take| with(door, |operator| operator.scrub(take)))?;
+    found.tell("octets", "octets read", output)
+}
+
+/// What a check or a scrub has found.
+#[derive(Default)]
+pub struct Findings {
+    looked_at: u64,
+    found: u64,
+    repaired: u64,
+}
+
+impl Findings {
+    /// Prints what is found while work goes on.
+    pub fn of(
+        doing: &'static str,
+        output: &Output,
+        work: impl FnOnce(&mut dyn FnMut(CheckLine)) -> Result<()>,
+    ) -> Result<Self> {
+        let (progress, mut all) = (output.progress(doing, 0), Self::default());
+        work(&mut |line| match line {
             CheckLine::Checked(more) => {
-                checked += more;
+                all.looked_at += more;
                 progress.add(more);
             }
-            CheckLine::LeftOut(count) => found += count,
+            CheckLine::LeftOut(count) => all.found += count,
             CheckLine::Finding(line) => {
-                found += 1;
-                repaired += u64::from(line.repaired);
+                all.found += 1;
+                all.repaired += u64::from(line.repaired);
                 let whose = line.account.clone().unwrap_or_else(|| "directory".into());
                 let mended = if line.repaired { " (mended)" } else { "" };
                 let text =
@@ -192,15 +224,20 @@ fn check(repair: bool, door: &Door, output: &Output) -> Result<ExitCode> {
                 // Printing fails only when nobody reads any more; the exit code still tells.
                 let _ = output.result(&line, text);
             }
-        })
-    })?;
-    progress.finish();
-    let summary = serde_json::json!({ "checked": checked, "found": found, "repaired": repaired });
-    output.result(&summary, || {
-        format!("{checked} records checked, {found} found damaged, {repaired} mended")
-    })?;
-    let damage = found > repaired;
-    Ok(if damage { ExitCode::from(DAMAGE) } else { ExitCode::SUCCESS })
+        })?;
+        progress.finish();
+        Ok(all)
+    }
+
+    /// Prints the sum; the exit code says whether damage is left.
+    pub fn tell(&self, field: &str, looked_at: &str, output: &Output) -> Result<ExitCode> {
+        let Self { looked_at: count, found, repaired } = self;
+        let summary = serde_json::json!({ field: count, "found": found, "repaired": repaired });
+        output.result(&summary, || {
+            format!("{count} {looked_at}, {found} found damaged, {repaired} mended")
+        })?;
+        Ok(if found > repaired { ExitCode::from(DAMAGE) } else { ExitCode::SUCCESS })
+    }
 }
 
 fn inspect(file: Option<&std::path::Path>, output: &Output) -> Result<()> {

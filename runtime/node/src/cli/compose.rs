@@ -18,7 +18,7 @@ use crate::storage::Engine;
 use crate::storage::redb::{RedbEngine, RedbOptions};
 
 /// Folder of the storage engine, in the data folder.
-const STORAGE: &str = "storage";
+pub const STORAGE: &str = "storage";
 /// Folder of compiled store components, in the data folder; may be removed at any time.
 const COMPILED: &str = "compiled";
 /// File that says how the node was last composed, so that a command on the folder composes it alike.

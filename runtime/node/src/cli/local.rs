@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use futures::future::BoxFuture;
 use postroom_core::archive::ArchivedMessage;
 use postroom_core::calls::{NewMessage, Secret};
 use postroom_core::error::StoreError;
@@ -12,6 +13,7 @@ use super::compose::Composed;
 use super::operator::{CheckLine, Exported, Operator};
 use crate::front::admin::wire::{Domain, Mailbox, NewUser, User};
 use crate::message_store::{CheckEvent, MessageStore};
+use crate::storage::keeping::BackupPiece;
 
 /// Records asked for at once when listing.
 const PAGE: u32 = 500;
@@ -35,6 +37,37 @@ impl Local {
         work: impl AsyncFnOnce(&MessageStore) -> Result<T, StoreError>,
     ) -> Result<T> {
         Ok(self.runtime.block_on(work(&self.node.message_store))?)
+    }
+}
+
+/// Who hears of findings.
+type Sink<'a> = &'a mut (dyn FnMut(CheckEvent) + Send);
+
+impl Local {
+    /// Does work that tells of findings as it goes.
+    fn told(
+        &mut self,
+        take: &mut dyn FnMut(CheckLine),
+        work: impl for<'a> FnOnce(&'a MessageStore, Sink<'a>) -> BoxFuture<'a, Result<(), StoreError>>
+        + Send
+        + 'static,
+    ) -> Result<()> {
+        // The store wants a sink that can cross threads; ours prints, so it gets the lines after.
+        let (send, lines) = std::sync::mpsc::sync_channel(CHECK_LINES);
+        let store = self.node.message_store.clone();
+        let work = self.runtime.spawn(async move {
+            let mut sink = move |event| {
+                let line = match event {
+                    CheckEvent::Progress { checked } => CheckLine::Checked(checked),
+                    CheckEvent::Finding(found) => CheckLine::Finding(found.into()),
+                };
+                // The command has stopped listening only when it is about to end.
+                let _ = send.send(line);
+            };
+            work(&store, &mut sink).await
+        });
+        lines.into_iter().for_each(take);
+        Ok(self.runtime.block_on(work).context("the work stopped")??)
     }
 }
 
@@ -139,22 +172,25 @@ impl Operator for Local {
     }
 
     fn check(&mut self, repair: bool, take: &mut dyn FnMut(CheckLine)) -> Result<()> {
-        // The store wants a sink that can cross threads; ours prints, so it gets the lines after.
-        let (send, lines) = std::sync::mpsc::sync_channel(CHECK_LINES);
-        let store = self.node.message_store.clone();
-        let work = self.runtime.spawn(async move {
-            let mut sink = move |event| {
-                let line = match event {
-                    CheckEvent::Progress { checked } => CheckLine::Checked(checked),
-                    CheckEvent::Finding(found) => CheckLine::Finding(found.into()),
-                };
-                // The command has stopped listening only when it is about to end.
-                let _ = send.send(line);
-            };
-            store.check(repair, &mut sink).await
-        });
-        lines.into_iter().for_each(take);
-        Ok(self.runtime.block_on(work).context("the check stopped")??)
+        self.told(take, move |store, sink| Box::pin(async move { store.check(repair, sink).await }))
+    }
+
+    fn scrub(&mut self, take: &mut dyn FnMut(CheckLine)) -> Result<()> {
+        self.told(take, |store, sink| Box::pin(async move { store.scrub(sink).await }))
+    }
+
+    fn backup(&mut self, take: &mut dyn FnMut(BackupPiece) -> Result<()>) -> Result<()> {
+        let store = &self.node.message_store;
+        let mut pieces = self.runtime.block_on(store.backup())?;
+        while let Some(piece) = pieces.blocking_recv() {
+            let piece = piece?;
+            let done = piece == BackupPiece::Done;
+            take(piece)?;
+            if done {
+                return Ok(());
+            }
+        }
+        bail!("the backup was cut off")
     }
 
     fn close(self: Box<Self>) -> Result<()> {

@@ -2,6 +2,7 @@
 //! knows every layer.
 
 mod args;
+mod backup;
 mod commands;
 mod compose;
 mod config;

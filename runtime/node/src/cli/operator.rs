@@ -7,6 +7,7 @@ use postroom_core::archive::ArchivedMessage;
 use postroom_core::types::MailboxName;
 
 use crate::front::admin::wire::{Domain, Finding, Mailbox, NewUser, User};
+use crate::storage::keeping::BackupPiece;
 
 /// What a check says while it goes on.
 #[derive(Clone, Debug)]
@@ -65,6 +66,10 @@ pub trait Operator {
     ) -> Result<()>;
     /// Checks everything.
     fn check(&mut self, repair: bool, take: &mut dyn FnMut(CheckLine)) -> Result<()>;
+    /// Holds everything against its checksums; octets for records.
+    fn scrub(&mut self, take: &mut dyn FnMut(CheckLine)) -> Result<()>;
+    /// Copies everything, up to and with [`BackupPiece::Done`]; stops at the first error of `take`.
+    fn backup(&mut self, take: &mut dyn FnMut(BackupPiece) -> Result<()>) -> Result<()>;
     /// Finishes; whatever was done is durable.
     fn close(self: Box<Self>) -> Result<()>;
 }

@@ -1,6 +1,6 @@
 //! An operator's commands on a running node, through its admin API.
 
-use std::io::Read;
+use std::io::{BufReader, Read};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -14,10 +14,12 @@ use ureq::http::Method;
 use ureq::{Agent, Body, SendBody};
 
 use super::operator::{CheckLine, Exported, Operator};
+use crate::front::admin::backup;
 use crate::front::admin::frames::{Framed, Head, Line, MEDIA_TYPE, Reader};
 use crate::front::admin::wire::{
     self, Domain, Failure, Imported, Mailbox, NewPassword, NewUser, Page, User,
 };
+use crate::storage::keeping::BackupPiece;
 
 /// Longest wait for a connection: the node is on this machine or near.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -247,7 +249,40 @@ impl Operator for Remote {
 
     fn check(&mut self, repair: bool, take: &mut dyn FnMut(CheckLine)) -> Result<()> {
         let query: &[(&str, &str)] = if repair { &[("repair", "true")] } else { &[] };
-        let answer = self.send(Method::POST, "/v1/check", query, "application/json", Vec::new())?;
+        self.told("/v1/check", query, take)
+    }
+
+    fn scrub(&mut self, take: &mut dyn FnMut(CheckLine)) -> Result<()> {
+        self.told("/v1/scrub", &[], take)
+    }
+
+    fn backup(&mut self, take: &mut dyn FnMut(BackupPiece) -> Result<()>) -> Result<()> {
+        let answer = self.send(Method::GET, "/v1/backup", &[], "application/json", Vec::new())?;
+        let mut stream = BufReader::with_capacity(PIECE_OCTETS, answer.into_reader());
+        loop {
+            let piece = backup::read(&mut stream)?;
+            let done = piece == BackupPiece::Done;
+            take(piece)?;
+            if done {
+                return Ok(());
+            }
+        }
+    }
+
+    fn close(self: Box<Self>) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl Remote {
+    /// Has work done that tells of findings as it goes.
+    fn told(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+        take: &mut dyn FnMut(CheckLine),
+    ) -> Result<()> {
+        let answer = self.send(Method::POST, path, query, "application/json", Vec::new())?;
         let mut stream = answer.into_reader();
         let (mut text, mut piece) = (Vec::new(), vec![0; PIECE_OCTETS]);
         loop {
@@ -269,10 +304,6 @@ impl Operator for Remote {
                 read => text.extend_from_slice(&piece[..read]),
             }
         }
-    }
-
-    fn close(self: Box<Self>) -> Result<()> {
-        Ok(())
     }
 }
 

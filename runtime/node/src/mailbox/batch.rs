@@ -68,6 +68,10 @@ impl Actor {
         self.fence = Some(self.account.env.claims.fence(self.slot()).await?);
         for _ in 0..MAX_ATTEMPTS {
             let mut loaded = self.account.load(transaction).await?;
+            if !loaded.state.is_empty() && self.must_be_guarded().await? {
+                self.guard(transaction).await?;
+                continue;
+            }
             self.head = loaded.head;
             self.settling = loaded.settling;
             if loaded.state.is_empty() {
@@ -374,13 +378,17 @@ impl Actor {
         let call = self.account.call(TransactionId([0; 16]));
         let performer = Performer { account: &self.account, txn, call };
         performer.ledger(&draft.ledger()).map_err(Failed::Together)?;
+        let mut writes = txn.take();
+        if self.head == 0 {
+            writes.extend(self.guarded());
+        }
         let commit = Commit {
             space: self.account.space(),
             fence: self.fence,
             expected_head: Some(self.head),
             preconditions: Vec::new(),
             transactions,
-            writes: txn.take(),
+            writes,
             now: now(),
         };
         metrics::histogram!("postroom_batch_operations").record(commit.transactions.len() as f64);

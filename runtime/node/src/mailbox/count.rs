@@ -2,8 +2,6 @@
 //! whole, before anything can come into it; one that the store has lost gets a row again. Either way
 //! it has a new UIDVALIDITY: what clients remember of it cannot be relied on.
 
-use std::num::NonZeroU32;
-
 use bytes::Bytes;
 use postroom_core::error::StoreError;
 use postroom_core::mailbox::ledger::{self, AccountRow, CountersRow};
@@ -18,7 +16,7 @@ use super::error::guest;
 use super::limits::{GUEST_PAGE, LEDGER_PAGE};
 use super::load::after;
 use super::mend::Mending;
-use super::mint::now;
+use super::restored::next_validity;
 
 /// Where mailboxes go whose names are lost.
 const RECOVERED: &str = "Recovered";
@@ -110,13 +108,10 @@ impl<'a> Recount<'a> {
     /// A UIDVALIDITY above all that there ever were (E13).
     fn renew(&mut self, account: &mut AccountRow) -> Result<UidValidity, StoreError> {
         let highest = self.rows.iter().map(|row| row.uid_validity.0.get()).max().unwrap_or(0);
-        let above = highest.max(account.uid_validity).checked_add(1).and_then(NonZeroU32::new);
-        let above = above.ok_or_else(|| StoreError::Limit("UIDVALIDITY is used up".into()))?;
-        let time = now().clamp(1, i64::from(u32::MAX)) as u32;
-        let next = NonZeroU32::new(time).map_or(above, |time| time.max(above));
-        account.uid_validity = next.get();
+        account.uid_validity = account.uid_validity.max(highest);
+        let next = next_validity(account)?;
         self.account = Some(*account);
-        Ok(UidValidity(next))
+        Ok(next)
     }
 
     async fn found(&self, id: MailboxId) -> Result<Found, StoreError> {

@@ -19,6 +19,7 @@ mod read;
 mod whole;
 
 mod recent;
+mod restored;
 
 mod shared;
 

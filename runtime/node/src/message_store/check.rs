@@ -4,9 +4,10 @@ use postroom_core::error::StoreError;
 use postroom_core::types::{AccountId, SessionId};
 
 use crate::guest::Finding;
-use crate::mailbox::error::read;
+use crate::mailbox::error::{read, storage_error};
 use crate::mailbox::{Answer, Ask, CheckStep, Request};
 use crate::storage::Space;
+use crate::storage::keeping::{Backup, Damage, ScrubEvent};
 
 use super::MessageStore;
 use super::calls::mixed_up;
@@ -18,7 +19,8 @@ const SPACES: usize = 100;
 /// One thing that a check found.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct CheckFinding {
-    /// `domain`, `user`, `mailbox`, `message` or `ledger`.
+    /// `domain`, `user`, `mailbox`, `message` or `ledger`; of a scrub `rows`, `snapshot`, `log`, `segment` or
+    /// `body`.
     pub kind: String,
     /// The account; `None` for the directory.
     pub account: Option<String>,
@@ -28,6 +30,18 @@ pub struct CheckFinding {
     pub problem: String,
     /// Whether it was repaired.
     pub repaired: bool,
+}
+
+impl From<Damage> for CheckFinding {
+    fn from(damage: Damage) -> Self {
+        Self {
+            kind: damage.kind.to_owned(),
+            account: damage.account.map(|account| account.to_string()),
+            name: damage.name,
+            problem: damage.problem,
+            repaired: damage.mended,
+        }
+    }
 }
 
 /// What a check says while it goes on.
@@ -66,6 +80,31 @@ impl MessageStore {
                 }
             }
         }
+    }
+
+    /// Reads everything that is stored and holds it against its checksums; calls `event` as it goes, with
+    /// octets for records. What is there twice is made whole again.
+    ///
+    /// # Errors
+    /// When storage is away.
+    pub async fn scrub(&self, event: Listener<'_>) -> Result<(), StoreError> {
+        let mut scrub = read(self.inner.engine.scrub()).await?;
+        while let Some(said) = scrub.recv().await {
+            match said {
+                ScrubEvent::Progress(checked) => event(CheckEvent::Progress { checked }),
+                ScrubEvent::Damage(damage) => event(CheckEvent::Finding(damage.into())),
+                ScrubEvent::Failed(error) => return Err(storage_error(error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins a backup of everything as it is now.
+    ///
+    /// # Errors
+    /// When storage is away, or keeps nothing.
+    pub async fn backup(&self) -> Result<Backup, StoreError> {
+        read(self.inner.engine.backup()).await
     }
 
     async fn check_directory(

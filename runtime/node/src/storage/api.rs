@@ -3,6 +3,9 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use postroom_core::types::{AccountId, Epoch, Slot, TransactionId};
+use tokio::sync::mpsc;
+
+use super::keeping::{Backup, Scrub};
 
 /// Longest key in octets, area included: bounds what a guest makes an engine index.
 pub const MAX_KEY_OCTETS: usize = 2048;
@@ -452,6 +455,25 @@ pub trait Engine: Send + Sync + 'static {
     /// Finishes what is under way, makes everything durable, accepts nothing more: later calls get
     /// `Unavailable`. Repeatable.
     async fn close(&self) -> Result<(), StorageError>;
+
+    /// Begins a backup of everything as it is now; calls go on meanwhile. `Unavailable` where the engine
+    /// keeps nothing on a medium.
+    async fn backup(&self) -> Result<Backup, StorageError> {
+        Err(StorageError::Unavailable("this engine keeps nothing".to_owned()))
+    }
+
+    /// Begins to read everything and to hold it against its checksums; calls go on meanwhile. What is there
+    /// twice is made whole again.
+    async fn scrub(&self) -> Result<Scrub, StorageError> {
+        let (_, nothing) = mpsc::channel(1);
+        Ok(nothing)
+    }
+
+    /// How many times what it keeps was restored from a backup that did not have all that was announced
+    /// since.
+    fn restored(&self) -> u64 {
+        0
+    }
 
     /// What it has done since it was opened.
     fn stats(&self) -> EngineStats {

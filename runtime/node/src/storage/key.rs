@@ -68,6 +68,17 @@ pub fn link(of: Space, name: &str) -> Vec<u8> {
     key
 }
 
+/// All names of bodies of a space: from (included) to (excluded).
+pub fn links(of: Space) -> (Vec<u8>, Vec<u8>) {
+    (space(of, LINK, 0), space(of, LINK + 1, 0))
+}
+
+/// The name in a key of [`links`], as far as it is text.
+pub fn link_name(of: Space, raw: &[u8]) -> String {
+    let name = raw.get(space(of, LINK, 0).len()..).unwrap_or_default();
+    String::from_utf8_lossy(name).into_owned()
+}
+
 /// Where a body is and how many links it has.
 pub fn body(of: Space, body: &[u8; 16]) -> Vec<u8> {
     let mut key = space(of, BODY, 16);

@@ -20,6 +20,7 @@ mod commit;
 mod counters;
 mod reads;
 
+pub mod keeping;
 mod key;
 mod row;
 mod rows;

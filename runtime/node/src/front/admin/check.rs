@@ -1,4 +1,4 @@
-//! A check whose findings are told as it goes.
+//! A check, or a scrub, whose findings are told as it goes.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -45,6 +45,15 @@ struct Board {
     news: Notify,
 }
 
+/// What goes on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Work {
+    /// A check, which may repair.
+    Check { repair: bool },
+    /// A scrub.
+    Scrub,
+}
+
 /// The reader's end. When the reader goes, a check that only looks is stopped; one that repairs
 /// goes on to its end.
 struct Lines {
@@ -58,23 +67,40 @@ pub(super) async fn check(
     State(shared): State<Shared>,
     Query(how): Query<How>,
 ) -> Result<Response, Refusal> {
+    begin(shared, Work::Check { repair: how.repair })
+}
+
+pub(super) async fn scrub(State(shared): State<Shared>) -> Result<Response, Refusal> {
+    begin(shared, Work::Scrub)
+}
+
+fn begin(shared: Shared, what: Work) -> Result<Response, Refusal> {
     let permit = shared.checks.clone().try_acquire_owned();
-    let permit =
-        permit.map_err(|_| Refusal::busy("a check is running already; wait for its end"))?;
+    let permit = permit
+        .map_err(|_| Refusal::busy("a check or a scrub is running already; wait for its end"))?;
     let board = Arc::new(Board::default());
     let writer = board.clone();
     let operations = shared.admin.operations.clone();
     let work = tokio::spawn(async move {
         let _permit = permit;
         let mut event = |event| writer.write(event);
-        let last = match operations.check(how.repair, &mut event).await {
+        let ended = match what {
+            Work::Check { repair } => operations.check(repair, &mut event).await,
+            Work::Scrub => operations.scrub(&mut event).await,
+        };
+        let last = match ended {
             Ok(()) => CheckLine::Done,
             Err(error) => CheckLine::Failed(failure(&error)),
         };
         writer.waiting().last = Some(last);
         writer.news.notify_one();
     });
-    let lines = Lines { board, work, stops_with_reader: !how.repair, ended: false };
+    let lines = Lines {
+        board,
+        work,
+        stops_with_reader: what != Work::Check { repair: true },
+        ended: false,
+    };
     let body = Body::from_stream(lines.stream());
     Ok(([(CONTENT_TYPE, "application/x-ndjson")], body).into_response())
 }

@@ -18,9 +18,12 @@
 //! | POST `/v1/messages` | `user`, `mailbox` | [`frames`] → [`wire::Imported`]; all or none |
 //! | GET `/v1/messages` | `user`, `mailbox` | → [`frames`] |
 //! | POST `/v1/check` | `repair` | → lines of [`wire::CheckLine`] as it goes |
+//! | POST `/v1/scrub` | | → the same, with octets for records |
+//! | GET `/v1/backup` | | → [`backup`] |
 //!
 //! A refusal is a [`wire::Failure`] with the status that [`failure`] gives to each error.
 
+pub mod backup;
 mod check;
 mod failure;
 pub mod frames;
@@ -124,6 +127,8 @@ fn router(admin: Admin, stopping: CancellationToken) -> Router {
         .layer(DefaultBodyLimit::max(MAX_JSON_OCTETS))
         .merge(transfer::routes())
         .route("/v1/check", post(check::check))
+        .route("/v1/scrub", post(check::scrub))
+        .route("/v1/backup", get(backup::backup))
         .layer(axum::middleware::from_fn_with_state(Arc::new(guard), guard::guard));
     Router::new().route("/healthz", get(health)).merge(guarded).with_state(shared)
 }

@@ -8,6 +8,7 @@ use postroom_core::types::{MailboxName, Uid};
 
 use crate::guest::Page;
 use crate::message_store::{CheckEvent, Export, ExportedMessage, MessageStore, NewUser};
+use crate::storage::keeping::Backup;
 
 /// The operators' part of the message store. Each function is described there.
 #[async_trait]
@@ -60,6 +61,10 @@ pub trait Operations: Send + Sync {
         repair: bool,
         event: &mut (dyn FnMut(CheckEvent) + Send),
     ) -> Result<(), StoreError>;
+    /// Holds everything against its checksums.
+    async fn scrub(&self, event: &mut (dyn FnMut(CheckEvent) + Send)) -> Result<(), StoreError>;
+    /// Begins a backup.
+    async fn backup(&self) -> Result<Backup, StoreError>;
 }
 
 /// An export under way.
@@ -143,6 +148,14 @@ impl Operations for MessageStore {
         event: &mut (dyn FnMut(CheckEvent) + Send),
     ) -> Result<(), StoreError> {
         self.check(repair, event).await
+    }
+
+    async fn scrub(&self, event: &mut (dyn FnMut(CheckEvent) + Send)) -> Result<(), StoreError> {
+        self.scrub(event).await
+    }
+
+    async fn backup(&self) -> Result<Backup, StoreError> {
+        self.backup().await
     }
 }
 

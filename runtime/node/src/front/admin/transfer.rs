@@ -38,9 +38,12 @@ struct Place {
     mailbox: String,
 }
 
-fn transfer(shared: &Shared) -> Result<OwnedSemaphorePermit, Refusal> {
+/// A place among those who move much at a time.
+pub(super) fn transfer(shared: &Shared) -> Result<OwnedSemaphorePermit, Refusal> {
     let permit = shared.transfers.clone().try_acquire_owned();
-    permit.map_err(|_| Refusal::busy("too many imports and exports at once; try again in a moment"))
+    permit.map_err(|_| {
+        Refusal::busy("too many imports, exports and backups at once; try again in a moment")
+    })
 }
 
 /// Takes all messages of the body in, or none.

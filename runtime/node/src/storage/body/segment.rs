@@ -242,6 +242,15 @@ impl Segment {
         Ok(Self { id, kind, file, key })
     }
 
+    /// Whether both copies of what it says of itself are there.
+    pub fn has_whole_header(&self, directory: [u8; 16]) -> Result<bool, StorageError> {
+        let mut header = [0; HEADER_OCTETS as usize];
+        self.file.read_at(0, &mut header).map_err(|error| unreadable(self.id, &error))?;
+        let (first, second) = header.split_at(BLOCK_OF_MEDIUM);
+        let is_whole = |copy| read_header(copy, directory, self.id) == Ok((self.kind, self.key));
+        Ok(is_whole(first) && is_whole(second))
+    }
+
     /// Appends a body at `offset`. Not durable yet.
     pub fn append(&self, offset: u64, header: &RecordHeader, octets: &[u8]) -> io::Result<()> {
         let mut to = Appending::new(&*self.file, offset, record_length(header.size));

@@ -42,6 +42,8 @@ pub struct Segments {
     log: Mutex<BTreeSet<u64>>,
     /// Segments that are there and that nothing appends to any more, with their lengths.
     resting: Mutex<BTreeMap<u64, u64>>,
+    /// Backups under way: as long as there are any, no segment goes.
+    pins: Mutex<usize>,
 }
 
 /// Where the next body goes. Only the one thread that appends touches it while it works.
@@ -122,7 +124,18 @@ impl Segments {
         let next = AtomicU64::new(next.map_or(1, |last| last + 1));
         let active = Mutex::new(Active { segment: None, end: 0 });
         let (open, resting, log) = (Mutex::default(), Mutex::default(), Mutex::new(log));
-        let segments = Self { files, directory, full, counters, open, active, next, log, resting };
+        let segments = Self {
+            files,
+            directory,
+            full,
+            counters,
+            open,
+            active,
+            next,
+            log,
+            resting,
+            pins: Mutex::new(0),
+        };
         for segment in there {
             match rows.get(&segment) {
                 row if segments.is_in_log(segment) => {
@@ -341,7 +354,8 @@ impl Segments {
         std::mem::replace(&mut *log, later).into_iter().collect()
     }
 
-    fn is_in_log(&self, id: u64) -> bool {
+    /// Whether a segment is kept for the log in it.
+    pub fn is_in_log(&self, id: u64) -> bool {
         self.log().contains(&id)
     }
 
@@ -420,12 +434,67 @@ impl Segments {
 
     /// Removes a segment that nothing refers to and nothing appends to. Whoever reads it still may.
     pub fn remove(&self, id: u64) -> Result<(), StorageError> {
+        let pins = self.pins();
+        if *pins > 0 {
+            return Err(StorageError::Unavailable("a backup may still read it".to_owned()));
+        }
         self.open().remove(&id);
         let removed = self.files.remove(&file_name(id)).map_err(|error| unreadable(id, &error));
         if matches!(removed, Ok(()) | Err(StorageError::Damaged(_))) {
             self.rest().remove(&id);
         }
         removed
+    }
+
+    /// Keeps all segments from being removed until [`unpin`](Self::unpin).
+    pub fn pin(&self) {
+        *self.pins() += 1;
+    }
+
+    /// One who kept them does not need them any more.
+    pub fn unpin(&self) {
+        *self.pins() -= 1;
+    }
+
+    fn pins(&self) -> MutexGuard<'_, usize> {
+        self.pins.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All segments that are there, ascending.
+    pub fn all(&self) -> Vec<u64> {
+        let names = self.files.names().unwrap_or_default();
+        let mut all: Vec<u64> = names.iter().filter_map(|name| segment_of(name)).collect();
+        all.sort_unstable();
+        all
+    }
+
+    /// Writes the header of a segment again when one of its copies is damaged. True: none is.
+    pub fn mend_header(&self, id: u64) -> Result<bool, StorageError> {
+        let segment = match self.segment(id) {
+            // It went meanwhile.
+            Err(_) if !self.all().contains(&id) => return Ok(true),
+            segment => segment?,
+        };
+        if segment.has_whole_header(self.directory)? {
+            return Ok(true);
+        }
+        let written = segment.write_header(self.directory).and_then(|()| segment.file.sync());
+        written.map_err(|error| unreadable(id, &error))?;
+        Ok(false)
+    }
+
+    /// Reads what is kept of the log, from a place on (segment, offset, groups before it); its octets. Fails
+    /// with the segment in which a copy of a group's changes is damaged.
+    pub fn verify_log(&self, from: (u64, u64, u64)) -> Result<u64, (u64, StorageError)> {
+        let ids: Vec<u64> = self.log().range(from.0..).copied().collect();
+        let mut octets = 0;
+        for id in &ids {
+            let segment = self.segment(*id).map_err(|error| (*id, error))?;
+            let last = Some(id) == ids.last();
+            let start = (*id == from.0).then_some((from.1, from.2));
+            octets += segment.verify_groups(start, last).map_err(|error| (*id, error))?;
+        }
+        Ok(octets)
     }
 
     fn open(&self) -> MutexGuard<'_, HashMap<u64, Arc<Segment>>> {

@@ -10,7 +10,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::directory::OpenError;
 use super::group::{self, Done, Failure, Job, Members, Work};
-use super::log::Log;
+use super::index::RowsState;
+use super::log::{Log, Position};
 use super::reserve::Reserve;
 use super::shared::{Rows, Shared, closed};
 use super::snapshot;
@@ -41,6 +42,10 @@ pub enum Request {
     Heal(u64, oneshot::Sender<bool>),
     /// To note what became of a snapshot.
     Snapshot(Outcome),
+    /// To take a snapshot now, and to say whether there is a new one.
+    Renew(oneshot::Sender<bool>),
+    /// To say how the rows are at the end of the log.
+    State(oneshot::Sender<Result<(RowsState, Position), StorageError>>),
     /// To finish, and to say when it has.
     Close(oneshot::Sender<()>),
 }
@@ -122,6 +127,13 @@ impl Queue {
         asked && healed.await.unwrap_or(false)
     }
 
+    /// The rows as they are at the end of the log, durable, and where that is.
+    pub async fn state(&self) -> Result<(RowsState, Position), StorageError> {
+        let (reply, state) = oneshot::channel();
+        self.requests.send(Request::State(reply)).await.map_err(|_| closed())?;
+        state.await.unwrap_or_else(|_| Err(closed()))
+    }
+
     /// Finishes what waits, closes the rows and comes back. Later work is refused.
     pub async fn close(&self) {
         let (done, closed) = oneshot::channel();
@@ -138,6 +150,24 @@ pub struct WeakQueue {
 }
 
 impl WeakQueue {
+    /// As [`Queue::heal`].
+    pub async fn heal(&self, rebuilds: u64) -> bool {
+        let (done, healed) = oneshot::channel();
+        let Some(requests) = self.requests.upgrade() else { return false };
+        let asked = requests.send(Request::Heal(rebuilds, done)).await.is_ok();
+        drop(requests);
+        asked && healed.await.unwrap_or(false)
+    }
+
+    /// Has a snapshot taken now. Whether there is a new one.
+    pub async fn renew(&self) -> bool {
+        let (done, renewed) = oneshot::channel();
+        let Some(requests) = self.requests.upgrade() else { return false };
+        let asked = requests.send(Request::Renew(done)).await.is_ok();
+        drop(requests);
+        asked && renewed.await.unwrap_or(false)
+    }
+
     /// Hands work over and waits for its outcome, outside any task.
     pub fn perform_blocking(&self, work: Work) -> Result<Done, StorageError> {
         let (reply, outcome) = oneshot::channel();
@@ -174,6 +204,7 @@ pub fn run(
         heal_not_before,
         tell,
         unlinking,
+        renewing: Vec::new(),
     };
     let mut closing = Vec::new();
     committer.set_aside();
@@ -219,6 +250,10 @@ struct Group {
     healing: Vec<(u64, oneshot::Sender<bool>)>,
     /// What became of a snapshot.
     snapshot: Option<Outcome>,
+    /// Who wants a new one.
+    renewing: Vec<oneshot::Sender<bool>>,
+    /// Who wants to know how the rows are.
+    states: Vec<oneshot::Sender<Result<(RowsState, Position), StorageError>>>,
     /// Whom to tell that all is closed.
     closing: Vec<oneshot::Sender<()>>,
 }
@@ -249,6 +284,8 @@ fn gather(first: Request, requests: &mut mpsc::Receiver<Request>) -> Group {
             Request::Revive(tried) => group.reviving.push(tried),
             Request::Heal(rebuilds, healed) => group.healing.push((rebuilds, healed)),
             Request::Snapshot(outcome) => group.snapshot = Some(outcome),
+            Request::Renew(renewed) => group.renewing.push(renewed),
+            Request::State(state) => group.states.push(state),
             Request::Close(closed) => group.closing.push(closed),
         }
         let length = group.jobs.len() + group.given_up.len();
@@ -272,6 +309,8 @@ struct Committer<'a> {
     tell: mpsc::WeakSender<Request>,
     /// Links have been taken away since the last checkpoint.
     unlinking: bool,
+    /// Who wants to hear of the snapshot that is being taken.
+    renewing: Vec<oneshot::Sender<bool>>,
 }
 
 impl Committer<'_> {
@@ -293,6 +332,10 @@ impl Committer<'_> {
             let jobs = self.admit(group.jobs);
             self.perform(jobs, true);
         }
+        for state in group.states {
+            let _ = state.send(self.state());
+        }
+        self.renew(group.renewing);
         for (rebuilds, healed) in group.healing {
             let _ = healed.send(self.rebuilds() > rebuilds || self.heal());
         }
@@ -354,6 +397,35 @@ impl Committer<'_> {
         self.reserve.is_gone() && self.unlinking && !self.log.is_paused()
     }
 
+    /// The rows as they are at the end of the log, durable.
+    fn state(&mut self) -> Result<(RowsState, Position), StorageError> {
+        if !self.make_durable() {
+            let _ = self.revive();
+            return Err(StorageError::Unavailable("the rows cannot be made durable".to_owned()));
+        }
+        match &*self.shared.rows() {
+            Rows::Open(index) => Ok((index.state()?, self.log.end())),
+            Rows::Failed(why) => Err(StorageError::Unavailable(why.clone())),
+            Rows::Closed => Err(closed()),
+        }
+    }
+
+    /// Takes a snapshot now, for those who want one. They hear of it when it has ended.
+    fn renew(&mut self, mut renewing: Vec<oneshot::Sender<bool>>) {
+        if renewing.is_empty() {
+            return;
+        }
+        self.snapshots.stop();
+        self.snapshots.hurry();
+        self.checkpoint();
+        if self.snapshots.is_running() {
+            self.renewing.append(&mut renewing);
+        }
+        for renewed in renewing {
+            let _ = renewed.send(false);
+        }
+    }
+
     /// Begins a snapshot if it is time. The rows are durable up to the end of the log.
     fn take_snapshot(&mut self) {
         let (at, log) = (self.log.end(), self.log.octets());
@@ -378,7 +450,11 @@ impl Committer<'_> {
     }
 
     fn snapshot_ended(&mut self, outcome: &Outcome) {
-        match (self.snapshots.ended(outcome), outcome) {
+        let ended = self.snapshots.ended(outcome);
+        for renewed in self.renewing.drain(..) {
+            let _ = renewed.send(ended.is_some());
+        }
+        match (ended, outcome) {
             (Some(at), _) => self.release(at.segment),
             (None, Err(snapshot::Failure::Damaged(_))) => drop(self.heal()),
             (None, Err(snapshot::Failure::Full(_))) => {

@@ -18,8 +18,12 @@ const VERSION: u32 = 2;
 const MAX_FORMAT_OCTETS: u64 = 4096;
 const FIRST_LINE: &str = "postroom storage";
 
-const FORMAT: &str = "format";
+/// The text that says what the directory is.
+pub const FORMAT: &str = "format";
 const FORMAT_NEW: &str = "format.new";
+/// The text that says how many times the directory was restored from a backup; none: never.
+pub const RESTORED: &str = "restored";
+const RESTORED_FIRST_LINE: &str = "postroom restored from a backup";
 /// The file of rows.
 pub const ROWS_FILE: &str = "rows.redb";
 
@@ -139,6 +143,40 @@ pub fn must_have_rows(files: &dyn Files) -> Result<(), OpenError> {
         true => Ok(()),
         false => Err(OpenError::Damaged(format!("{ROWS_FILE} is missing"))),
     }
+}
+
+/// How many times a directory was restored from a backup that did not have all that was announced since.
+pub fn restored(files: &dyn Files) -> Result<u64, OpenError> {
+    let file = match files.open_existing(RESTORED) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        Err(error) => return Err(error.into()),
+    };
+    let mut text = vec![0; file.len()?.min(MAX_FORMAT_OCTETS) as usize];
+    file.read_at(0, &mut text)?;
+    let text = String::from_utf8_lossy(&text);
+    let second = text.rfind(RESTORED_FIRST_LINE).map(|second| &text[second..]);
+    let times = parse_restored(&text).or_else(|| parse_restored(second?));
+    times.ok_or_else(|| OpenError::Damaged(format!("the file {RESTORED:?} is unreadable")))
+}
+
+/// Notes that a directory is being restored once more.
+pub fn note_restored(files: &dyn Files) -> Result<(), OpenError> {
+    let text = format!("{RESTORED_FIRST_LINE}\ntimes {}\n", restored(files)? + 1);
+    let text = format!("{text}check {:08x}\n", crc32c::crc32c(text.as_bytes()));
+    let file = files.open(RESTORED)?;
+    file.set_len(0)?;
+    file.write_at(0, text.repeat(2).as_bytes())?;
+    file.sync()?;
+    Ok(files.sync_names()?)
+}
+
+fn parse_restored(text: &str) -> Option<u64> {
+    let (checked, rest) = text.split_once("check ")?;
+    let check = rest.lines().next()?;
+    let times = checked.strip_prefix(RESTORED_FIRST_LINE)?.trim().strip_prefix("times ")?;
+    let right = check == format!("{:08x}", crc32c::crc32c(checked.as_bytes()));
+    right.then(|| times.parse().ok()).flatten()
 }
 
 fn read_format(files: &dyn Files) -> Result<[u8; 16], OpenError> {

@@ -15,7 +15,7 @@ use crate::storage::body::segment;
 use crate::storage::body::segments::log_segments;
 use crate::storage::commit::Change;
 use crate::storage::counters::Counters;
-use crate::storage::files::Files;
+use crate::storage::files::{File, Files};
 use crate::storage::rows::Rows;
 use crate::storage::{StorageError, key, row};
 
@@ -270,15 +270,15 @@ impl Index {
 pub struct RowsState(ReadTransaction);
 
 impl RowsState {
-    /// Looks at every row.
+    /// Looks at every row; the octets of all.
     ///
     /// # Errors
     /// `Damaged` when one is not as it was written, or is missing.
     pub fn verify(&self, stop: &AtomicBool) -> Result<u64, StorageError> {
         self.walk(|rows, count| {
             let mut looked_at = 0;
-            snapshot::verified(rows, count, |_, _| {
-                looked_at += 1;
+            snapshot::verified(rows, count, |raw, stored| {
+                looked_at += (raw.len() + stored.len()) as u64;
                 match stop.load(Ordering::Relaxed) {
                     true => std::ops::ControlFlow::Break(()),
                     false => std::ops::ControlFlow::Continue(()),
@@ -299,6 +299,29 @@ impl RowsState {
         let written =
             self.walk(|rows, count| Ok(snapshot::write(of, at, (rows, count), counters, stop)));
         written.unwrap_or_else(|error| Err(error.into()))
+    }
+
+    /// Writes all of them to a file of a backup.
+    pub fn stream_snapshot(
+        &self,
+        to: &dyn File,
+        directory: [u8; 16],
+        at: Position,
+        counters: &Counters,
+    ) -> Result<u64, snapshot::Failure> {
+        let never = AtomicBool::new(false);
+        let written = self.walk(|rows, count| {
+            Ok(snapshot::write_to(to, directory, at, (rows, count), counters, &never))
+        });
+        written.unwrap_or_else(|error| Err(error.into()))
+    }
+
+    /// Reads them.
+    pub fn read<T>(
+        &self,
+        read: impl FnOnce(&ReadRows<'_>) -> Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
+        self.walk(|rows, _| read(rows))
     }
 
     fn walk<T>(

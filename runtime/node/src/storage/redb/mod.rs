@@ -5,6 +5,7 @@
 //! handing it to a blocking thread costs ten times that.
 
 mod backend;
+mod backup;
 mod committer;
 mod directory;
 mod group;
@@ -13,6 +14,7 @@ mod log;
 mod rebuild;
 mod reserve;
 mod rows;
+mod scrub;
 mod shared;
 mod snapshot;
 mod snapshots;
@@ -29,6 +31,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use postroom_core::types::{Epoch, Slot, TransactionId};
+use tokio::sync::mpsc;
 
 use self::committer::Keeping;
 use self::directory::State;
@@ -38,6 +41,7 @@ use self::log::{CHECKPOINT_OCTETS, CHECKPOINT_PAUSE, Log, Replayed};
 use self::rebuild::rebuild;
 use self::reserve::{RESERVE_OCTETS, Reserve};
 use self::rows::ReadRows;
+use self::scrub::Scrubbing;
 use self::shared::Shared;
 use self::snapshots::{SNAPSHOT_OCTETS, Snapshots};
 use super::body::segment::{Kind, Segment, file_name};
@@ -46,12 +50,14 @@ use super::body::{INLINE_OCTETS, NewBody, Unlinked, writer};
 use super::commit::{Pending, PendingBodies, SegmentWork};
 use super::counters::Counters;
 use super::files::{DiskFiles, Files};
+use super::keeping::{Backup, MAX_PIECES, Scrub};
 use super::rows::{BodyRow, Place, SegmentPlace, SegmentRow};
 use super::{
     Area, Body, BodyRef, Claimant, Commit, Committed, Engine, EngineStats, Fence, Key, ScanLimit,
     ScanPage, Space, StorageError, reads,
 };
 
+pub use self::backup::is_backed_up;
 pub use self::directory::OpenError;
 
 /// Octets above which work on a body leaves the task that asked: some 100 µs of hashing.
@@ -105,6 +111,8 @@ impl Default for RedbOptions {
 pub struct RedbEngine {
     shared: Arc<Shared>,
     inline_octets: usize,
+    /// How many times the directory was restored.
+    restored: u64,
     /// The ways to the threads; gone only while the engine is dropped, which ends these.
     queues: Option<Queues>,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -123,10 +131,17 @@ impl RedbEngine {
         Self::open_files(Arc::new(DiskFiles::new(directory)?), options)
     }
 
+    /// Notes that a directory is being restored from a backup that may not have all that was announced
+    /// since, before it is opened for the first time.
+    pub fn note_restored(directory: &Path) -> Result<(), OpenError> {
+        directory::note_restored(&DiskFiles::new(directory)?)
+    }
+
     /// As [`open`](Self::open), over any files.
     pub fn open_files(files: Arc<dyn Files>, options: RedbOptions) -> Result<Self, OpenError> {
         let counters = Arc::new(Counters::default());
         let (index, directory, replayed) = open_index(&*files, options, &counters)?;
+        let restored = directory::restored(&*files)?;
         let (segments, keeping) =
             take_up(&files, directory, options, &counters, (&index, replayed))?;
         let files = (files, directory);
@@ -148,7 +163,7 @@ impl RedbEngine {
         ];
         let queues = Some(Queues { commits, bodies });
         let (inline_octets, threads) = (options.inline_octets, Mutex::new(threads));
-        Ok(Self { shared, inline_octets, queues, threads })
+        Ok(Self { shared, inline_octets, restored, queues, threads })
     }
 
     fn queues(&self) -> &Queues {
@@ -556,6 +571,25 @@ impl Engine for RedbEngine {
         self.read(|rows| reads::spaces(rows, after, limit)).await
     }
 
+    async fn backup(&self) -> Result<Backup, StorageError> {
+        let pinned = Pinned::new(self.shared.clone());
+        let state = self.queues().commits.state().await?;
+        let (to, pieces) = mpsc::channel(MAX_PIECES);
+        tokio::task::spawn_blocking(move || backup::send(&pinned.0, state, &to));
+        Ok(pieces)
+    }
+
+    async fn scrub(&self) -> Result<Scrub, StorageError> {
+        let (tell, events) = mpsc::channel(MAX_PIECES);
+        let commits = self.queues().commits.downgrade();
+        tokio::spawn(Scrubbing { shared: self.shared.clone(), commits, tell }.run());
+        Ok(events)
+    }
+
+    fn restored(&self) -> u64 {
+        self.restored
+    }
+
     async fn close(&self) -> Result<(), StorageError> {
         self.queues().commits.close().await;
         Ok(())
@@ -563,6 +597,22 @@ impl Engine for RedbEngine {
 
     fn stats(&self) -> EngineStats {
         self.shared.counters.stats()
+    }
+}
+
+/// All segments stay as long as this lives.
+struct Pinned(Arc<Shared>);
+
+impl Pinned {
+    fn new(shared: Arc<Shared>) -> Self {
+        shared.segments.pin();
+        Self(shared)
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        self.0.segments.unpin();
     }
 }
 

@@ -98,16 +98,12 @@ pub fn write(
     counters: &Counters,
     stop: &AtomicBool,
 ) -> Result<Snapshot, Failure> {
-    let mut key = [0; 16];
-    getrandom::fill(&mut key).map_err(|error| Failure::Away(error.to_string()))?;
     let written = files.open(SNAPSHOT_NEW).map_err(Failure::from).and_then(|file| {
         file.set_len(0)?;
-        file.write_at(0, &header(directory, key, at).repeat(2))?;
-        let mut to = Writer { file: &*file, key, at: HEADER_OCTETS, number: 0, counters };
-        to.rows(rows, count, stop)?;
+        let octets = write_to(&*file, directory, at, (rows, count), counters, stop)?;
         counters.synced();
         file.sync()?;
-        Ok(to.at)
+        Ok(octets)
     });
     match written {
         Ok(octets) => {
@@ -121,6 +117,23 @@ pub fn write(
             Err(failure)
         }
     }
+}
+
+/// Writes a snapshot to an empty file, from its start to its end; its octets. Not durable yet.
+pub fn write_to(
+    file: &dyn File,
+    directory: [u8; 16],
+    at: Position,
+    (rows, count): (&impl Rows, u64),
+    counters: &Counters,
+    stop: &AtomicBool,
+) -> Result<u64, Failure> {
+    let mut key = [0; 16];
+    getrandom::fill(&mut key).map_err(|error| Failure::Away(error.to_string()))?;
+    file.write_at(0, &header(directory, key, at).repeat(2))?;
+    let mut to = Writer { file, key, at: HEADER_OCTETS, number: 0, counters };
+    to.rows(rows, count, stop)?;
+    Ok(to.at)
 }
 
 /// Removes it. Nothing happens when there is none.

@@ -108,6 +108,16 @@ impl Snapshots {
         self.taken_at.is_none()
     }
 
+    /// The next one is due.
+    pub fn hurry(&mut self) {
+        (self.taken_at, self.not_before) = (None, None);
+    }
+
+    /// Whether one is being taken.
+    pub fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+
     /// The last one is gone.
     pub fn lost(&mut self) {
         self.taken_at = None;

@@ -126,6 +126,40 @@ impl Segment {
         }
     }
 
+    /// Reads both copies of the changes of every group, from an offset on, before which there are so many
+    /// groups, or from the first one. The last segment of the log may be appended to
+    /// meanwhile: what does not look like a group then is its end. Returns the octets read.
+    pub fn verify_groups(&self, from: Option<(u64, u64)>, last: bool) -> Result<u64, StorageError> {
+        let Kind::Log { before } = self.kind else { return Ok(0) };
+        let (mut at, mut number) = from.unwrap_or((HEADER_OCTETS, before));
+        let mut octets = 0;
+        while let Some(found) = self.group_at(at, number + 1)? {
+            number += 1;
+            let size = found.changes.len() as u64;
+            let first = GroupHeader {
+                copy: 0,
+                number,
+                size,
+                bodies: found.bodies.end - found.bodies.start,
+                blank: found.blank,
+            };
+            let second = (found.bodies.end + record_length(size), first.other());
+            for (place, header) in [(found.bodies.end, first), second] {
+                let stored = self.record_at(place)?;
+                if stored != Some(Record::Group(header)) {
+                    return Err(damaged(self.id, &format!("has a damaged copy of group {number}")));
+                }
+                self.changes(place, &header)?;
+            }
+            octets += found.end - at;
+            at = sector_from(found.end);
+        }
+        match !last && self.has_later(at, number + 1)? {
+            true => Err(damaged(self.id, &format!("has lost group {}", number + 1))),
+            false => Ok(octets),
+        }
+    }
+
     /// Whether there is anything of a group of a higher number behind `offset`. Where this one was the
     /// last, there is not.
     pub fn has_later(&self, offset: u64, number: u64) -> Result<bool, StorageError> {

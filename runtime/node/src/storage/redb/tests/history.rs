@@ -17,6 +17,7 @@ const BODY_SIZES: [usize; 5] = [0, 700, 5_000, 16 << 10, 40_000];
 const LOTS: ScanLimit = ScanLimit { items: 10_000, octets: 16 << 20 };
 
 /// One account, committed to by one caller after the other.
+#[derive(Clone)]
 pub struct History {
     account: AccountId,
     fence: Option<Fence>,

@@ -4,6 +4,7 @@ mod away;
 mod crash;
 mod damage;
 mod history;
+mod keeping;
 mod log;
 mod outcome;
 mod room;

@@ -32,7 +32,7 @@ fn taken(disk: &ImageDisk) -> u64 {
 }
 
 /// Whether a file is a segment of bodies, not of the log.
-fn holds_bodies(disk: &ImageDisk, name: &str) -> bool {
+pub fn holds_bodies(disk: &ImageDisk, name: &str) -> bool {
     let Some(id) = segment_of(name) else { return false };
     let directory = disk.octets(name).unwrap()[16..32].try_into().unwrap();
     let file = disk.files().open_existing(name).unwrap();
