@@ -17,6 +17,13 @@ pub(super) struct Faults {
     round: watch::Sender<Round>,
 }
 
+/// Whether a capability call can wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Waits {
+    Never,
+    AsLongAsItTakes,
+}
+
 /// The time between two settings of the knobs.
 #[derive(Clone, Copy, Debug, Default)]
 struct Round {
@@ -46,19 +53,22 @@ impl Faults {
     pub(super) async fn held(&self) {
         let mut round = self.round.subscribe();
         // It lives as long as the gate, which is borrowed here.
-        let _ = round.wait_for(|round| round.met == Some(Fault::Hold)).await;
+        let _ = round.wait_for(|round| round.met.is_some_and(Fault::waits)).await;
     }
 
-    /// Counts a capability call; the fault that it meets, and in which round.
-    fn enter(&self) -> Option<(Fault, u64)> {
+    /// Counts a capability call, which can wait or not; the fault that it meets, and in which round.
+    fn enter(&self, waits: Waits) -> Option<(Fault, u64)> {
         let mut knobs = self.knobs.lock().unwrap_or_else(PoisonError::into_inner);
         let (left, fault) = knobs.fault.as_mut()?;
+        if *fault == Fault::Pause && waits == Waits::Never {
+            return None;
+        }
         if *left > 0 {
             *left -= 1;
             return None;
         }
         let fault = *fault;
-        if fault == Fault::Fail {
+        if fault != Fault::Hold {
             knobs.fault = None;
         }
         self.round.send_modify(|round| round.met = Some(fault));
@@ -73,19 +83,19 @@ fn unavailable() -> StorageError {
 #[async_trait]
 impl Gate for Faults {
     async fn read(&self) -> Result<(), StorageError> {
-        match self.enter() {
-            None => Ok(()),
-            Some((Fault::Fail, _)) => Err(unavailable()),
-            Some((Fault::Hold, number)) => {
-                let mut round = self.round.subscribe();
-                let _ = round.wait_for(|round| round.number != number).await;
-                Err(unavailable())
-            }
+        let Some((fault, number)) = self.enter(Waits::AsLongAsItTakes) else { return Ok(()) };
+        if fault.waits() {
+            let mut round = self.round.subscribe();
+            let _ = round.wait_for(|round| round.number != number).await;
+        }
+        match fault {
+            Fault::Pause => Ok(()),
+            Fault::Fail | Fault::Hold => Err(unavailable()),
         }
     }
 
     fn write(&self) -> Result<(), StorageError> {
-        self.enter().map_or(Ok(()), |_| Err(unavailable()))
+        self.enter(Waits::Never).map_or(Ok(()), |_| Err(unavailable()))
     }
 
     fn items(&self) -> usize {

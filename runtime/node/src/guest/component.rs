@@ -61,6 +61,11 @@ impl StoreComponent {
         Load { instances, calls }
     }
 
+    /// Handles of the host that its instances hold.
+    pub fn handles(&self) -> usize {
+        self.pool.handles()
+    }
+
     /// Operations that are refused because they have cost it instances.
     pub fn quarantined(&self) -> Vec<Quarantined> {
         self.pool.quarantined()

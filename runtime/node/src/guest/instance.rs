@@ -7,7 +7,7 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -74,6 +74,7 @@ impl Template {
         let spent = Arc::new(Spent::default());
         let worn = CancellationToken::new();
         let mut store = self.store(number, spent.clone(), worn.clone()).map_err(failed)?;
+        let held = store.data().handles.held();
         let started = self.start(&mut store, &spent).await?;
         store.data_mut().memory.started();
         let exports = self.indices.load(&mut store, &started);
@@ -87,6 +88,7 @@ impl Template {
             handles: Arc::new(Semaphore::new(self.limits.handles as usize)),
             running: Arc::new(Running::new(spent.clone())),
             taken: AtomicU64::new(0),
+            held,
             worn,
             closing: CancellationToken::new(),
             killing: CancellationToken::new(),
@@ -198,6 +200,8 @@ pub(super) struct Instance {
     handles: Arc<Semaphore>,
     running: Arc<Running>,
     taken: AtomicU64,
+    /// Handles that the guest has.
+    pub(super) held: Arc<AtomicUsize>,
     /// It holds on to much of its memory or handles.
     pub(super) worn: CancellationToken,
     closing: CancellationToken,

@@ -21,7 +21,7 @@ use super::output::Output;
 use crate::conformance::{Instances, Subject};
 use crate::guest::{
     self, ComponentFrom, ComponentSource, DirectoryGrant, Grants, Host, HostConfig, Inspection,
-    Kind, Limits, StoreComponent,
+    Kind, Lift, Limits, StoreComponent,
 };
 use crate::storage::MemoryEngine;
 
@@ -112,6 +112,14 @@ impl Instances<StoreComponent> for Fresh {
         let limits = Limits { instances: 1, ..Limits::default() };
         let loaded = self.host.load(self.source.clone(), &self.grants, limits).await;
         loaded.map_err(|error| format!("the component {error}"))
+    }
+
+    fn one_call_at_a_time(&self, store: &StoreComponent) -> bool {
+        store.inspection().lift == Lift::Sync
+    }
+
+    fn handles(&self, store: &StoreComponent) -> usize {
+        store.handles()
     }
 }
 
