@@ -46,10 +46,14 @@ pub enum Sin {
     LostFlag,
     /// It answers what is no message.
     Nonsense,
+    /// It answers a row more than it was asked for.
+    TooMany,
+    /// It says that more rows follow none.
+    MoreOfNothing,
 }
 
 impl Sin {
-    const ALL: [(&'static str, Self); 14] = [
+    const ALL: [(&'static str, Self); 16] = [
         ("start", Self::Start),
         ("trap", Self::Trap),
         ("exit", Self::Exit),
@@ -64,6 +68,8 @@ impl Sin {
         ("other", Self::Other),
         ("lost-flag", Self::LostFlag),
         ("nonsense", Self::Nonsense),
+        ("too-many", Self::TooMany),
+        ("more-of-nothing", Self::MoreOfNothing),
     ];
 
     /// The sin of a name; a name that is none is a mistake of the test.
@@ -133,7 +139,9 @@ pub(crate) fn sin(sin: Sin) {
         | Sin::Wrong
         | Sin::Other
         | Sin::LostFlag
-        | Sin::Nonsense => {}
+        | Sin::Nonsense
+        | Sin::TooMany
+        | Sin::MoreOfNothing => {}
     }
 }
 

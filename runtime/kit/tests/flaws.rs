@@ -281,6 +281,19 @@ fn a_flaw_costs_the_level_of_its_case() {
 }
 
 #[test]
+fn a_case_that_was_not_run_costs_its_level_and_holds_nothing() {
+    let mut ran: Vec<_> = all("users").into_iter().map(|case| run(case, Flaw::None)).collect();
+    let whole = Summary::of(&ran, &["users"]);
+    let at = ran.iter().position(|ran| ran.planned.case.level == Level::Keeps);
+    let at = at.expect("a case of the second level");
+    ran[at] = ran[at].planned.not_run("it takes too long".to_owned());
+    let summary = Summary::of(&ran, &["users"]);
+    assert_eq!(summary.level, Some(Level::Answers));
+    assert_eq!((summary.passed, summary.not_run), (whole.passed - 1, 1));
+    assert!(summary.held < whole.held, "{summary:?}");
+}
+
+#[test]
 fn the_same_seed_gives_the_same_run() {
     let random = |case: &Planned| case.case.name == "random_operations_survive_a_failing_host";
     let case = all("users").into_iter().find(random).expect("a random case");

@@ -30,7 +30,7 @@ use super::limits::Limits;
 use super::quarantine::{Operation, Quarantine, Suspect};
 use super::running::{Oldest, Running, RunningEntry};
 use super::state::{InstanceState, Memory};
-use super::wasi::{Granted, Log};
+use super::wasi::{Granted, Listener, Log};
 use crate::storage::Body;
 
 /// Handles of wasmtime's own that one call has at a time: host calls under way and sets of them.
@@ -49,6 +49,8 @@ pub(super) struct Template {
     pub(super) concurrency: u32,
     /// Live instances of the whole node: below what the pooling allocator holds.
     pub(super) room: Arc<Semaphore>,
+    /// Who hears what the guests print, beside the log.
+    pub(super) listener: Option<Listener>,
     /// Where lost calls are written down.
     pub(super) quarantine: Arc<Quarantine>,
 }
@@ -133,6 +135,7 @@ impl Template {
         worn: CancellationToken,
     ) -> wasmtime::Result<Store<InstanceState>> {
         let log = Log::new(self.name.clone(), number, self.limits.log_lines);
+        let log = log.heard_by(self.listener.clone());
         let mut wasi_resources = ResourceTable::new();
         wasi_resources.set_max_capacity(MAX_WASI_RESOURCES);
         let state = InstanceState {
