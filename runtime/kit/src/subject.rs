@@ -112,7 +112,7 @@ pub trait Host {
     /// Whether the fault that was set last has been met.
     fn met(&self) -> bool;
 
-    /// Comes back once a capability call is held or paused.
+    /// Comes back once a capability call waits that is held or paused.
     fn held(&self) -> impl Future<Output = ()>;
 
     /// Whether an instance takes one call at a time: the store lifts its functions synchronously.

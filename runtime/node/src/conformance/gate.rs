@@ -29,6 +29,9 @@ enum Waits {
 struct Round {
     number: u64,
     met: Option<Fault>,
+    /// Whether a call waits. One that cannot has its answer at once: what becomes of the operation is
+    /// then up to the store, however fast it is, and the same in each run.
+    waiting: bool,
 }
 
 impl Faults {
@@ -40,7 +43,9 @@ impl Faults {
     /// Sets the knobs, and lets go of what was held.
     pub(super) fn set(&self, knobs: Knobs) {
         let mut now = self.knobs.lock().unwrap_or_else(PoisonError::into_inner);
-        self.round.send_modify(|round| *round = Round { number: round.number + 1, met: None });
+        self.round.send_modify(|round| {
+            *round = Round { number: round.number + 1, ..Round::default() };
+        });
         *now = knobs;
     }
 
@@ -53,7 +58,7 @@ impl Faults {
     pub(super) async fn held(&self) {
         let mut round = self.round.subscribe();
         // It lives as long as the gate, which is borrowed here.
-        let _ = round.wait_for(|round| round.met.is_some_and(Fault::waits)).await;
+        let _ = round.wait_for(|round| round.waiting).await;
     }
 
     /// Counts a capability call, which can wait or not; the fault that it meets, and in which round.
@@ -71,7 +76,10 @@ impl Faults {
         if fault != Fault::Hold {
             knobs.fault = None;
         }
-        self.round.send_modify(|round| round.met = Some(fault));
+        self.round.send_modify(|round| {
+            round.met = Some(fault);
+            round.waiting |= fault.waits() && waits == Waits::AsLongAsItTakes;
+        });
         Some((fault, self.round.borrow().number))
     }
 }

@@ -22,6 +22,9 @@ impl Printed {
     }
 
     fn add(&self, stream: &str, line: &str) {
+        if line.is_empty() {
+            return;
+        }
         let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if lines.len() == MAX_LINES {
             lines.pop_front();
@@ -52,6 +55,7 @@ mod tests {
         for number in 0..1000 {
             hear("stderr", format!("{number} {}", "ü".repeat(5000)));
         }
+        hear("stdout", String::new());
         let lines = printed.lines();
         assert_eq!(lines.len(), MAX_LINES);
         assert!(lines[MAX_LINES - 1].starts_with("stderr: 999 ü"), "{lines:?}");

@@ -29,6 +29,8 @@ pub(super) struct Report {
     at: usize,
     /// Cases of kinds that are not kept, by kind: a line each would say nothing.
     not_kept: BTreeMap<&'static str, usize>,
+    /// Cases that were not run, by the reason; likewise.
+    not_run: BTreeMap<String, Vec<String>>,
 }
 
 /// A case as JSON.
@@ -149,6 +151,7 @@ impl Report {
             total: planned.len(),
             at: 0,
             not_kept: BTreeMap::new(),
+            not_run: BTreeMap::new(),
         }
     }
 
@@ -168,6 +171,10 @@ impl Report {
         let kept = self.kinds.contains(&ran.planned.interface);
         if !kept && !output.json {
             *self.not_kept.entry(ran.planned.interface).or_default() += 1;
+            return Ok(());
+        }
+        if let (Outcome::NotRun(why), false) = (&ran.outcome, output.json) {
+            self.not_run.entry(why.clone()).or_default().push(ran.planned.name());
             return Ok(());
         }
         output.result(&self.line(ran), || self.text(ran))
@@ -212,7 +219,8 @@ impl Report {
         match &ran.outcome {
             Outcome::Passed => format!("{} ({calls} calls)", line("ok")),
             Outcome::NotApplicable(why) => format!("{}: {why}", line("n/a")),
-            Outcome::NotRun(why) => format!("{}: {why}", line("unrun")),
+            // Told at the end.
+            Outcome::NotRun(_) => String::new(),
             Outcome::Failed(failure) => {
                 let id = &failure.promise;
                 let mut lines = vec![line("FAILED")];
@@ -250,6 +258,14 @@ impl Report {
         let mut lines = Vec::new();
         for (kind, count) in &self.not_kept {
             lines.push(format!("n/a     {kind}: the store does not keep them ({count} cases)"));
+        }
+        for (why, cases) in &self.not_run {
+            let which = match cases.as_slice() {
+                [one] => one.clone(),
+                [first, ..] => format!("{first} and {} others", cases.len() - 1),
+                [] => String::new(),
+            };
+            lines.push(format!("not run {which}: {why}"));
         }
         let unrun = if *not_run == 0 { String::new() } else { format!(", {not_run} not run") };
         lines.push(format!(
