@@ -23,7 +23,7 @@ use postroom_guest::{
 
 use remembered::Remembered;
 pub use sins::Sin;
-use sins::{due, hold, nonsense, sin};
+use sins::{UnderWay, due, hold, nonsense, sin};
 
 /// Schema of rows: the default store's.
 const SCHEMA: u8 = 1;
@@ -108,6 +108,7 @@ impl<R: Record> Records<R> for Faulty {
     ) -> Result<Page<R>> {
         let due = due(call, R::KIND, "list");
         sin(due.unwrap_or_default());
+        let _alone = (due == Some(Sin::Alone)).then(UnderWay::begin).transpose()?;
         ask.limit += u32::from(due == Some(Sin::TooMany));
         let mut page = Records::<R>::list(&Keyed, call, view, ask).await?;
         match due.unwrap_or_default() {
@@ -184,6 +185,7 @@ impl Messages for Faulty {
     ) -> Result<Page<Message>> {
         let due = due(call, "message", "list");
         sin(due.unwrap_or_default());
+        let _alone = (due == Some(Sin::Alone)).then(UnderWay::begin).transpose()?;
         ask.limit += u32::from(due == Some(Sin::TooMany));
         let mut page = Messages::list(&Keyed, call, view, mailbox, ask).await?;
         match due.unwrap_or_default() {

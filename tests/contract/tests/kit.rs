@@ -197,6 +197,29 @@ fn a_store_that_keeps_handles_is_found_out() {
 }
 
 #[test]
+fn calls_meet_in_one_instance() {
+    for (verb, kind) in [("user.list", "users"), ("message.list", "messages")] {
+        let line = sinning("alone", verb, &format!("{kind}/calls_run_beside_each_other"));
+        assert_eq!(line["failure"]["promise"], "store.rule.3", "{line}");
+        let how = line["failure"]["how"].as_str().expect("a text");
+        assert!(how.contains("another call is under way"), "{how}");
+    }
+}
+
+#[test]
+fn a_seed_gives_the_same_run_over_a_component() {
+    let case = "random_operations_survive_a_failing_host";
+    let calls = |seed| {
+        let (code, lines) = check(&component("keyed"), &["--case", case, "--seed", seed]);
+        assert_eq!(code, 0, "{lines:?}");
+        let calls = |line: &Value| line["calls"].as_u64().expect("calls");
+        with(&lines, "passed").into_iter().map(calls).collect::<Vec<_>>()
+    };
+    assert_eq!(calls("5"), calls("5"));
+    assert_ne!(calls("5"), calls("6"));
+}
+
+#[test]
 fn what_a_failing_store_has_printed_is_shown() {
     let case = "users/create_keeps_what_is_there";
     let line = sinning("trap", "user.create", case);
