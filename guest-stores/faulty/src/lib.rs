@@ -23,7 +23,7 @@ use postroom_guest::{
 
 use remembered::Remembered;
 pub use sins::Sin;
-use sins::{due, hold, nonsense, sin};
+use sins::{UnderWay, due, hold, nonsense, sin};
 
 /// Schema of rows: the default store's.
 const SCHEMA: u8 = 1;
@@ -100,13 +100,21 @@ impl<R: Record> Records<R> for Faulty {
         Ok(found)
     }
 
-    async fn list<V: View>(&self, call: &Call, view: &V, ask: PageAsk<R::Name>) -> Result<Page<R>> {
+    async fn list<V: View>(
+        &self,
+        call: &Call,
+        view: &V,
+        mut ask: PageAsk<R::Name>,
+    ) -> Result<Page<R>> {
         let due = due(call, R::KIND, "list");
         sin(due.unwrap_or_default());
+        let _alone = (due == Some(Sin::Alone)).then(UnderWay::begin).transpose()?;
+        ask.limit += u32::from(due == Some(Sin::TooMany));
         let mut page = Records::<R>::list(&Keyed, call, view, ask).await?;
         match due.unwrap_or_default() {
             Sin::Wrong => page.rows.reverse(),
             Sin::Other => page.rows = Remembered::row(call).into_iter().collect(),
+            Sin::MoreOfNothing => page = Page { rows: Vec::new(), more: true },
             _ => Remembered::rows(call, page.rows.iter()),
         }
         Ok(page)
@@ -173,14 +181,17 @@ impl Messages for Faulty {
         call: &Call,
         view: &V,
         mailbox: Id,
-        ask: PageAsk<u32>,
+        mut ask: PageAsk<u32>,
     ) -> Result<Page<Message>> {
         let due = due(call, "message", "list");
         sin(due.unwrap_or_default());
+        let _alone = (due == Some(Sin::Alone)).then(UnderWay::begin).transpose()?;
+        ask.limit += u32::from(due == Some(Sin::TooMany));
         let mut page = Messages::list(&Keyed, call, view, mailbox, ask).await?;
         match due.unwrap_or_default() {
             Sin::Wrong => page.rows.reverse(),
             Sin::Nonsense => page.rows.iter_mut().for_each(nonsense),
+            Sin::MoreOfNothing => page = Page { rows: Vec::new(), more: true },
             _ => {}
         }
         Ok(page)

@@ -1,9 +1,9 @@
 //! The sins, and whose call commits one.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use postroom_guest::{Call, Message, Txn};
+use postroom_guest::{Call, Message, Result, StoreError, Txn};
 
 /// Octets that one call leaks. Small enough that it takes many calls, of which all are answered.
 const LEAK: usize = 4 << 20;
@@ -46,10 +46,16 @@ pub enum Sin {
     LostFlag,
     /// It answers what is no message.
     Nonsense,
+    /// It answers a row more than it was asked for.
+    TooMany,
+    /// It says that more rows follow none.
+    MoreOfNothing,
+    /// It refuses a call that comes while another one waits.
+    Alone,
 }
 
 impl Sin {
-    const ALL: [(&'static str, Self); 14] = [
+    const ALL: [(&'static str, Self); 17] = [
         ("start", Self::Start),
         ("trap", Self::Trap),
         ("exit", Self::Exit),
@@ -64,6 +70,9 @@ impl Sin {
         ("other", Self::Other),
         ("lost-flag", Self::LostFlag),
         ("nonsense", Self::Nonsense),
+        ("too-many", Self::TooMany),
+        ("more-of-nothing", Self::MoreOfNothing),
+        ("alone", Self::Alone),
     ];
 
     /// The sin of a name; a name that is none is a mistake of the test.
@@ -133,7 +142,31 @@ pub(crate) fn sin(sin: Sin) {
         | Sin::Wrong
         | Sin::Other
         | Sin::LostFlag
-        | Sin::Nonsense => {}
+        | Sin::Nonsense
+        | Sin::TooMany
+        | Sin::MoreOfNothing
+        | Sin::Alone => {}
+    }
+}
+
+/// A call that is under way.
+pub(crate) struct UnderWay;
+
+static UNDER_WAY: AtomicBool = AtomicBool::new(false);
+
+impl UnderWay {
+    /// Begins one, unless another one is.
+    pub(crate) fn begin() -> Result<Self> {
+        match UNDER_WAY.swap(true, Ordering::Relaxed) {
+            true => Err(StoreError::Busy("another call is under way".to_owned())),
+            false => Ok(Self),
+        }
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        UNDER_WAY.store(false, Ordering::Relaxed);
     }
 }
 

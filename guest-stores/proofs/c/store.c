@@ -136,7 +136,8 @@ bool exports_postroom_store_messages_delete(
   return ok;
 }
 
-// Reads the rows of some places into `found`, which is empty memory for them.
+// Reads the rows of some places into `found`, which is empty memory for them: by halves, where they
+// are more than the host answers at once.
 static bool read_places(view_t view, const postroom_store_types_message_place_t *places, size_t count,
                         exports_postroom_store_messages_option_message_t *found, error_t_ *error) {
   uint8_t *octets = allocate(count * KEY_OCTETS);
@@ -151,6 +152,12 @@ static bool read_places(view_t view, const postroom_store_types_message_place_t 
                                                        &values, &host);
   free(keys.ptr);
   free(octets);
+  if (!ok && host.tag == POSTROOM_HOST_STORAGE_STORAGE_ERROR_LIMIT && count > 1) {
+    message_store_string_free(&host.val.other);
+    size_t half = count / 2;
+    return read_places(view, places, half, found, error) &&
+           read_places(view, places + half, count - half, found + half, error);
+  }
   if (!ok) {
     pass_on(error, &host);
     return false;

@@ -94,6 +94,17 @@ class passing_on:
                 raise Err(StoreError_Other(value.value)) from error
 
 
+async def get_all(view, keys):
+    """Values of keys, however large they are together: the host answers 16 MiB at once."""
+    try:
+        return await view.get_many(keys)
+    except Err as error:
+        if not isinstance(error.value, StorageError_Limit) or len(keys) < 2:
+            raise
+    half = len(keys) // 2
+    return await get_all(view, keys[:half]) + await get_all(view, keys[half:])
+
+
 class Messages(exports.Messages):
     async def create(self, c, t) -> None:
         pass
@@ -111,7 +122,7 @@ class Messages(exports.Messages):
     async def update(self, c, t, changes) -> None:
         places = [key(change.place.mailbox, change.place.uid) for change in changes]
         with passing_on(), t.view() as view:
-            values = await view.get_many(places)
+            values = await get_all(view, places)
             for place, value, change in zip(places, values, changes):
                 row = from_row(value, place)
                 row.modseq, row.flags, row.extra = change.modseq, change.flags, change.extra
@@ -125,7 +136,7 @@ class Messages(exports.Messages):
     async def select(self, c, v, places):
         keys = [key(place.mailbox, place.uid) for place in places]
         with passing_on():
-            values = await v.get_many(keys)
+            values = await get_all(v, keys)
         pairs = zip(keys, values)
         return [None if value is None else from_row(value, place) for place, value in pairs]
 

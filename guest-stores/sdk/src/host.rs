@@ -121,14 +121,20 @@ pub const MAX_ITEMS: u32 = 4096;
 /// Most octets of one [`View::scan`], as the WIT says.
 pub const MAX_OCTETS: u32 = 4 << 20;
 
-/// The values of any number of keys.
+/// The values of any number of keys, however large they are together.
 pub async fn get_all<V: View>(view: &V, keys: Vec<Vec<u8>>) -> Result<Vec<Option<Vec<u8>>>> {
-    if keys.len() <= MAX_KEYS {
+    if keys.len() == 1 {
         return Ok(view.get_many(keys).await?);
     }
-    let mut values = Vec::with_capacity(keys.len());
-    for part in keys.chunks(MAX_KEYS) {
-        values.append(&mut view.get_many(part.to_vec()).await?);
+    let (mut values, mut at_once) = (Vec::with_capacity(keys.len()), MAX_KEYS);
+    while values.len() < keys.len() {
+        let rest = &keys[values.len()..];
+        let part = &rest[..rest.len().min(at_once)];
+        match view.get_many(part.to_vec()).await {
+            // Nobody knows before how much it is: four of the largest values always fit.
+            Err(StorageError::Limit(_)) if part.len() > 1 => at_once = part.len() / 2,
+            found => values.append(&mut found?),
+        }
     }
     Ok(values)
 }

@@ -30,6 +30,8 @@ pub enum Outcome {
     NotApplicable(String),
     /// A promise was broken.
     Failed(Failure),
+    /// It was not asked, or not to its end, for this reason; nothing is known of what it covers.
+    NotRun(String),
 }
 
 /// A broken promise, and how it came to light.
@@ -41,6 +43,8 @@ pub struct Failure {
     pub what: String,
     /// The last calls before that, with their answers.
     pub trace: Vec<String>,
+    /// The last lines that the store has printed, where the host hears them.
+    pub printed: Vec<String>,
 }
 
 /// A case that has run.
@@ -98,6 +102,7 @@ impl Planned {
                 promise: broken.id(self.interface),
                 what: broken.what,
                 trace,
+                printed: Vec::new(),
             }),
         };
         Ran { planned: self, outcome, calls }
@@ -107,7 +112,8 @@ impl Planned {
     /// call there may be none.
     pub fn not_started(self, why: String) -> Ran {
         let what = format!("there is no fresh instance: {why}");
-        let failure = Failure { promise: FRESH.to_owned(), what, trace: Vec::new() };
+        let (promise, trace, printed) = (FRESH.to_owned(), Vec::new(), Vec::new());
+        let failure = Failure { promise, what, trace, printed };
         Ran { planned: self, outcome: Outcome::Failed(failure), calls: 0 }
     }
 
@@ -123,8 +129,23 @@ impl Planned {
         self.not_asked(why)
     }
 
+    /// Of a run that was given up before, for this reason, or in the middle of it.
+    pub fn not_run(self, why: String) -> Ran {
+        Ran { planned: self, outcome: Outcome::NotRun(why), calls: 0 }
+    }
+
     fn not_asked(self, why: String) -> Ran {
         Ran { planned: self, outcome: Outcome::NotApplicable(why), calls: 0 }
+    }
+}
+
+impl Ran {
+    /// With what the store has printed; it is told of failures only.
+    pub fn having_printed(mut self, lines: Vec<String>) -> Self {
+        if let Outcome::Failed(failure) = &mut self.outcome {
+            failure.printed = lines;
+        }
+        self
     }
 }
 
@@ -163,6 +184,8 @@ pub struct Summary {
     pub failed: usize,
     /// Cases that could not be asked.
     pub not_applicable: usize,
+    /// Cases that were not run; then no level is reached that has one.
+    pub not_run: usize,
     /// Promises of which a case passed and none failed.
     pub held: usize,
     /// Promises that bind a store of these kinds and have a case.
@@ -181,7 +204,9 @@ impl Summary {
                 here.iter().filter(of).any(|ran| ran.outcome == Outcome::Passed)
             };
             let passed = !kept.is_empty() && kept.iter().all(passes);
-            let failed = here.iter().any(|ran| matches!(ran.outcome, Outcome::Failed(_)));
+            let fails =
+                |outcome: &Outcome| matches!(outcome, Outcome::Failed(_) | Outcome::NotRun(_));
+            let failed = here.iter().any(|ran| fails(&ran.outcome));
             if failed || !passed {
                 break;
             }
@@ -192,6 +217,7 @@ impl Summary {
             passed: count(|outcome| *outcome == Outcome::Passed),
             failed: count(|outcome| matches!(outcome, Outcome::Failed(_))),
             not_applicable: count(|outcome| matches!(outcome, Outcome::NotApplicable(_))),
+            not_run: count(|outcome| matches!(outcome, Outcome::NotRun(_))),
             held: held(ran).len(),
             promises: binding(kept).len(),
         }
@@ -205,7 +231,7 @@ fn held(ran: &[Ran]) -> BTreeSet<String> {
     };
     let broken = ran.iter().filter_map(|ran| match &ran.outcome {
         Outcome::Failed(failure) => Some(failure.promise.clone()),
-        Outcome::Passed | Outcome::NotApplicable(_) => None,
+        Outcome::Passed | Outcome::NotApplicable(_) | Outcome::NotRun(_) => None,
     });
     let broken: BTreeSet<_> = broken.chain(of(|o| matches!(o, Outcome::Failed(_)))).collect();
     of(|outcome| *outcome == Outcome::Passed).difference(&broken).cloned().collect()

@@ -59,6 +59,19 @@ pub enum Fault {
     Fail,
     /// It and those after it do not answer before the knobs are set again; one that cannot wait fails.
     Hold,
+    /// It waits until the knobs are set again, then does what it is asked; those after it do not wait.
+    /// Only calls that can wait are counted.
+    Pause,
+}
+
+impl Fault {
+    /// Whether the call waits that meets it.
+    pub fn waits(self) -> bool {
+        match self {
+            Self::Fail => false,
+            Self::Hold | Self::Pause => true,
+        }
+    }
 }
 
 impl Knobs {
@@ -99,8 +112,19 @@ pub trait Host {
     /// Whether the fault that was set last has been met.
     fn met(&self) -> bool;
 
-    /// Comes back once a capability call is held.
+    /// Comes back once a capability call waits that is held or paused.
     fn held(&self) -> impl Future<Output = ()>;
+
+    /// Whether an instance takes one call at a time: the store lifts its functions synchronously.
+    fn one_call_at_a_time(&self) -> bool {
+        false
+    }
+
+    /// Handles of the host that the store holds: none of them, where no call is running.
+    fn handles(&self) -> usize;
+
+    /// The names under which a transaction links bodies.
+    fn linked(&self, txn: &Self::Txn) -> Vec<String>;
 
     /// Drops all instances of the store; the next call reaches a fresh one.
     fn restart(&self) -> impl Future<Output = Result<()>>;

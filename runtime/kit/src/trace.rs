@@ -138,7 +138,19 @@ impl<S: Host> Host for Traced<S> {
 
     async fn held(&self) {
         self.subject.held().await;
-        self.note("the host: the call is given up while it waits for a capability");
+        self.note("the host: the call waits for its capability");
+    }
+
+    fn one_call_at_a_time(&self) -> bool {
+        self.subject.one_call_at_a_time()
+    }
+
+    fn handles(&self) -> usize {
+        self.subject.handles()
+    }
+
+    fn linked(&self, txn: &Self::Txn) -> Vec<String> {
+        self.subject.linked(txn.inner())
     }
 
     async fn restart(&self) -> Result<()> {

@@ -82,12 +82,25 @@ pub(crate) fn holds(
     }
 }
 
+/// Promises that a host holds an answer to before anybody else sees it.
+const HELD_BY_HOST: [&str; 7] =
+    ["list.1", "list.3", "page.1", "select.1", "fetch.1", "check.3", "store.rule.7"];
+
+/// The promise that a host has found broken, where its error says so: `… [list.3] …`.
+pub(crate) fn found_by_host(error: &StoreError) -> Option<&'static str> {
+    let StoreError::Other(text) = error else { return None };
+    HELD_BY_HOST.into_iter().find(|id| text.contains(&format!("[{id}] ")))
+}
+
 /// What a call answered that has to succeed. `unsupported` is no excuse: a store in which rows are
 /// has taken an insert, and a read is always supported. Only the first insert may be refused.
 pub(crate) fn done<T>(promise: &'static str, call: &str, outcome: Result<T>) -> Verdict<T> {
     match outcome {
         Ok(answer) => Ok(answer),
-        Err(error) => broken(promise, format!("{call} answers {}", clip(&error.to_string()))),
+        Err(error) => {
+            let promise = found_by_host(&error).unwrap_or(promise);
+            broken(promise, format!("{call} answers {}", clip(&error.to_string())))
+        }
     }
 }
 

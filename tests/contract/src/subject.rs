@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock};
 use async_trait::async_trait;
 use postroom_node::conformance::{Instances, Subject};
 use postroom_node::guest::{
-    ComponentFrom, ComponentSource, Grants, Host, HostConfig, Kind, Limits, LoadError,
+    ComponentFrom, ComponentSource, Grants, Host, HostConfig, Kind, Lift, Limits, LoadError,
     StoreComponent,
 };
 use postroom_node::storage::{Engine, MemoryEngine, RedbEngine, RedbOptions};
@@ -76,6 +76,14 @@ pub struct Wanted {
 impl Instances<StoreComponent> for Wanted {
     async fn fresh(&self) -> Result<Arc<StoreComponent>, String> {
         load(self.file.clone(), &self.grants).await.map_err(|error| error.to_string())
+    }
+
+    fn one_call_at_a_time(&self, store: &StoreComponent) -> bool {
+        store.inspection().lift == Lift::Sync
+    }
+
+    fn handles(&self, store: &StoreComponent) -> usize {
+        store.handles()
     }
 }
 

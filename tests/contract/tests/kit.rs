@@ -160,6 +160,109 @@ fn a_store_that_traps_is_a_failed_case_and_not_the_end_of_the_check() {
     assert_eq!(lines.len(), plan(Level::Keeps).len() + 1);
 }
 
+/// Checks the store that sins, in this way in this function; the line of the case of this name.
+fn sinning(sin: &str, verb: &str, case: &str) -> Value {
+    let (sin, verb) = (format!("sin={sin}"), format!("verb={verb}"));
+    let (code, mut lines) =
+        check(&component("faulty"), &["--setting", &sin, "--setting", &verb, "--case", case]);
+    assert_eq!((code, lines.len()), (1, 2), "{lines:?}");
+    lines.swap_remove(0)
+}
+
+#[test]
+fn what_the_host_itself_finds_wrong_breaks_the_sentence_that_it_breaks() {
+    let sins = [
+        ("too-many", "user.list", "users/list_pages_in_order_whatever_the_limits", "users.list.3"),
+        ("more-of-nothing", "user.list", "users/reads_answer_whatever_is_there", "users.page.1"),
+        ("wrong", "user.list", "users/update_replaces_every_field", "users.list.1"),
+        ("wrong", "user.select", "users/update_replaces_every_field", "users.select.1"),
+        (
+            "more-of-nothing",
+            "message.list",
+            "messages/create_keeps_what_is_there",
+            "messages.page.1",
+        ),
+        ("nonsense", "message.list", "messages/create_keeps_what_is_there", "store.rule.7"),
+    ];
+    for (sin, verb, case, promise) in sins {
+        let line = sinning(sin, verb, case);
+        assert_eq!(line["failure"]["promise"], promise, "{line}");
+    }
+}
+
+#[test]
+fn a_store_that_keeps_handles_is_found_out() {
+    let line = sinning("hold", "message.insert", "messages/handles_are_let_go");
+    assert_eq!(line["failure"]["promise"], "store.rule.4", "{line}");
+}
+
+#[test]
+fn calls_meet_in_one_instance() {
+    for (verb, kind) in [("user.list", "users"), ("message.list", "messages")] {
+        let line = sinning("alone", verb, &format!("{kind}/calls_run_beside_each_other"));
+        assert_eq!(line["failure"]["promise"], "store.rule.3", "{line}");
+        let how = line["failure"]["how"].as_str().expect("a text");
+        assert!(how.contains("another call is under way"), "{how}");
+    }
+}
+
+#[test]
+fn a_seed_gives_the_same_run_over_a_component() {
+    let case = "random_operations_survive_a_failing_host";
+    let calls = |seed| {
+        let (code, lines) = check(&component("keyed"), &["--case", case, "--seed", seed]);
+        assert_eq!(code, 0, "{lines:?}");
+        let calls = |line: &Value| line["calls"].as_u64().expect("calls");
+        with(&lines, "passed").into_iter().map(calls).collect::<Vec<_>>()
+    };
+    assert_eq!(calls("5"), calls("5"));
+    assert_ne!(calls("5"), calls("6"));
+}
+
+#[test]
+fn what_a_failing_store_has_printed_is_shown() {
+    let case = "users/create_keeps_what_is_there";
+    let line = sinning("trap", "user.create", case);
+    let printed = line["failure"]["printed"].as_array().expect("lines");
+    let says = |line: &Value| line.as_str().expect("a text").contains("as the settings say");
+    assert!(printed.iter().any(says), "{line}");
+
+    let file = component("faulty");
+    let file = file.to_str().expect("UTF-8");
+    let sin = ["--setting", "sin=flood", "--setting", "verb=user.list"];
+    let wrong = ["--setting", "sin=trap", "--setting", "verb=user.create"];
+    for (settings, says) in [(&wrong, "printed stderr: "), (&sin, "1 passed")] {
+        let args = [&["store", "check", file, "--case", case], &settings[..]].concat();
+        let said = String::from_utf8(postroom(&args).stdout).expect("UTF-8");
+        assert!(said.contains(says), "{said}");
+        assert!(said.lines().count() < 60, "{said}");
+    }
+}
+
+#[test]
+fn a_run_ends_when_failures_have_taken_too_long() {
+    let sin = ["--setting", "sin=trap", "--setting", "verb=user.list", "--patience", "0"];
+    let (code, lines) = check(&component("faulty"), &sin);
+    assert_eq!((code, with(&lines, "failed").len()), (1, 1));
+    let unrun = with(&lines, "not-run");
+    assert!(unrun.len() > 100, "{}", unrun.len());
+    assert!(unrun.iter().all(|line| line["reason"].as_str().unwrap().contains("--patience")));
+    assert_eq!(end(&lines)["not-run"], unrun.len());
+    assert_eq!(end(&lines)["level-reached"], 0);
+    assert!(end(&lines)["promises-held"].as_u64() < end(&lines)["promises"].as_u64());
+}
+
+#[test]
+fn each_line_says_what_it_is() {
+    let case = ["--case", "users/create_keeps_what_is_there"];
+    let (_, lines) = check(&component("memory"), &case);
+    let types: Vec<_> = lines.iter().map(|line| line["type"].as_str().expect("a type")).collect();
+    assert_eq!(types, ["case", "summary"]);
+    let explained = postroom(&["store", "check", "--json", "--explain", case[1]]);
+    let line: Value = serde_json::from_slice(&explained.stdout).expect("a JSON line");
+    assert_eq!(line["type"], "explanation");
+}
+
 #[test]
 fn a_case_is_explained_in_the_words_of_the_interface() {
     let output =

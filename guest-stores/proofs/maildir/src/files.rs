@@ -67,6 +67,11 @@ impl Maildir {
         Ok(there(fs::metadata(path))?.map(|file| file.len()))
     }
 
+    /// Whether the message has been put in place: nothing that came to nothing ever is.
+    pub fn is_settled(&self, name: &str) -> Result<bool> {
+        Ok(self.find(name)?.is_some_and(|path| !path.starts_with(self.0.join("tmp"))))
+    }
+
     /// Makes the message visible to mail programs, with these flags.
     pub fn put_in_place(&self, name: &str, flags: &[String]) -> Result<()> {
         let Some(path) = self.find(name)? else {

@@ -5,7 +5,8 @@
 //! as `/mail`: one Maildir for each mailbox, named by its id. `insert` writes `tmp/NAME`, which no
 //! mail program looks at; `settle`, after the commit, moves it to `cur/NAME:2,FLAGS`, renames it when
 //! flags have changed, and removes it when the row is gone. An operation that came to nothing leaves
-//! a file in `tmp`, where Maildir programs clean up by age.
+//! a file in `tmp`, where Maildir programs clean up by age; as nothing in the host's storage names it,
+//! no read shows it.
 
 mod files;
 
@@ -17,6 +18,7 @@ use postroom_guest::codec::{from_row, to_row};
 use postroom_guest::{
     Body, Call, CheckAsk, CheckPage, Found, Id, Item, MaybeSync, Message, MessageChange,
     MessagePlace, Messages, New, NewMessage, Page, PageAsk, Part, Result, StoreError, Txn, View,
+    encode_fields,
 };
 
 use files::Maildir;
@@ -50,11 +52,25 @@ postroom_guest::export! {
 
 type Rows = BTreeMap<u32, Message>;
 
-async fn load<V: View>(view: &V, mailbox: Id) -> Result<Rows> {
+/// What the host's storage has of a mailbox.
+#[derive(Debug, Default)]
+struct Kept {
+    rows: Vec<Message>,
+    /// Names of messages that are deleted, as long as they have files: they may still be read.
+    gone: Vec<String>,
+}
+
+encode_fields!(Kept { rows, gone });
+
+async fn load<V: View>(view: &V, mailbox: Id) -> Result<Kept> {
     let values = view.get_many(vec![mailbox.octets().to_vec()]).await?;
-    let Some(value) = values.into_iter().next().flatten() else { return Ok(Rows::new()) };
-    let rows: Vec<Message> = from_row(SCHEMA, &value, || format!("mailbox {mailbox}"))?;
-    Ok(rows.into_iter().map(|row| (row.uid, row)).collect())
+    let Some(value) = values.into_iter().next().flatten() else { return Ok(Kept::default()) };
+    from_row(SCHEMA, &value, || format!("mailbox {mailbox}"))
+}
+
+async fn load_rows<V: View>(view: &V, mailbox: Id) -> Result<Rows> {
+    let kept = load(view, mailbox).await?;
+    Ok(kept.rows.into_iter().map(|row| (row.uid, row)).collect())
 }
 
 impl Store {
@@ -70,10 +86,19 @@ impl Store {
         edit: impl Fn(Id, &mut Rows) + MaybeSync,
     ) -> Result<()> {
         for mailbox in mailboxes {
-            let mut rows = load(&txn.view(), mailbox).await?;
+            let Kept { rows, gone } = load(&txn.view(), mailbox).await?;
+            let before = rows.iter().map(|row| row.name.clone()).collect::<Vec<_>>();
+            let mut rows = rows.into_iter().map(|row| (row.uid, row)).collect();
             edit(mailbox, &mut rows);
-            let rows: Vec<Message> = rows.into_values().collect();
-            txn.put(mailbox.octets().to_vec(), to_row(SCHEMA, &rows))?;
+            let there: BTreeSet<_> = rows.values().map(|row| &row.name).collect();
+            let (mut kept, maildir) = (Vec::new(), self.maildir(mailbox));
+            for name in gone.into_iter().chain(before).filter(|name| !there.contains(name)) {
+                if maildir.size(&name)?.is_some() {
+                    kept.push(name);
+                }
+            }
+            let kept = Kept { rows: rows.into_values().collect(), gone: kept };
+            txn.put(mailbox.octets().to_vec(), to_row(SCHEMA, &kept))?;
         }
         Ok(())
     }
@@ -81,7 +106,7 @@ impl Store {
 
 impl Messages for Store {
     async fn drop<T: Txn>(&self, _: &Call, txn: &T, mailbox: Id) -> Result<()> {
-        Ok(txn.delete(mailbox.octets().to_vec())?)
+        self.change(txn, [mailbox].into(), |_, all| all.clear()).await
     }
 
     async fn insert<T: Txn>(&self, _: &Call, txn: &T, messages: New<T>) -> Result<()> {
@@ -129,7 +154,7 @@ impl Messages for Store {
     ) -> Result<Found<Message>> {
         let mut mailboxes = BTreeMap::new();
         for mailbox in places.iter().map(|place| place.mailbox).collect::<BTreeSet<_>>() {
-            mailboxes.insert(mailbox, load(view, mailbox).await?);
+            mailboxes.insert(mailbox, load_rows(view, mailbox).await?);
         }
         Ok(places.iter().map(|at| mailboxes[&at.mailbox].get(&at.uid).cloned()).collect())
     }
@@ -141,7 +166,7 @@ impl Messages for Store {
         mailbox: Id,
         ask: PageAsk<u32>,
     ) -> Result<Page<Message>> {
-        let all = load(view, mailbox).await?;
+        let all = load_rows(view, mailbox).await?;
         let mut rest = all.into_values().filter(|row| Some(row.uid) > ask.after);
         let rows = rest.by_ref().take(ask.limit as usize).collect();
         Ok(Page { rows, more: rest.next().is_some() })
@@ -150,14 +175,21 @@ impl Messages for Store {
     async fn fetch<V: View>(
         &self,
         _: &Call,
-        _: &V,
+        view: &V,
         mailbox: Id,
         name: String,
         at: u64,
         max: u64,
     ) -> Result<Option<Part<V::Body>>> {
-        let max = max.min(u64::from(CHUNK));
-        Ok(self.maildir(mailbox).read(&name, at, max)?.map(Part::Octets))
+        let (max, maildir) = (max.min(u64::from(CHUNK)), self.maildir(mailbox));
+        if !maildir.is_settled(&name)? {
+            let Kept { rows, gone } = load(view, mailbox).await?;
+            let mut names = rows.iter().map(|row| &row.name).chain(&gone);
+            if !names.any(|known| *known == name) {
+                return Ok(None);
+            }
+        }
+        Ok(maildir.read(&name, at, max)?.map(Part::Octets))
     }
 
     async fn settle<V: View>(
@@ -167,7 +199,7 @@ impl Messages for Store {
         mailbox: Id,
         names: Vec<String>,
     ) -> Result<()> {
-        let rows = load(view, mailbox).await?;
+        let rows = load_rows(view, mailbox).await?;
         let flags: BTreeMap<_, _> = rows.values().map(|row| (&row.name, &row.flags)).collect();
         let maildir = self.maildir(mailbox);
         for name in &names {
@@ -196,24 +228,23 @@ impl Judge for Store {
             return Ok(problem(key.escape_ascii().to_string(), "is no mailbox", remove));
         };
         let mailbox = Id::from_octets(octets);
-        let mut rows = match load(view, mailbox).await {
-            Ok(rows) => rows,
+        let mut kept = match load(view, mailbox).await {
+            Ok(kept) => kept,
             Err(StoreError::Damaged(text)) => {
                 return Ok(problem(mailbox.to_string(), &text, remove));
             }
             Err(error) => return Err(error),
         };
         let (maildir, mut lost) = (self.maildir(mailbox), Vec::new());
-        for row in rows.values() {
+        for row in &kept.rows {
             if row.mailbox != mailbox || maildir.size(&row.name)? != Some(row.size) {
                 lost.push(row.uid);
             }
         }
         if lost.is_empty() {
-            return Ok(Verdict { records: rows.len() as u64, problems: Vec::new() });
+            return Ok(Verdict { records: kept.rows.len() as u64, problems: Vec::new() });
         }
-        rows.retain(|uid, _| !lost.contains(uid));
-        let kept: Vec<Message> = rows.into_values().collect();
+        kept.rows.retain(|row| !lost.contains(&row.uid));
         let text = format!("messages {lost:?} have no file, or one of another size");
         let mend = Mend::Put(key.clone(), to_row(SCHEMA, &kept));
         Ok(problem(mailbox.to_string(), &text, mend))

@@ -54,6 +54,14 @@ impl<S> Host for Native<S> {
         self.space.held()
     }
 
+    fn handles(&self) -> usize {
+        self.space.views()
+    }
+
+    fn linked(&self, txn: &SpaceTxn) -> Vec<String> {
+        txn.linked()
+    }
+
     /// A store's logic has no state of its own: there is nothing to drop.
     async fn restart(&self) -> Result<()> {
         Ok(())

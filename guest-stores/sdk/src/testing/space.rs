@@ -32,22 +32,36 @@ struct State {
     knobs: Knobs,
     /// The fault of the knobs, once it has been met.
     met: Option<Fault>,
+    /// Times that the knobs were set.
+    round: u64,
+    /// Each view has a share of it.
+    views: Arc<()>,
 }
 
 impl State {
-    /// Counts a capability call; the fault that it meets.
-    fn enter(&mut self) -> Option<Fault> {
+    /// Counts a capability call, which can wait or not; the fault that it meets.
+    fn enter(&mut self, waits: Waits) -> Option<Fault> {
         let (left, fault) = self.knobs.fault.as_mut()?;
+        if *fault == Fault::Pause && waits == Waits::Never {
+            return None;
+        }
         if *left > 0 {
             *left -= 1;
             return None;
         }
         self.met = Some(*fault);
-        if *fault == Fault::Fail {
+        if *fault != Fault::Hold {
             self.knobs.fault = None;
         }
         self.met
     }
+}
+
+/// Whether a capability call can wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Waits {
+    Never,
+    AsLongAsItTakes,
 }
 
 /// What a call with a fault is told.
@@ -64,6 +78,8 @@ pub struct Space(Arc<Mutex<State>>);
 pub struct SpaceView {
     space: Space,
     pending: Option<Arc<Mutex<Pending>>>,
+    /// Counts the views that there are.
+    _counted: Arc<()>,
 }
 
 /// Writes to a space. Clones are the same transaction.
@@ -123,7 +139,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Space {
     /// Reads what is committed.
     pub fn view(&self) -> SpaceView {
-        SpaceView { space: self.clone(), pending: None }
+        SpaceView { space: self.clone(), pending: None, _counted: self.counted() }
+    }
+
+    fn counted(&self) -> Arc<()> {
+        lock(&self.0).views.clone()
+    }
+
+    /// Views that there are.
+    pub fn views(&self) -> usize {
+        Arc::strong_count(&lock(&self.0).views) - 1
     }
 
     /// Begins a transaction. Dropping it forgets it.
@@ -152,7 +177,7 @@ impl Space {
     /// How the host behaves from now on.
     pub fn set(&self, knobs: Knobs) {
         let mut state = lock(&self.0);
-        (state.knobs, state.met) = (knobs, None);
+        (state.knobs, state.met, state.round) = (knobs, None, state.round + 1);
     }
 
     /// Whether the fault that was set last has been met.
@@ -163,25 +188,35 @@ impl Space {
     /// Comes back once a call is held. Nobody wakes who waits for it: it is asked again after
     /// the call that may meet it.
     pub fn held(&self) -> impl Future<Output = ()> {
-        std::future::poll_fn(|_| match lock(&self.0).met {
-            Some(Fault::Hold) => Poll::Ready(()),
-            Some(Fault::Fail) | None => Poll::Pending,
+        std::future::poll_fn(|_| match lock(&self.0).met.is_some_and(Fault::waits) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
         })
     }
 
     /// A capability call that may wait.
     async fn enter(&self) -> HostResult<()> {
-        let fault = lock(&self.0).enter();
+        let (fault, round) = {
+            let mut state = lock(&self.0);
+            (state.enter(Waits::AsLongAsItTakes), state.round)
+        };
         match fault {
             None => Ok(()),
             Some(Fault::Fail) => Err(unavailable()),
             Some(Fault::Hold) => std::future::pending().await,
+            Some(Fault::Pause) => {
+                std::future::poll_fn(|_| match lock(&self.0).round == round {
+                    true => Poll::Pending,
+                    false => Poll::Ready(Ok(())),
+                })
+                .await
+            }
         }
     }
 
     /// A capability call that cannot wait.
     fn enter_now(&self) -> HostResult<()> {
-        lock(&self.0).enter().map_or(Ok(()), |_| Err(unavailable()))
+        lock(&self.0).enter(Waits::Never).map_or(Ok(()), |_| Err(unavailable()))
     }
 }
 
@@ -263,6 +298,11 @@ impl View for SpaceView {
 }
 
 impl SpaceTxn {
+    /// The names of bodies that it links.
+    pub fn linked(&self) -> Vec<String> {
+        lock(&self.pending).bodies.keys().cloned().collect()
+    }
+
     fn write(&self, octets: usize, write: Write) -> HostResult<()> {
         self.space.enter_now()?;
         lock(&self.pending).add(octets, write)
@@ -274,7 +314,8 @@ impl Txn for SpaceTxn {
     type View = SpaceView;
 
     fn view(&self) -> SpaceView {
-        SpaceView { space: self.space.clone(), pending: Some(self.pending.clone()) }
+        let (space, pending) = (self.space.clone(), Some(self.pending.clone()));
+        SpaceView { _counted: space.counted(), space, pending }
     }
 
     fn put(&self, key: Vec<u8>, value: Vec<u8>) -> HostResult<()> {

@@ -7,7 +7,7 @@ use crate::records::{Id, Message, MessagePlace};
 use crate::rng::Rng;
 use crate::sample::Sample;
 use crate::subject::{Host, MessageSubject, RecordSubject};
-use crate::verdict::{Stop, Verdict, broken, done, holds, shown};
+use crate::verdict::{Stop, Verdict, broken, done, found_by_host, holds, shown};
 
 /// Times that something is damaged in a case.
 const ROUNDS: u32 = 25;
@@ -66,8 +66,8 @@ fn read<T: std::fmt::Debug>(what: &str, outcome: &Result<T>) -> Verdict<bool> {
         Ok(_) => Ok(true),
         Err(StoreError::Damaged(_)) => Ok(false),
         Err(error) => {
-            let answer = shown(error);
-            broken(FOUND, format!("{what}: a read answers {answer}, not damaged"))
+            let (answer, promise) = (shown(error), found_by_host(error).unwrap_or(FOUND));
+            broken(promise, format!("{what}: a read answers {answer}, not damaged"))
         }
     }
 }

@@ -96,7 +96,7 @@ async fn prepare<S: MessageSubject>(subject: &S, promise: &'static str) -> Verdi
 }
 
 /// The answer to the first insert. Where the store only reads, the case ends here.
-async fn taken<S: MessageSubject>(
+pub(super) async fn taken<S: MessageSubject>(
     subject: &S,
     promise: &'static str,
     inserted: Result<()>,
@@ -162,7 +162,7 @@ pub(super) async fn expect<S: MessageSubject>(
 }
 
 /// Compares what a select answers with what it should.
-async fn expect_selected<S: MessageSubject>(
+pub(super) async fn expect_selected<S: MessageSubject>(
     subject: &S,
     promise: &'static str,
     places: Vec<MessagePlace>,
@@ -510,30 +510,6 @@ pub async fn huge_messages_come_back_whole<S: MessageSubject>(subject: &S) -> Ve
     holds("fetch.1", part.as_deref() == Some(&octets[1_048_570..2_548_570]), || {
         "fetch of a part in the middle answers other octets".to_owned()
     })
-}
-
-/// STORE 1:* in calls of 4,096 rows under one transaction.
-pub async fn ten_thousand_flags_change_in_one_operation<S: MessageSubject>(subject: &S) -> Verdict {
-    const RULE: &str = "store.rule.10";
-    const COUNT: u32 = 10_000;
-    let all: Vec<u32> = (1..=COUNT).collect();
-    let (first, then) = (subject.begin(), |uid: &u32| flagged(row(BOX, *uid), &["\\Seen"]));
-    for uids in all.chunks(4096) {
-        let messages = uids.iter().map(|uid| new(BOX, *uid)).collect();
-        taken(subject, RULE, subject.insert(&first, messages).await).await?;
-    }
-    done(RULE, "the commit", subject.commit(first).await)?;
-    let txn = subject.begin();
-    for uids in all.chunks(4096) {
-        let changes = uids.iter().map(|uid| change(&then(uid))).collect();
-        done(RULE, "update", subject.update(&txn, changes).await)?;
-    }
-    done(RULE, "the commit", subject.commit(txn).await)?;
-    let rows = all.iter().map(then).collect::<Vec<_>>();
-    expect(subject, RULE, BOX, &rows).await?;
-    let places = all[..4096].iter().map(|uid| place(BOX, *uid)).collect();
-    let expected: Vec<_> = rows[..4096].iter().cloned().map(Some).collect();
-    expect_selected(subject, RULE, places, &expected).await
 }
 
 /// With and without repair, while the host's own scans are long or short.

@@ -12,6 +12,10 @@ pub mod messages_survive;
 pub mod records;
 pub mod records_survive;
 
+pub mod limits;
+
+mod trouble;
+
 pub mod damage;
 pub mod random;
 
@@ -22,7 +26,7 @@ use std::task::Poll;
 use crate::error::Result;
 use crate::records::CheckPage;
 use crate::subject::Host;
-use crate::verdict::{Verdict, broken, done};
+use crate::verdict::{Verdict, broken, done, holds};
 
 /// How far a store has come: each level asks for those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -80,10 +84,27 @@ const MAX_PAGES: usize = 100_000;
 /// More rows than any case inserts: a list that has them never ends.
 const MAX_ROWS: usize = 20_000;
 
-/// Runs an operation until it answers, or until a capability call of it is held: then it is given up,
-/// as when its deadline has passed, and `None`.
-async fn until_held<S: Host, T>(subject: &S, operation: impl Future<Output = T>) -> Option<T> {
-    let mut operation = pin!(operation);
+/// Rounds of calls of which each may leave a handle behind. As many as there are rounds are too many:
+/// some languages let go of the last ones a moment after the answer.
+const HANDLE_ROUNDS: usize = 24;
+
+/// Asks for calls again and again, and counts what handles are left behind.
+async fn leaving_no_handles<S: Host>(subject: &S, round: impl AsyncFn() -> Verdict) -> Verdict {
+    for _ in 0..HANDLE_ROUNDS {
+        round().await?;
+    }
+    let left = subject.handles();
+    holds("store.rule.4", left < HANDLE_ROUNDS, || {
+        format!("{left} handles are left behind by {HANDLE_ROUNDS} rounds of calls")
+    })
+}
+
+/// Runs an operation until it answers, or until a capability call of it is held: `None`. Who drops it
+/// then gives it up, as when its deadline has passed.
+async fn until_held<S: Host, T>(
+    subject: &S,
+    mut operation: Pin<&mut impl Future<Output = T>>,
+) -> Option<T> {
     let mut held = pin!(subject.held());
     std::future::poll_fn(|context| match operation.as_mut().poll(context) {
         Poll::Ready(answer) => Poll::Ready(Some(answer)),

@@ -1,6 +1,7 @@
 //! Long runs of random operations against a model of maps, with or without faults in between.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 
 use super::messages::{self as of_messages, pages as message_pages, sorted};
 use super::records::{self as of_records, pages as record_pages};
@@ -133,7 +134,7 @@ pub async fn records<R: Sample, S: RecordSubject<R>>(
     for step in 0..steps {
         let (txn, mut next) = (subject.begin(), model.clone());
         make_difficult(subject, rng, faults);
-        let outcome = until_held(subject, record_step(subject, &txn, &mut next, rng)).await;
+        let outcome = until_held(subject, pin!(record_step(subject, &txn, &mut next, rng))).await;
         if ended(subject, rng, txn, outcome).await? {
             model = next;
         }
@@ -220,7 +221,7 @@ pub async fn messages<S: MessageSubject>(
         let (txn, mut next) = (subject.begin(), model.clone());
         make_difficult(subject, rng, faults);
         let operation = message_step(subject, &txn, &mut next, &mut uid, rng);
-        let outcome = until_held(subject, operation).await;
+        let outcome = until_held(subject, pin!(operation)).await;
         if ended(subject, rng, txn, outcome).await? {
             model = next;
         }

@@ -45,7 +45,7 @@ pub(super) async fn holding<R: Sample, S: RecordSubject<R>>(
 }
 
 /// Prepares the space and inserts these rows. Where the store only reads, the case ends here.
-async fn insert<R: Sample, S: RecordSubject<R>>(
+pub(super) async fn insert<R: Sample, S: RecordSubject<R>>(
     subject: &S,
     promise: &'static str,
     rows: Vec<R>,
@@ -145,7 +145,7 @@ pub(super) async fn expect<R: Sample, S: RecordSubject<R>>(
 }
 
 /// Compares what a select answers with what it should.
-async fn expect_selected<R: Sample, S: RecordSubject<R>>(
+pub(super) async fn expect_selected<R: Sample, S: RecordSubject<R>>(
     subject: &S,
     txn: Option<&S::Txn>,
     promise: &'static str,

@@ -1,15 +1,13 @@
 //! Cases for stores of domains, users and mailboxes, while things go wrong.
 
-use std::future::Future;
-use std::pin::Pin;
-
+use super::leaving_no_handles;
 use super::random::{self, Faults};
-use super::records::{expect, holding, pages, samples};
-use super::{MAX_PAGES, together, until_held};
-use crate::error::{Result, StoreError};
+use super::records::{expect, expect_selected, holding, names, pages, samples};
+use super::trouble::{Trouble, When, at_each_call, meetings, succeeded};
+use crate::error::Result;
 use crate::sample::Sample;
-use crate::subject::{Fault, Knobs, RecordSubject};
-use crate::verdict::{Verdict, answer, broken, done, same_rows};
+use crate::subject::RecordSubject;
+use crate::verdict::{Verdict, done, holds, same_rows};
 
 /// One call of each function.
 async fn operation<R: Sample, S: RecordSubject<R>>(subject: &S, txn: &S::Txn) -> Result<()> {
@@ -28,19 +26,14 @@ fn after_operation<R: Sample>() -> Vec<R> {
     vec![R::sample(0).changed(0), R::sample(2), R::sample(3)]
 }
 
-/// The operation's answer where nothing failed.
-pub(super) fn succeeded(promise: &'static str, outcome: Result<()>) -> Verdict {
-    done(promise, "an operation without a fault", outcome)
-}
-
-/// The operation's answer where its capability call of this number has failed.
-pub(super) fn reported(calls: u32, outcome: &Result<()>) -> Verdict {
-    if matches!(outcome, Err(StoreError::Unavailable(_))) {
-        return Ok(());
-    }
-    let said = answer(outcome);
-    let what = format!("capability call {calls} failed, and the operation answers {said}");
-    broken("storage.storage-error.1", what)
+/// Holds a store to `operation` with trouble at each of its capability calls.
+async fn in_trouble<R: Sample, S: RecordSubject<R>>(subject: &S, trouble: Trouble) -> Verdict {
+    holding(subject, "store.rule.7", samples::<R>(0..3)).await?;
+    let there = async |promise, when| match when {
+        When::Before => expect(subject, promise, &samples::<R>(0..3)).await,
+        When::After => expect(subject, promise, &after_operation::<R>()).await,
+    };
+    at_each_call(subject, trouble, async |txn: &S::Txn| operation(subject, txn).await, there).await
 }
 
 /// With every function that writes.
@@ -68,65 +61,39 @@ pub async fn a_forgotten_transaction_leaves_nothing<R: Sample, S: RecordSubject<
 pub async fn a_failing_host_is_reported_and_leaves_nothing<R: Sample, S: RecordSubject<R>>(
     subject: &S,
 ) -> Verdict {
-    const FAILS: &str = "storage.storage-error.1";
-    holding(subject, FAILS, samples::<R>(0..3)).await?;
-    for calls in 0..MAX_PAGES as u32 {
-        let txn = subject.begin();
-        subject.set(Knobs::fault(calls, Fault::Fail));
-        let outcome = operation(subject, &txn).await;
-        let met = subject.met();
-        subject.set(Knobs::EASY);
-        if !met {
-            succeeded(FAILS, outcome)?;
-            done(FAILS, "the commit", subject.commit(txn).await)?;
-            return expect(subject, FAILS, &after_operation::<R>()).await;
-        }
-        reported(calls, &outcome)?;
-        drop(txn);
-        expect(subject, "storage.txn.2", &samples::<R>(0..3)).await?;
-    }
-    broken(FAILS, "the operation never comes to an end")
+    in_trouble(subject, Trouble::Failure).await
 }
 
 /// As when its time is over.
 pub async fn an_operation_that_is_given_up_leaves_nothing<R: Sample, S: RecordSubject<R>>(
     subject: &S,
 ) -> Verdict {
-    interrupted(subject, "store.rule.5", false).await
+    in_trouble(subject, Trouble::GivenUp).await
 }
 
 /// And with it what it remembered.
 pub async fn a_lost_instance_leaves_nothing<R: Sample, S: RecordSubject<R>>(
     subject: &S,
 ) -> Verdict {
-    interrupted(subject, "store.rule.1", true).await
+    in_trouble(subject, Trouble::Lost).await
 }
 
-/// Gives the operation up at each of its capability calls, and loses the instance where `lost`.
-async fn interrupted<R: Sample, S: RecordSubject<R>>(
-    subject: &S,
-    promise: &'static str,
-    lost: bool,
-) -> Verdict {
-    holding(subject, promise, samples::<R>(0..3)).await?;
-    for calls in 0..MAX_PAGES as u32 {
+/// By calls that succeed, and by such as are refused.
+pub async fn handles_are_let_go<R: Sample, S: RecordSubject<R>>(subject: &S) -> Verdict {
+    const LETS_GO: &str = "store.rule.4";
+    holding(subject, LETS_GO, samples::<R>(0..3)).await?;
+    let round = async || {
         let txn = subject.begin();
-        subject.set(Knobs::fault(calls, Fault::Hold));
-        let outcome = until_held(subject, operation(subject, &txn)).await;
-        let met = subject.met();
-        if met && lost {
-            done(promise, "a fresh instance", subject.restart().await)?;
-        }
-        subject.set(Knobs::EASY);
-        if let (Some(outcome), false) = (outcome, met) {
-            succeeded(promise, outcome)?;
-            done(promise, "the commit", subject.commit(txn).await)?;
-            return expect(subject, promise, &after_operation::<R>()).await;
-        }
-        drop(txn);
-        expect(subject, promise, &samples::<R>(0..3)).await?;
-    }
-    broken(promise, "the operation never comes to an end")
+        succeeded(LETS_GO, operation(subject, &txn).await)?;
+        let refused = subject.insert(&txn, samples::<R>([0])).await;
+        holds("insert.1", refused.is_err(), || "inserted over a row that is there".into())?;
+        let refused = subject.update(&txn, samples::<R>([8])).await;
+        holds("update.2", refused.is_err(), || "updated a missing row".into())?;
+        expect(subject, LETS_GO, &samples::<R>(0..3)).await?;
+        let asked = names(&samples::<R>([8]));
+        expect_selected(subject, None, LETS_GO, asked, &[None]).await
+    };
+    leaving_no_handles(subject, round).await
 }
 
 /// Also within an operation, whose transaction is the host's.
@@ -171,24 +138,25 @@ pub async fn two_instances_see_each_others_writes<R: Sample, S: RecordSubject<R>
     Ok(())
 }
 
-/// Reads beside a write that is not committed, and beside each other.
+/// Reads and operations that are not committed, all of which have to meet.
 pub async fn calls_run_beside_each_other<R: Sample, S: RecordSubject<R>>(subject: &S) -> Verdict {
     const BESIDE: &str = "store.rule.3";
-    type Calls<'a, R> = Vec<Pin<Box<dyn Future<Output = Verdict<Vec<R>>> + 'a>>>;
     let before = samples::<R>(0..3);
     holding(subject, BESIDE, before.clone()).await?;
-    let txn = subject.begin();
-    let write = async {
-        succeeded(BESIDE, operation(subject, &txn).await)?;
-        Ok(before.clone())
+    let reads = async |limit| {
+        let listed = pages(subject, None, None, limit).await?;
+        same_rows(BESIDE, "list", &listed, &before)?;
+        let asked = names(&samples::<R>([2, 7, 0]));
+        let expected = [Some(R::sample(2)), None, Some(R::sample(0))];
+        expect_selected(subject, None, BESIDE, asked, &expected).await
     };
-    let mut calls: Calls<'_, R> = vec![Box::pin(write)];
-    for limit in 1..=16 {
-        calls.push(Box::pin(pages(subject, None, None, limit)));
-    }
-    for answer in together(calls).await {
-        same_rows(BESIDE, "list beside an operation", &answer?, &before)?;
-    }
+    let writes = async || {
+        let txn = subject.begin();
+        succeeded(BESIDE, operation(subject, &txn).await)
+    };
+    meetings(subject, reads, writes).await?;
+    let txn = subject.begin();
+    succeeded(BESIDE, operation(subject, &txn).await)?;
     done(BESIDE, "the commit", subject.commit(txn).await)?;
     expect(subject, BESIDE, &after_operation::<R>()).await
 }

@@ -54,6 +54,21 @@ macro_rules! record_cases {
         Keeps records: huge_rows_come_back_whole
             ["store.rule.12"]
             "Inserts a row with the longest name and 200 KiB of properties.";
+        Keeps limits: names_of_every_form_are_told_apart
+            ["store.rule.11", "store.rule.12", "list.1"]
+            "Inserts, changes, deletes and lists rows of one letter, of odd ones, of such as are a \
+             prefix or another way to write of one beside it: each is one of its own, in the order \
+             of octets (of ids: of numbers).";
+        Keeps limits: calls_of_4096_rows_are_carried_out
+            ["store.rule.10"]
+            "Inserts, updates, selects and deletes 4,096 rows in one call each.";
+        Keeps limits: rows_that_are_large_together_come_back
+            ["store.rule.7", "select.1", "list.3"]
+            "Inserts rows of 200 KiB until they come to 17 MiB, or the store says `limit`; selects \
+             all of them in one call and lists them: more than the host answers at once.";
+        Keeps limits: a_row_that_is_too_large_is_refused_or_kept_whole
+            ["store.rule.7"]
+            "Inserts a row of 4 MiB: `limit`, and nothing is there of it, or it comes back whole.";
         Keeps records: check_of_a_sound_store_finds_nothing
             ["check.2", "check.3"]
             "Checks thirty sound rows with and without repair: it ends, finds nothing, changes \
@@ -88,8 +103,13 @@ macro_rules! record_cases {
              what the other has changed.";
         Survives records_survive: calls_run_beside_each_other
             ["store.rule.3", "store.rule.6"]
-            "Runs sixteen reads beside an operation that is not committed: all show the rows before \
-             it.";
+            "Lets a call wait at each of its capability calls in turn, and runs another one to its \
+             end meanwhile, in the same instance (where that takes several calls) and in one beside \
+             it: reads, and an operation that is not committed. Each shows the rows before it. At \
+             last an operation and sixteen reads at once.";
+        Survives records_survive: handles_are_let_go
+            ["store.rule.4"]
+            "Runs rounds of calls that succeed or are refused: no handles of the host pile up.";
         Survives damage: damaged_records_are_found_and_repaired
             ["check.1", "check.2", "check.4"]
             "Damages stored keys and values at random, behind the store's back: reads say `damaged` \
@@ -107,7 +127,7 @@ macro_rules! record_cases {
 macro_rules! message_cases {
     ([$($then:tt)*] $with:tt) => { $($then)*! { $with
         Answers messages: reads_answer_whatever_is_there
-            ["store.rule.13", "list.4", "fetch.4", "check.3"]
+            ["store.rule.13", "list.4", "page.1", "fetch.4", "check.3"]
             "Before anything is written, asks for a place, a name and a mailbox that are not there, \
              and checks.";
         Answers messages: a_new_account_holds_nothing
@@ -150,7 +170,7 @@ macro_rules! message_cases {
             ["fetch.1", "fetch.3", "part.1"]
             "Fetches ranges at, before and behind the ends of a message.";
         Keeps messages: a_deleted_message_is_readable_until_settled
-            ["delete.2", "fetch.2", "outside.2"]
+            ["delete.2", "fetch.2", "outside.2", "settle.1"]
             "Deletes a message, fetches it still, settles, and finds it gone.";
         Keeps messages: settle_may_be_repeated_and_passes_over_unknown_names
             ["settle.1", "settle.2", "settle.3"]
@@ -164,9 +184,21 @@ macro_rules! message_cases {
         Keeps messages: huge_messages_come_back_whole
             ["fetch.1", "fetch.5", "store.rule.7"]
             "Inserts a message of 3 MiB with 5,000 addresses.";
-        Keeps messages: ten_thousand_flags_change_in_one_operation
+        Keeps limits: ten_thousand_flags_change_in_one_operation
             ["store.rule.10"]
-            "Inserts 10,000 messages and flags them all, in calls of 4,096 under one transaction.";
+            "Inserts 10,000 messages and flags them all, in calls of 4,096 under one transaction; \
+             selects and deletes 4,096 in one call.";
+        Keeps limits: messages_that_are_large_together_come_back
+            ["store.rule.7", "select.1", "list.3"]
+            "Inserts rows of 200 KiB until they come to 17 MiB, or the store says `limit`; selects \
+             all of them in one call and lists them: more than the host answers at once.";
+        Keeps limits: a_message_that_is_too_large_is_refused_or_kept_whole
+            ["store.rule.7"]
+            "Inserts a row of 4 MiB: `limit`, and nothing is there of it, or it comes back whole.";
+        Keeps limits: names_of_every_form_have_their_own_octets
+            ["store.rule.11", "fetch.4", "settle.1"]
+            "Inserts messages whose names have one letter, odd ones, or differ in case only; each has \
+             its own octets, also after one of them is settled.";
         Keeps messages: check_of_a_sound_store_finds_nothing
             ["check.2", "check.3"]
             "Checks sound messages with and without repair, one of them deleted and not settled.";
@@ -175,8 +207,9 @@ macro_rules! message_cases {
             "Runs random operations of one to three calls, some of them forgotten, and compares all \
              rows with a model after each.";
         Survives messages_survive: a_forgotten_transaction_leaves_nothing
-            ["store.rule.1", "store.rule.5", "storage.txn.2", "outside.1", "outside.4"]
-            "Writes with every function and forgets the transaction, twice, then commits the same.";
+            ["store.rule.1", "store.rule.5", "storage.txn.2", "outside.1", "outside.2"]
+            "Writes with every function and forgets the transaction, twice, then commits the same; \
+             octets of what was to be deleted or dropped stay.";
         Survives messages_survive: a_failing_host_is_reported_and_leaves_nothing
             ["storage.storage-error.1", "storage.txn.2"]
             "Lets each capability call of an operation fail in turn: the operation answers \
@@ -197,8 +230,24 @@ macro_rules! message_cases {
             "Writes by one instance and reads by another, in turn.";
         Survives messages_survive: calls_run_beside_each_other
             ["store.rule.3", "store.rule.6"]
-            "Runs sixteen reads beside an operation that is not committed: all show the messages \
-             before it.";
+            "Lets a call wait at each of its capability calls in turn, and runs another one to its \
+             end meanwhile, in the same instance (where that takes several calls) and in one beside \
+             it: reads, and an operation that is not committed. Each shows the messages before it. At \
+             last an operation and sixteen reads at once.";
+        Survives messages_survive: handles_are_let_go
+            ["store.rule.4"]
+            "Runs rounds of all calls: no handles of the host pile up.";
+        Survives messages_survive: bodies_are_linked_under_the_names_of_their_rows
+            ["storage.put-body.2"]
+            "Inserts two messages and looks at the links of their transaction.";
+        Survives messages_survive: an_attempt_that_came_to_nothing_is_shown_by_no_read
+            ["outside.1", "outside.4", "settle.3"]
+            "Inserts and forgets, twice; neither reads nor settling, nor a fresh instance bring \
+             anything of it to light, and the same may be inserted again.";
+        Survives messages_survive: a_settle_that_is_interrupted_may_be_repeated
+            ["settle.2"]
+            "Settles what was inserted, changed and deleted, loses the instance at each capability \
+             call of that in turn, and settles again.";
         Survives damage: damaged_messages_are_found_and_repaired
             ["check.1", "check.2", "check.4"]
             "Damages stored keys and values at random, or takes a body away, which a check has to \

@@ -1,15 +1,15 @@
 //! A store over a map, right in everything but the one flaw that it is given, and its host.
 
 pub mod messages;
-pub mod users;
+pub mod records;
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
-use postroom_kit::records::CheckPage;
+use postroom_kit::records::{CheckPage, Property};
 use postroom_kit::{Fault, Host, Knobs, Result, StoreError};
 
 /// What a store does wrong.
@@ -46,9 +46,20 @@ pub enum Flaw {
     CheckFindsNothing,
     CheckRepairsUnasked,
     CheckNeverEnds,
+    CheckFindsWhatIsSound,
+    CheckSkipsRows,
     RepairLeavesRubbish,
     RepairWipes,
-    // Of users.
+    LosesAChangeNowAndThen,
+    StaysLockedWhenGivenUp,
+    CallsShareTheirArguments,
+    RefusesASecondCall,
+    KeepsHandles,
+    CallsOfManyAreCut,
+    CutsLargeRows,
+    LargeAnswersAreALimit,
+    ChangesLetters,
+    // Of records.
     InsertOverwrites,
     InsertAddsSomeBeforeItRefuses,
     UpdateInserts,
@@ -56,6 +67,7 @@ pub enum Flaw {
     DeleteOfMissingFails,
     DropLeavesOne,
     CutsLongNames,
+    OrdersAsTexts,
     // Of messages.
     UpdateLosesAFlag,
     UpdateTouchesAnotherField,
@@ -66,7 +78,17 @@ pub enum Flaw {
     FetchBehindTheEndFails,
     FetchCutsTheEnd,
     DeleteTakesTheBody,
+    DropOfUnknownFails,
+    InsertNeedsAMailbox,
+    InsertTwiceFails,
+    DeleteReachesOutside,
+    SettleIsUnsupported,
+    FetchOfMissingFails,
+    FetchShowsOrphans,
     SettleOfUnknownFails,
+    SettleCannotBeResumed,
+    BodiesAreOneByTheirOctets,
+    LinksUnderAnotherName,
     CheckOverlooksBodies,
 }
 
@@ -76,9 +98,23 @@ pub type Rows<R> = BTreeMap<Vec<u8>, Option<R>>;
 /// The store and its host.
 pub struct Shelf<R> {
     pub flaw: Flaw,
-    committed: RefCell<State<R>>,
+    pub committed: RefCell<State<R>>,
     knobs: Cell<Knobs>,
     met: Cell<Option<Fault>>,
+    /// Times that the knobs were set.
+    round: Cell<u64>,
+    /// Rows that were changed, and handles that were kept.
+    changes: Cell<u64>,
+    handles: Cell<usize>,
+    /// Whether an instance is locked, where that is its flaw.
+    locked: Cell<bool>,
+    /// The cursor of the last call of `list`, where calls share it.
+    pub shared: RefCell<Option<Vec<u8>>>,
+    /// Octets of bodies outside, where they are shown; names that are being settled.
+    pub outside: RefCell<BTreeMap<String, Vec<u8>>>,
+    pub settling: RefCell<BTreeSet<String>>,
+    /// Names that were inserted once, also where nothing came of it.
+    pub seen: RefCell<BTreeSet<String>>,
     /// What each instance has listed once, where that is its flaw.
     remembered: RefCell<[Option<Rows<R>>; 2]>,
     turn: Cell<usize>,
@@ -96,6 +132,24 @@ pub struct State<R> {
 /// A transaction.
 pub struct Txn<R>(pub RefCell<State<R>>);
 
+/// Each so manieth change of a row is lost, where that is the flaw: few cases make so many.
+const FORGETS: u64 = 13;
+/// Rows of a call that are carried out, where more are not.
+pub const SOME: usize = 1000;
+/// Octets of properties that are kept, where large rows are cut.
+pub const CUT: usize = 1 << 20;
+/// Octets that are answered, where more are a limit.
+pub const ANSWER: usize = 16 << 20;
+
+/// Ends a lock.
+struct Unlock<'a>(&'a Cell<bool>);
+
+impl Drop for Unlock<'_> {
+    fn drop(&mut self) {
+        self.0.set(false);
+    }
+}
+
 /// The value of every row that is none of rubbish.
 const VALUE: &[u8] = b"row";
 
@@ -107,6 +161,14 @@ impl<R: Clone> Shelf<R> {
             committed: RefCell::new(empty),
             knobs: Cell::new(Knobs::EASY),
             met: Cell::new(None),
+            round: Cell::new(0),
+            changes: Cell::new(0),
+            handles: Cell::new(0),
+            locked: Cell::new(false),
+            shared: RefCell::default(),
+            outside: RefCell::default(),
+            settling: RefCell::default(),
+            seen: RefCell::default(),
             remembered: RefCell::default(),
             turn: Cell::new(0),
         }
@@ -116,17 +178,20 @@ impl<R: Clone> Shelf<R> {
         self.flaw == flaw
     }
 
-    /// Counts a capability call.
-    fn enter(&self) -> Option<Fault> {
+    /// Counts a capability call, which can wait or not.
+    fn enter(&self, waits: bool) -> Option<Fault> {
         let mut knobs = self.knobs.get();
         let (left, fault) = knobs.fault.as_mut()?;
+        if *fault == Fault::Pause && !waits {
+            return None;
+        }
         if *left > 0 {
             *left -= 1;
             self.knobs.set(knobs);
             return None;
         }
         let fault = *fault;
-        if fault == Fault::Fail {
+        if fault != Fault::Hold {
             self.knobs.set(Knobs { fault: None, ..knobs });
         }
         self.met.set(Some(fault));
@@ -135,20 +200,44 @@ impl<R: Clone> Shelf<R> {
 
     /// A capability call that may wait: the state that is read.
     pub async fn read(&self, txn: Option<&Txn<R>>) -> Result<State<R>> {
-        match self.enter() {
-            Some(Fault::Fail) => return Err(StoreError::Unavailable("storage".into())),
-            Some(Fault::Hold) => std::future::pending().await,
-            None => {}
+        if self.has(Flaw::KeepsHandles) {
+            self.handles.set(self.handles.get() + 1);
         }
+        let locks = self.has(Flaw::StaysLockedWhenGivenUp) || self.has(Flaw::RefusesASecondCall);
+        if self.locked.replace(locks) {
+            return Err(StoreError::Busy("another call is in here".into()));
+        }
+        // A guard only where the lock does not outlive the call.
+        let _unlock = self.has(Flaw::RefusesASecondCall).then(|| Unlock(&self.locked));
+        let waited = self.wait().await;
+        self.locked.set(false);
+        waited?;
         Ok(match txn {
             Some(txn) => txn.0.borrow().clone(),
             None => self.committed.borrow().clone(),
         })
     }
 
+    async fn wait(&self) -> Result<()> {
+        match self.enter(true) {
+            Some(Fault::Fail) => return Err(StoreError::Unavailable("storage".into())),
+            Some(Fault::Hold) => std::future::pending().await,
+            Some(Fault::Pause) => {
+                let round = self.round.get();
+                std::future::poll_fn(|_| match self.round.get() == round {
+                    true => Poll::Pending,
+                    false => Poll::Ready(()),
+                })
+                .await;
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
     /// A capability call that cannot wait: changes the transaction's state.
     pub fn write(&self, txn: &Txn<R>, change: impl Fn(&mut State<R>)) -> Result<()> {
-        if self.enter().is_some() {
+        if self.enter(false).is_some() {
             return Err(StoreError::Unavailable("storage".into()));
         }
         if self.has(Flaw::WritesAtOnce) {
@@ -156,6 +245,12 @@ impl<R: Clone> Shelf<R> {
         }
         change(&mut txn.0.borrow_mut());
         Ok(())
+    }
+
+    /// Whether the next change of a row is lost.
+    pub fn forgets(&self) -> bool {
+        self.changes.set(self.changes.get() + 1);
+        self.has(Flaw::LosesAChangeNowAndThen) && self.changes.get().is_multiple_of(FORGETS)
     }
 
     /// The rows of a list, which an instance may remember wrongly.
@@ -183,7 +278,11 @@ impl<R: Clone> Shelf<R> {
         lacks: impl Fn(&R, &State<R>) -> bool,
     ) -> Result<CheckPage> {
         let state = self.read(Some(txn)).await?;
-        let mut page = CheckPage { checked: state.rows.len() as u64, ..CheckPage::empty() };
+        let looked_at = state.rows.len() / if self.has(Flaw::CheckSkipsRows) { 2 } else { 1 };
+        let mut page = CheckPage { checked: looked_at as u64, ..CheckPage::empty() };
+        if self.has(Flaw::CheckFindsWhatIsSound) && !state.rows.is_empty() {
+            page.findings.push(postroom_kit::records::Finding::new("a row", "looks strange"));
+        }
         let wrong = |row: &Option<R>| row.as_ref().is_none_or(|row| lacks(row, &state));
         let rubbish = state.rows.iter().filter(|(_, row)| wrong(row)).map(|(key, _)| key);
         for key in rubbish.filter(|_| !self.has(Flaw::CheckFindsNothing)) {
@@ -218,6 +317,7 @@ impl<R: Clone> Host for Shelf<R> {
     fn set(&self, knobs: Knobs) {
         self.knobs.set(knobs);
         self.met.set(None);
+        self.round.set(self.round.get() + 1);
     }
 
     fn met(&self) -> bool {
@@ -225,14 +325,26 @@ impl<R: Clone> Host for Shelf<R> {
     }
 
     fn held(&self) -> impl Future<Output = ()> {
-        std::future::poll_fn(|_| match self.met.get() {
-            Some(Fault::Hold) => Poll::Ready(()),
-            Some(Fault::Fail) | None => Poll::Pending,
+        std::future::poll_fn(|_| match self.met.get().is_some_and(Fault::waits) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
         })
+    }
+
+    fn handles(&self) -> usize {
+        self.handles.get()
+    }
+
+    fn linked(&self, txn: &Txn<R>) -> Vec<String> {
+        let there = &self.committed.borrow().bodies;
+        let names = txn.0.borrow().bodies.keys().cloned().collect::<Vec<_>>();
+        names.into_iter().filter(|name| !there.contains_key(name)).collect()
     }
 
     async fn restart(&self) -> Result<()> {
         *self.remembered.borrow_mut() = [None, None];
+        self.locked.set(false);
+        self.handles.set(0);
         if self.has(Flaw::ForgetsWithItsInstance) {
             self.committed.borrow_mut().rows.clear();
         }
@@ -268,6 +380,22 @@ impl<R: Clone> Host for Shelf<R> {
 /// What a store never does.
 pub fn unsupported<T>() -> Result<T> {
     Err(StoreError::Unsupported("as the flaw says".into()))
+}
+
+/// Cuts what properties hold.
+pub fn cut(extra: &mut [Property]) {
+    extra.iter_mut().for_each(|property| property.value.truncate(CUT));
+}
+
+/// Whether rows are more than is answered, where that is a limit.
+pub fn answer_is_small<'a, R: std::fmt::Debug + 'a>(
+    rows: impl Iterator<Item = &'a R>,
+    octets: impl Fn(&R) -> usize,
+) -> Result<()> {
+    match rows.map(octets).sum::<usize>() <= ANSWER {
+        true => Ok(()),
+        false => Err(StoreError::Limit("more than storage answers at once".into())),
+    }
 }
 
 /// A row that is there and no rubbish.

@@ -283,7 +283,7 @@ pub enum StoreCommand {
 /// `postroom store check`
 #[derive(Clone, Debug, Args)]
 #[command(
-    after_help = "Levels: 1 reads and empty lists are answered; 2 records are kept as the interface says; 3 they are kept also\nwhen calls fail, are given up or lose their instance, and when several instances run.\n\nExit codes: 0 the level is reached (with --case: one of them passed and none failed);\n1 it is not; 2 wrong usage, or a file that cannot be loaded."
+    after_help = "Levels: 1 reads and empty lists are answered; 2 records are kept as the interface says; 3 they are kept also\nwhen calls fail, are given up or lose their instance, and when several instances run.\n\nExit codes: 0 the level is reached (with --case: one of them passed and none failed);\n1 it is not; 2 wrong usage, or a file that cannot be loaded.\n\nWith --json each line is an object whose `type` says what it is: `case`, one for each as it ends, with its\n`outcome` (passed, failed, not-applicable, not-run) and, where it failed, the `failure`; `summary`, the last;\n`explanation`, with --explain."
 )]
 pub struct StoreCheck {
     /// The `.wasm` file; not needed with --explain
@@ -295,6 +295,9 @@ pub struct StoreCheck {
     /// Seed of the random cases
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
+    /// Do not run the remaining cases once failed ones have taken so many seconds together
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub patience: u64,
     /// Run this case only; may be given several times
     #[arg(long = "case", value_name = "NAME")]
     pub cases: Vec<String>,

@@ -17,11 +17,21 @@ pub(super) struct Faults {
     round: watch::Sender<Round>,
 }
 
+/// Whether a capability call can wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Waits {
+    Never,
+    AsLongAsItTakes,
+}
+
 /// The time between two settings of the knobs.
 #[derive(Clone, Copy, Debug, Default)]
 struct Round {
     number: u64,
     met: Option<Fault>,
+    /// Whether a call waits. One that cannot has its answer at once: what becomes of the operation is
+    /// then up to the store, however fast it is, and the same in each run.
+    waiting: bool,
 }
 
 impl Faults {
@@ -33,7 +43,9 @@ impl Faults {
     /// Sets the knobs, and lets go of what was held.
     pub(super) fn set(&self, knobs: Knobs) {
         let mut now = self.knobs.lock().unwrap_or_else(PoisonError::into_inner);
-        self.round.send_modify(|round| *round = Round { number: round.number + 1, met: None });
+        self.round.send_modify(|round| {
+            *round = Round { number: round.number + 1, ..Round::default() };
+        });
         *now = knobs;
     }
 
@@ -46,22 +58,28 @@ impl Faults {
     pub(super) async fn held(&self) {
         let mut round = self.round.subscribe();
         // It lives as long as the gate, which is borrowed here.
-        let _ = round.wait_for(|round| round.met == Some(Fault::Hold)).await;
+        let _ = round.wait_for(|round| round.waiting).await;
     }
 
-    /// Counts a capability call; the fault that it meets, and in which round.
-    fn enter(&self) -> Option<(Fault, u64)> {
+    /// Counts a capability call, which can wait or not; the fault that it meets, and in which round.
+    fn enter(&self, waits: Waits) -> Option<(Fault, u64)> {
         let mut knobs = self.knobs.lock().unwrap_or_else(PoisonError::into_inner);
         let (left, fault) = knobs.fault.as_mut()?;
+        if *fault == Fault::Pause && waits == Waits::Never {
+            return None;
+        }
         if *left > 0 {
             *left -= 1;
             return None;
         }
         let fault = *fault;
-        if fault == Fault::Fail {
+        if fault != Fault::Hold {
             knobs.fault = None;
         }
-        self.round.send_modify(|round| round.met = Some(fault));
+        self.round.send_modify(|round| {
+            round.met = Some(fault);
+            round.waiting |= fault.waits() && waits == Waits::AsLongAsItTakes;
+        });
         Some((fault, self.round.borrow().number))
     }
 }
@@ -73,19 +91,19 @@ fn unavailable() -> StorageError {
 #[async_trait]
 impl Gate for Faults {
     async fn read(&self) -> Result<(), StorageError> {
-        match self.enter() {
-            None => Ok(()),
-            Some((Fault::Fail, _)) => Err(unavailable()),
-            Some((Fault::Hold, number)) => {
-                let mut round = self.round.subscribe();
-                let _ = round.wait_for(|round| round.number != number).await;
-                Err(unavailable())
-            }
+        let Some((fault, number)) = self.enter(Waits::AsLongAsItTakes) else { return Ok(()) };
+        if fault.waits() {
+            let mut round = self.round.subscribe();
+            let _ = round.wait_for(|round| round.number != number).await;
+        }
+        match fault {
+            Fault::Pause => Ok(()),
+            Fault::Fail | Fault::Hold => Err(unavailable()),
         }
     }
 
     fn write(&self) -> Result<(), StorageError> {
-        self.enter().map_or(Ok(()), |_| Err(unavailable()))
+        self.enter(Waits::Never).map_or(Ok(()), |_| Err(unavailable()))
     }
 
     fn items(&self) -> usize {

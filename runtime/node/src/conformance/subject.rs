@@ -27,6 +27,16 @@ const LOOK: ScanLimit = ScanLimit { items: 4096, octets: 4 << 20 };
 pub trait Instances<S>: Send + Sync {
     /// A fresh one; why there is none, in one line.
     async fn fresh(&self) -> std::result::Result<Arc<S>, String>;
+
+    /// Whether such an instance takes one call at a time.
+    fn one_call_at_a_time(&self, _: &S) -> bool {
+        false
+    }
+
+    /// Handles of the host that such an instance holds.
+    fn handles(&self, _: &S) -> usize {
+        0
+    }
 }
 
 /// A store (a component, or another thing behind the node's traits) over an engine of its own.
@@ -168,6 +178,25 @@ impl<S> Host for Subject<S> {
 
     async fn held(&self) {
         self.faults.held().await;
+    }
+
+    fn one_call_at_a_time(&self) -> bool {
+        self.source.one_call_at_a_time(&self.store())
+    }
+
+    fn handles(&self) -> usize {
+        self.source.handles(&self.store())
+    }
+
+    fn linked(&self, txn: &Txn) -> Vec<String> {
+        let mut names = Vec::new();
+        for write in txn.take() {
+            if let Write::LinkBody { name, .. } = &write {
+                names.push(name.clone());
+            }
+            txn.write(write).expect("what was taken out fits in again");
+        }
+        names
     }
 
     async fn restart(&self) -> Result<()> {

@@ -9,7 +9,7 @@ use postroom_core::types::{MailboxId, Uid};
 
 use super::api::{CallInfo, CheckPage, MessagePlace, Messages, Page, Part, Records, Stores};
 use super::bindings::exports::postroom::store::messages::{NewMessage, Part as WitPart};
-use super::convert::{self, Convert, broken, checked, listed, selected};
+use super::convert::{self, Convert, breaks, broken, checked, listed, selected};
 use super::host::OpenCall;
 use super::inspect::Inspection;
 use super::instance::enter;
@@ -59,6 +59,11 @@ impl StoreComponent {
     pub fn load(&self) -> Load {
         let (instances, calls) = self.pool.load();
         Load { instances, calls }
+    }
+
+    /// Handles of the host that its instances hold.
+    pub fn handles(&self) -> usize {
+        self.pool.handles()
     }
 
     /// Operations that are refused because they have cost it instances.
@@ -412,7 +417,7 @@ impl Messages for StoreComponent {
         let after = after.map(|uid| MessagePlace { mailbox, uid });
         let rows: Vec<MessageRow> = listed(after, limit, page.rows, page.more)?;
         match rows.iter().any(|row| row.mailbox != mailbox) {
-            true => Err(broken("list answered a message of another mailbox")),
+            true => Err(breaks("list.1", "list answered a message of another mailbox")),
             false => Ok(Page { rows, more: page.more }),
         }
     }
@@ -452,7 +457,7 @@ impl Messages for StoreComponent {
         match self.pool.read(verb, call, attempt).await? {
             None => Ok(None),
             Some(Fetched::Octets(octets)) if octets.len() as u64 > max => {
-                Err(broken("fetch answered more octets than it was asked for"))
+                Err(breaks("fetch.1", "fetch answered more octets than it was asked for"))
             }
             Some(Fetched::Octets(octets)) => Ok(Some(Part::Octets(octets.into()))),
             Some(Fetched::Body(Some(body))) => Ok(Some(Part::Body(body))),

@@ -39,6 +39,19 @@ pub(super) fn broken(what: impl std::fmt::Display) -> StoreError {
     StoreError::Broken(what.to_string())
 }
 
+/// This promise of the WIT was broken in this way; of two words where it is the interface's.
+pub(super) fn breaks(promise: &str, what: impl std::fmt::Display) -> StoreError {
+    broken(format_args!("[{promise}] {what}"))
+}
+
+/// A row, from the guest: the host gave no other than such as it takes.
+fn row<R: Convert>(row: R::Wit) -> Result<R, StoreError> {
+    R::from_wit(row).map_err(|error| match error {
+        StoreError::Broken(what) => breaks("store.rule.7", what),
+        other => other,
+    })
+}
+
 /// A record that the WIT has too, with the name it is found by.
 pub(super) trait Convert: Sized + Send + 'static {
     /// Its WIT type.
@@ -287,12 +300,13 @@ pub(super) fn selected<R: Convert>(
 ) -> Result<Vec<Option<R>>, StoreError> {
     if rows.len() != names.len() {
         let (asked, got) = (names.len(), rows.len());
-        return Err(broken(format_args!("select of {asked} names answered {got} rows")));
+        let what = format_args!("select of {asked} names answered {got} rows");
+        return Err(breaks("select.1", what));
     }
     let checked = rows.into_iter().zip(names).map(|(row, name)| {
-        let row = row.map(R::from_wit).transpose()?;
+        let row = row.map(self::row::<R>).transpose()?;
         match row.as_ref().is_some_and(|row| row.name() != *name) {
-            true => Err(broken("select answered another record than it was asked for")),
+            true => Err(breaks("select.1", "select answered another record than it was asked for")),
             false => Ok(row),
         }
     });
@@ -307,17 +321,17 @@ pub(super) fn listed<R: Convert>(
     more: bool,
 ) -> Result<Vec<R>, StoreError> {
     if rows.len() > limit as usize {
-        return Err(broken("list answered more rows than it was asked for"));
+        return Err(breaks("list.3", "list answered more rows than it was asked for"));
     }
     if more && rows.is_empty() {
-        return Err(broken("list says that more rows follow none"));
+        return Err(breaks("page.1", "list says that more rows follow none"));
     }
-    let rows = rows.into_iter().map(R::from_wit).collect::<Result<Vec<_>, _>>()?;
+    let rows = rows.into_iter().map(row::<R>).collect::<Result<Vec<_>, _>>()?;
     let mut last = after;
     for row in &rows {
         let name = row.name();
         if last.as_ref().is_some_and(|last| *last >= name) {
-            return Err(broken("list answered rows out of order"));
+            return Err(breaks("list.1", "list answered rows out of order"));
         }
         last = Some(name);
     }
@@ -330,7 +344,8 @@ pub(super) fn checked(after: Option<&str>, page: wit::CheckPage) -> Result<Check
         return Err(broken(format_args!("check answered more than {MAX_FINDINGS} findings")));
     }
     if page.next.is_some() && page.next.as_deref() == after {
-        return Err(broken("check answered the cursor that it was given: it would never end"));
+        let what = "check answered the cursor that it was given: it would never end";
+        return Err(breaks("check.3", what));
     }
     let finding = |found: wit::Finding| Finding {
         name: line(&found.name),

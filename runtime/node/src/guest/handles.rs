@@ -1,13 +1,17 @@
 //! The storage handles of one instance: a table with room for what its calls come with and for what
 //! the guest asks for, that says when a guest does not let go of them.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use tokio_util::sync::CancellationToken;
 use wasmtime::component::{Resource, ResourceTable, ResourceTableError};
 
 /// The handles that a guest has.
 pub(super) struct Handles {
     table: ResourceTable,
-    held: usize,
+    /// For whoever wants to know; only here it changes.
+    held: Arc<AtomicUsize>,
     /// `Limits::handles`.
     most: usize,
     worn: CancellationToken,
@@ -19,7 +23,12 @@ impl Handles {
     pub(super) fn at_most(most: usize, worn: CancellationToken) -> Self {
         let mut table = ResourceTable::new();
         table.set_max_capacity(2 * most);
-        Self { table, held: 0, most, worn }
+        Self { table, held: Arc::default(), most, worn }
+    }
+
+    /// How many there are, also later.
+    pub(super) fn held(&self) -> Arc<AtomicUsize> {
+        self.held.clone()
     }
 
     /// A handle that a call comes with: its place is reserved by the call's seat.
@@ -28,10 +37,10 @@ impl Handles {
         entry: T,
     ) -> Result<Resource<T>, ResourceTableError> {
         let handle = self.table.push(entry)?;
-        self.held += 1;
+        let held = self.held.fetch_add(1, Ordering::Relaxed) + 1;
         // Half is far more than running calls need for long: a guest that keeps handles is replaced
         // before anybody misses one. To be replaced without need costs a moment.
-        if self.held > self.most / 2 {
+        if held > self.most / 2 {
             self.worn.cancel();
         }
         Ok(handle)
@@ -42,7 +51,7 @@ impl Handles {
         &mut self,
         entry: T,
     ) -> Result<Resource<T>, ResourceTableError> {
-        match self.held < self.most {
+        match self.held.load(Ordering::Relaxed) < self.most {
             true => self.push(entry),
             false => Err(ResourceTableError::Full),
         }
@@ -57,7 +66,7 @@ impl Handles {
         handle: Resource<T>,
     ) -> Result<T, ResourceTableError> {
         let entry = self.table.delete(handle)?;
-        self.held -= 1;
+        self.held.fetch_sub(1, Ordering::Relaxed);
         Ok(entry)
     }
 }

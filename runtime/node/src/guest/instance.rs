@@ -7,7 +7,7 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -30,7 +30,7 @@ use super::limits::Limits;
 use super::quarantine::{Operation, Quarantine, Suspect};
 use super::running::{Oldest, Running, RunningEntry};
 use super::state::{InstanceState, Memory};
-use super::wasi::{Granted, Log};
+use super::wasi::{Granted, Listener, Log};
 use crate::storage::Body;
 
 /// Handles of wasmtime's own that one call has at a time: host calls under way and sets of them.
@@ -49,6 +49,8 @@ pub(super) struct Template {
     pub(super) concurrency: u32,
     /// Live instances of the whole node: below what the pooling allocator holds.
     pub(super) room: Arc<Semaphore>,
+    /// Who hears what the guests print, beside the log.
+    pub(super) listener: Option<Listener>,
     /// Where lost calls are written down.
     pub(super) quarantine: Arc<Quarantine>,
 }
@@ -74,6 +76,7 @@ impl Template {
         let spent = Arc::new(Spent::default());
         let worn = CancellationToken::new();
         let mut store = self.store(number, spent.clone(), worn.clone()).map_err(failed)?;
+        let held = store.data().handles.held();
         let started = self.start(&mut store, &spent).await?;
         store.data_mut().memory.started();
         let exports = self.indices.load(&mut store, &started);
@@ -87,6 +90,7 @@ impl Template {
             handles: Arc::new(Semaphore::new(self.limits.handles as usize)),
             running: Arc::new(Running::new(spent.clone())),
             taken: AtomicU64::new(0),
+            held,
             worn,
             closing: CancellationToken::new(),
             killing: CancellationToken::new(),
@@ -131,6 +135,7 @@ impl Template {
         worn: CancellationToken,
     ) -> wasmtime::Result<Store<InstanceState>> {
         let log = Log::new(self.name.clone(), number, self.limits.log_lines);
+        let log = log.heard_by(self.listener.clone());
         let mut wasi_resources = ResourceTable::new();
         wasi_resources.set_max_capacity(MAX_WASI_RESOURCES);
         let state = InstanceState {
@@ -198,6 +203,8 @@ pub(super) struct Instance {
     handles: Arc<Semaphore>,
     running: Arc<Running>,
     taken: AtomicU64,
+    /// Handles that the guest has.
+    pub(super) held: Arc<AtomicUsize>,
     /// It holds on to much of its memory or handles.
     pub(super) worn: CancellationToken,
     closing: CancellationToken,

@@ -24,7 +24,7 @@ use super::manifest::Kind;
 use super::pool::Pool;
 use super::quarantine::Quarantine;
 use super::state::InstanceState;
-use super::wasi::Granted;
+use super::wasi::{Granted, Listener};
 
 /// Where a component comes from, and what it is called here.
 #[derive(Clone, Debug)]
@@ -50,6 +50,7 @@ pub struct Host {
     engine: Engine,
     cache: Option<Cache>,
     room: Arc<Semaphore>,
+    listener: Option<Listener>,
 }
 
 impl Host {
@@ -65,7 +66,12 @@ impl Host {
                 .ok()
         });
         let room = Arc::new(Semaphore::new(config.max_instances as usize));
-        Ok(Self { config, engine, cache, room })
+        Ok(Self { config, engine, cache, room, listener: None })
+    }
+
+    /// With somebody who hears what the guests print.
+    pub fn heard_by(self, listener: Listener) -> Self {
+        Self { listener: Some(listener), ..self }
     }
 
     /// Reads a component file without compiling or running anything.
@@ -120,6 +126,7 @@ impl Host {
             },
             limits,
             room: self.room.clone(),
+            listener: self.listener.clone(),
             quarantine: Arc::new(quarantine),
         };
         let pool = Pool::start(template).await.map_err(not_made)?;

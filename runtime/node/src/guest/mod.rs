@@ -43,6 +43,7 @@ pub use limits::{DirectoryGrant, Grants, HostConfig, Limits, MAX_ANSWER_TIME};
 pub use load::{ComponentFrom, ComponentSource, Host};
 pub use manifest::{AskedDirectory, Asks, Kind, MANIFEST_SECTION, Manifest, Medium, Schema};
 pub use quarantine::Quarantined;
+pub use wasi::Listener;
 
 #[cfg(test)]
 pub mod tests;

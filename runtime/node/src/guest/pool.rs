@@ -176,6 +176,12 @@ impl Pool {
         live.fold((0, 0), |(count, calls), instance| (count + 1, calls + instance.running()))
     }
 
+    /// Handles that all guests have.
+    pub(super) fn handles(&self) -> usize {
+        let live = self.places.iter().filter_map(|place| place.current.borrow().clone());
+        live.map(|instance| instance.held.load(Ordering::Relaxed)).sum()
+    }
+
     /// One attempt, among others or (a suspect) alone.
     async fn attempt<R: Send + 'static>(
         &self,

@@ -132,6 +132,10 @@ impl WasiHttpHooks for HttpGrants {
     }
 }
 
+/// Who hears what guests print: the stream, `stdout` or `stderr`, and a line. It must be quick: the
+/// guest waits.
+pub type Listener = Arc<dyn Fn(&'static str, String) + Send + Sync>;
+
 /// Where one instance's lines go.
 #[derive(Clone)]
 pub(super) struct Log {
@@ -141,6 +145,7 @@ pub(super) struct Log {
 struct LogState {
     component: Arc<str>,
     instance: u64,
+    listener: Option<Listener>,
     lines: Allowance,
     /// The unfinished line of each stream: `stdout`, `stderr`.
     unfinished: [Vec<u8>; 2],
@@ -157,8 +162,15 @@ struct Allowance {
 impl Log {
     pub(super) fn new(component: Arc<str>, instance: u64, per_second: u32) -> Self {
         let lines = Allowance { per_second, left: per_second, since: Instant::now(), dropped: 0 };
-        let state = LogState { component, instance, lines, unfinished: Default::default() };
+        let unfinished = Default::default();
+        let state = LogState { component, instance, listener: None, lines, unfinished };
         Self { inner: Arc::new(Mutex::new(state)) }
+    }
+
+    /// Lets somebody hear each line, also those that the log does not get.
+    pub(super) fn heard_by(self, listener: Option<Listener>) -> Self {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).listener = listener;
+        self
     }
 
     fn stream(&self, name: &'static str) -> LogStream {
@@ -185,15 +197,19 @@ impl LogState {
     }
 
     fn line(&mut self, stream: &'static str, line: &[u8]) {
+        // Control characters would let a guest forge log lines or drive a terminal.
+        let text = || -> String {
+            let chars = String::from_utf8_lossy(line);
+            chars.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+        };
+        if let Some(listener) = &self.listener {
+            listener(stream, text());
+        }
         let now = Instant::now();
         if !self.lines.take(now) {
             return;
         }
-        // Control characters would let a guest forge log lines or drive a terminal.
-        let text: String = String::from_utf8_lossy(line)
-            .chars()
-            .map(|c| if c.is_control() { ' ' } else { c })
-            .collect();
+        let text = text();
         let (component, instance) = (&*self.component, self.instance);
         let dropped = std::mem::take(&mut self.lines.dropped);
         if dropped > 0 {

@@ -4,10 +4,13 @@
 //! limits of a node. What the component asks for it is granted: an empty temporary directory for each
 //! that its manifest names, the HTTP hosts and settings that the command line gives.
 
+mod patience;
+mod printed;
 mod report;
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use async_trait::async_trait;
@@ -16,12 +19,15 @@ use postroom_kit::records::{Domain, Mailbox, User};
 use postroom_kit::run::{Planned, Ran, Summary, plan, unsound};
 use tempfile::TempDir;
 
+use patience::Patience;
+use printed::Printed;
+
 use super::args::StoreCheck;
 use super::output::Output;
 use crate::conformance::{Instances, Subject};
 use crate::guest::{
     self, ComponentFrom, ComponentSource, DirectoryGrant, Grants, Host, HostConfig, Inspection,
-    Kind, Limits, StoreComponent,
+    Kind, Lift, Limits, StoreComponent,
 };
 use crate::storage::MemoryEngine;
 
@@ -95,6 +101,7 @@ struct Bench {
     source: ComponentSource,
     inspection: Inspection,
     grants: Grants,
+    printed: Printed,
     /// Compiled code: an instance is fresh in a moment.
     _compiled: TempDir,
 }
@@ -113,6 +120,14 @@ impl Instances<StoreComponent> for Fresh {
         let loaded = self.host.load(self.source.clone(), &self.grants, limits).await;
         loaded.map_err(|error| format!("the component {error}"))
     }
+
+    fn one_call_at_a_time(&self, store: &StoreComponent) -> bool {
+        store.inspection().lift == Lift::Sync
+    }
+
+    fn handles(&self, store: &StoreComponent) -> usize {
+        store.handles()
+    }
 }
 
 impl Bench {
@@ -122,14 +137,17 @@ impl Bench {
         let compiled = tempfile::tempdir().context("cannot make a temporary directory")?;
         let cache = Some(compiled.path().to_owned());
         let config = HostConfig { cache, ..HostConfig::default() };
-        let host = Arc::new(Host::new(config).context("cannot start the WebAssembly engine")?);
+        let host = Host::new(config).context("cannot start the WebAssembly engine")?;
+        let printed = Printed::default();
+        let host = Arc::new(host.heard_by(printed.listener()));
         let mut source = ComponentSource { name: "checked".to_owned(), from };
         let octets = runtime.block_on(host.read(&source))?;
         let inspection = guest::inspect(&octets)?;
         source.from = ComponentFrom::Octets(octets);
         let settings = args.settings.iter().cloned().collect();
         let grants = Grants { http: args.http.clone(), settings, ..Grants::default() };
-        let bench = Self { runtime, host, source, inspection, grants, _compiled: compiled };
+        let bench =
+            Self { runtime, host, source, inspection, grants, printed, _compiled: compiled };
         let (fresh, _directories) = bench.fresh()?;
         let limits = Limits { instances: 1, ..Limits::default() };
         let loading = bench.host.load(fresh.source, &fresh.grants, limits);
@@ -157,13 +175,19 @@ impl Bench {
     fn run(&self, args: &StoreCheck, planned: Vec<Planned>, output: &Output) -> Result<ExitCode> {
         let mut report = report::Report::new(args, &self.inspection, &planned);
         report.head(output)?;
-        let mut ran = Vec::new();
+        let (mut ran, mut patience) = (Vec::new(), Patience::of(args.patience));
         for case in planned {
             let early = case.case.level == Level::Survives && args.cases.is_empty();
             let one = match self.keeps(case.interface) {
                 None => case.not_kept(),
                 Some(_) if early && unsound(&ran).contains(case.interface) => case.too_early(),
-                Some(kind) => self.run_case(case, kind, args.seed)?,
+                Some(_) if patience.is_over() => case.not_run(patience.why()),
+                Some(kind) => {
+                    let began = Instant::now();
+                    let one = self.run_case(case, kind, args.seed)?;
+                    patience.took(&one, began.elapsed());
+                    one
+                }
             };
             report.case(&one, output)?;
             ran.push(one);
@@ -174,14 +198,20 @@ impl Bench {
         // A choice of cases says nothing of a level; where none of them could be asked, nothing at all.
         let reached = match args.cases.is_empty() {
             true => summary.level.is_some_and(|level| level.number() >= args.level),
-            false => summary.failed == 0 && summary.passed > 0,
+            false => summary.failed + summary.not_run == 0 && summary.passed > 0,
         };
         Ok(if reached { ExitCode::SUCCESS } else { ExitCode::from(NOT_REACHED) })
     }
 
     fn run_case(&self, case: Planned, kind: Kind, seed: u64) -> Result<Ran> {
         let (fresh, directories) = self.fresh()?;
-        Ok(self.runtime.block_on(run_over(case, kind, seed, fresh, directories)))
+        self.printed.forget();
+        let running = run_over(case, kind, seed, fresh, directories);
+        let running = async { tokio::time::timeout(patience::CASE_TIME, running).await };
+        Ok(match self.runtime.block_on(running) {
+            Ok(ran) => ran.having_printed(self.printed.lines()),
+            Err(_) => case.not_run(patience::too_long()),
+        })
     }
 }
 

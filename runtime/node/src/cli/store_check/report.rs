@@ -12,8 +12,9 @@ use super::super::args::StoreCheck;
 use super::super::output::Output;
 use crate::guest::Inspection;
 
-/// Calls that are shown of a failing case; as JSON all that are remembered.
-const SHOWN_CALLS: usize = 12;
+/// Calls, and lines that were printed, that are shown of a failing case; as JSON all that are
+/// remembered.
+const SHOWN_LINES: usize = 12;
 
 /// The report of one run.
 pub(super) struct Report {
@@ -28,11 +29,13 @@ pub(super) struct Report {
     at: usize,
     /// Cases of kinds that are not kept, by kind: a line each would say nothing.
     not_kept: BTreeMap<&'static str, usize>,
+    /// Cases that were not run, by the reason; likewise.
+    not_run: BTreeMap<String, Vec<String>>,
 }
 
 /// A case as JSON.
 #[derive(Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(tag = "type", rename = "case", rename_all = "kebab-case")]
 struct CaseLine<'a> {
     case: String,
     level: u8,
@@ -53,12 +56,13 @@ struct FailureLine<'a> {
     sentence: String,
     how: &'a str,
     trace: &'a [String],
+    printed: &'a [String],
     replay: String,
 }
 
 /// The end as JSON.
 #[derive(Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(tag = "type", rename = "summary", rename_all = "kebab-case")]
 struct EndLine<'a> {
     component: &'a str,
     kinds: &'a [&'static str],
@@ -70,13 +74,14 @@ struct EndLine<'a> {
     passed: usize,
     failed: usize,
     not_applicable: usize,
+    not_run: usize,
     promises_held: usize,
     promises: usize,
 }
 
 /// An explanation as JSON.
 #[derive(Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(tag = "type", rename = "explanation", rename_all = "kebab-case")]
 struct Explained {
     case: String,
     level: u8,
@@ -125,6 +130,13 @@ fn quoted(word: &str) -> String {
     }
 }
 
+/// The last ones of many lines, under a word.
+fn last(word: &'static str, of: &[String]) -> impl Iterator<Item = String> {
+    let skipped = of.len().saturating_sub(SHOWN_LINES);
+    let shown = of.iter().skip(skipped).enumerate();
+    shown.map(move |(at, line)| format!("    {:<7} {line}", if at == 0 { word } else { "" }))
+}
+
 impl Report {
     pub(super) fn new(args: &StoreCheck, inspection: &Inspection, planned: &[Planned]) -> Self {
         let file = args.file.as_ref().map(|file| file.display().to_string()).unwrap_or_default();
@@ -139,6 +151,7 @@ impl Report {
             total: planned.len(),
             at: 0,
             not_kept: BTreeMap::new(),
+            not_run: BTreeMap::new(),
         }
     }
 
@@ -160,6 +173,10 @@ impl Report {
             *self.not_kept.entry(ran.planned.interface).or_default() += 1;
             return Ok(());
         }
+        if let (Outcome::NotRun(why), false) = (&ran.outcome, output.json) {
+            self.not_run.entry(why.clone()).or_default().push(ran.planned.name());
+            return Ok(());
+        }
         output.result(&self.line(ran), || self.text(ran))
     }
 
@@ -167,6 +184,7 @@ impl Report {
         let (outcome, reason, failure) = match &ran.outcome {
             Outcome::Passed => ("passed", None, None),
             Outcome::NotApplicable(why) => ("not-applicable", Some(why.as_str()), None),
+            Outcome::NotRun(why) => ("not-run", Some(why.as_str()), None),
             Outcome::Failed(failure) => ("failed", None, Some(failure)),
         };
         let failure = failure.map(|failure| FailureLine {
@@ -174,6 +192,7 @@ impl Report {
             sentence: sentence(&failure.promise),
             how: &failure.what,
             trace: &failure.trace,
+            printed: &failure.printed,
             replay: self.replay(ran),
         });
         CaseLine {
@@ -200,16 +219,15 @@ impl Report {
         match &ran.outcome {
             Outcome::Passed => format!("{} ({calls} calls)", line("ok")),
             Outcome::NotApplicable(why) => format!("{}: {why}", line("n/a")),
+            // Told at the end.
+            Outcome::NotRun(_) => String::new(),
             Outcome::Failed(failure) => {
                 let id = &failure.promise;
                 let mut lines = vec![line("FAILED")];
                 lines.push(format!("    broken  [{id}] {}", sentence(id)));
                 lines.push(format!("    how     {}", failure.what));
-                let skipped = failure.trace.len().saturating_sub(SHOWN_CALLS);
-                let shown = failure.trace.iter().skip(skipped).enumerate();
-                lines.extend(shown.map(|(at, call)| {
-                    format!("    {}  {call}", if at == 0 { "calls " } else { "      " })
-                }));
+                lines.extend(last("calls", &failure.trace));
+                lines.extend(last("printed", &failure.printed));
                 lines.push(format!("    replay  {}", self.replay(ran)));
                 lines.join("\n")
             }
@@ -228,6 +246,7 @@ impl Report {
             passed: summary.passed,
             failed: summary.failed,
             not_applicable: summary.not_applicable,
+            not_run: summary.not_run,
             promises_held: summary.held,
             promises: summary.promises,
         };
@@ -235,12 +254,23 @@ impl Report {
     }
 
     fn summary(&self, summary: &Summary) -> String {
-        let Summary { level, passed, failed, not_applicable, held, promises } = summary;
+        let Summary { level, passed, failed, not_applicable, not_run, held, promises } = summary;
         let mut lines = Vec::new();
         for (kind, count) in &self.not_kept {
             lines.push(format!("n/a     {kind}: the store does not keep them ({count} cases)"));
         }
-        lines.push(format!("{passed} passed, {failed} failed, {not_applicable} not applicable"));
+        for (why, cases) in &self.not_run {
+            let which = match cases.as_slice() {
+                [one] => one.clone(),
+                [first, ..] => format!("{first} and {} others", cases.len() - 1),
+                [] => String::new(),
+            };
+            lines.push(format!("not run {which}: {why}"));
+        }
+        let unrun = if *not_run == 0 { String::new() } else { format!(", {not_run} not run") };
+        lines.push(format!(
+            "{passed} passed, {failed} failed, {not_applicable} not applicable{unrun}"
+        ));
         if self.chosen || level.is_none() {
             lines.push(format!("{held} of {promises} promises held"));
         }
