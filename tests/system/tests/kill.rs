@@ -1,11 +1,13 @@
 //! `kill -9` at seeded random moments under mixed load: what was acknowledged is there, nothing is
-//! there twice, no UID ever means two things. `POSTROOM_SEED` replays a run, `POSTROOM_ROUNDS` sets
-//! its length.
+//! there twice, no UID ever means two things; also while the disk fills up and is freed again.
+//! `POSTROOM_SEED` replays a run, `POSTROOM_ROUNDS` or `POSTROOM_SECONDS` set its length.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use postroom_system::{ImapClient, LmtpClient, Node, Random, eventually, scratch};
 
@@ -42,14 +44,32 @@ fn message(attempt: &str) -> Vec<u8> {
     format!("Subject: attempt\r\nX-Attempt: {attempt}\r\n\r\n{filler}\r\n").into_bytes()
 }
 
+/// What workers share.
+struct Load {
+    imap: SocketAddr,
+    lmtp: SocketAddr,
+    /// A refusal for the moment is an answer too: nothing is acknowledged by it.
+    disk_fills: bool,
+    log: Arc<Mutex<Acknowledged>>,
+    done: AtomicU64,
+    refused: AtomicU64,
+}
+
+impl Load {
+    /// Whether an answer acknowledges what was asked.
+    fn accepts(&self, command: &str, ok: bool, answer: &str) -> bool {
+        if !ok {
+            let temporary = answer.starts_with("NO") || answer.starts_with('4');
+            assert!(self.disk_fills && temporary, "{command}: {answer}");
+            self.refused.fetch_add(1, Ordering::SeqCst);
+        }
+        ok
+    }
+}
+
 /// One worker's load; ends at the first error, which is the kill.
-fn work(
-    (imap, lmtp): (SocketAddr, SocketAddr),
-    mut random: Random,
-    name: &str,
-    log: &Mutex<Acknowledged>,
-    done: &AtomicU64,
-) -> std::io::Result<()> {
+fn work(load: &Load, mut random: Random, name: &str) -> std::io::Result<()> {
+    let (imap, lmtp, log) = (load.imap, load.lmtp, &load.log);
     let account = ACCOUNTS[random.below(3) as usize];
     let mut client = ImapClient::log_in(imap, account, "secret")?;
     let mut mta = LmtpClient::connect(lmtp)?;
@@ -58,12 +78,15 @@ fn work(
     client.command("SELECT INBOX")?;
     let mut latest: Option<(u32, String)> = None;
     for number in 0.. {
+        load.done.fetch_add(1, Ordering::SeqCst);
         let attempt = format!("{name}-{number}");
         match (random.below(10), latest.clone()) {
             (0..=3, _) | (_, None) => {
                 log.lock().unwrap().attempts += 1;
                 let answer = client.append("INBOX", "(\\Seen) ", &message(&attempt))?;
-                assert!(answer.is_ok(), "APPEND: {}", answer.tagged);
+                if !load.accepts("APPEND", answer.is_ok(), &answer.tagged) {
+                    continue;
+                }
                 let uid = answer.code("APPENDUID").expect("APPENDUID")[1].parse().unwrap();
                 let mut log = log.lock().unwrap();
                 log.delivered.insert((account, attempt.clone()));
@@ -73,8 +96,9 @@ fn work(
             (4..=5, _) => {
                 log.lock().unwrap().attempts += 1;
                 let replies = mta.deliver(&[account], &message(&attempt))?;
-                assert!(replies[0].starts_with("250"), "{replies:?}");
-                log.lock().unwrap().delivered.insert((account, attempt));
+                if load.accepts("DATA", replies[0].starts_with("250"), &replies[0]) {
+                    log.lock().unwrap().delivered.insert((account, attempt));
+                }
             }
             (6..=7, Some((uid, _))) => {
                 if client.command(&format!("UID STORE {uid} +FLAGS (\\Flagged)"))?.is_ok() {
@@ -83,13 +107,14 @@ fn work(
             }
             (8, Some((uid, of))) => {
                 let answer = client.command(&format!("UID COPY {uid} Copies"))?;
-                assert!(answer.is_ok(), "COPY: {}", answer.tagged);
+                if !load.accepts("COPY", answer.is_ok(), &answer.tagged) {
+                    continue;
+                }
                 let to = answer.code("COPYUID").expect("COPYUID")[2].parse().unwrap();
                 log.lock().unwrap().placed.insert((account, "Copies", to), of);
             }
-            (_, Some(_)) => bin(&mut client, account, &attempt, log)?,
+            (_, Some(_)) => bin(&mut client, account, &attempt, load)?,
         }
-        done.fetch_add(1, Ordering::SeqCst);
     }
     Ok(())
 }
@@ -99,14 +124,16 @@ fn bin(
     client: &mut ImapClient,
     account: &'static str,
     attempt: &str,
-    log: &Mutex<Acknowledged>,
+    load: &Load,
 ) -> std::io::Result<()> {
     let answer = client.append("Bin", "(\\Deleted) ", &message(attempt))?;
-    assert!(answer.is_ok(), "APPEND: {}", answer.tagged);
+    if !load.accepts("APPEND", answer.is_ok(), &answer.tagged) {
+        return Ok(());
+    }
     let uid: u32 = answer.code("APPENDUID").expect("APPENDUID")[1].parse().unwrap();
     client.command("SELECT Bin")?;
     if client.command(&format!("UID EXPUNGE {uid}"))?.is_ok() {
-        log.lock().unwrap().expunged.insert((account, "Bin", uid));
+        load.log.lock().unwrap().expunged.insert((account, "Bin", uid));
     }
     client.command("SELECT INBOX")?;
     Ok(())
@@ -197,60 +224,212 @@ fn verify(imap: SocketAddr, log: &Acknowledged, seen: &mut Seen) -> Found {
     }
 }
 
-#[test]
-fn acknowledged_work_survives_kill_9_at_random_moments() {
-    let number = |name: &str, default: u64| {
-        std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
-    };
-    let (seed, rounds) = (number("POSTROOM_SEED", 1), number("POSTROOM_ROUNDS", 20));
-    eprintln!("POSTROOM_SEED={seed} POSTROOM_ROUNDS={rounds}");
-    let folder = scratch();
-    let mut random = Random(seed);
-    let log = Arc::new(Mutex::new(Acknowledged::default()));
-    let mut seen = Seen::default();
-    for round in 0..rounds {
-        let node = Node::start(folder.path());
-        let doors = (node.imap, node.lmtp);
-        let done = Arc::new(AtomicU64::new(0));
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+/// A run: rounds of load and a kill, each followed by a look at everything.
+struct Run {
+    seed: u64,
+    random: Random,
+    log: Arc<Mutex<Acknowledged>>,
+    seen: Seen,
+    refused: u64,
+}
+
+impl Run {
+    fn new(seed: u64) -> Self {
+        let (random, log) = (Random(seed), Arc::default());
+        Self { seed, random, log, seen: Seen::default(), refused: 0 }
+    }
+
+    /// Load until a random moment, then `kill -9`. `midway` is done when half of it is.
+    fn load_and_kill(&mut self, data: &Path, round: u64, disk_fills: bool, midway: impl FnOnce()) {
+        let node = Node::start(data);
+        let load = Arc::new(Load {
+            imap: node.imap,
+            lmtp: node.lmtp,
+            disk_fills,
+            log: self.log.clone(),
+            done: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+        });
         let workers: Vec<_> = (0..WORKERS)
             .map(|worker| {
-                let (log, done) = (log.clone(), done.clone());
-                let random = Random(random.bits());
-                let name = format!("{seed}-{round}-{worker}");
-                std::thread::spawn(move || work(doors, random, &name, &log, &done))
+                let (load, random) = (load.clone(), Random(self.random.bits()));
+                let name = format!("{}-{round}-{worker}", self.seed);
+                std::thread::spawn(move || work(&load, random, &name))
             })
             .collect();
-        let moment = 1 + random.below(400);
-        eventually("the load reaches the moment of the kill", || {
-            (done.load(Ordering::SeqCst) >= moment).then_some(())
-        });
+        let moment = 1 + self.random.below(400);
+        let reaches = |moment: u64| {
+            eventually("the load reaches a moment", || {
+                (load.done.load(Ordering::SeqCst) >= moment).then_some(())
+            });
+        };
+        reaches(moment / 2);
+        midway();
+        reaches(moment);
         node.kill();
         for worker in workers {
             let ended = worker.join().expect("no worker saw a wrong answer");
             assert!(ended.is_err(), "only the kill ends a worker");
         }
-        let node = Node::start(folder.path());
-        let found = verify(node.imap, &log.lock().unwrap(), &mut seen);
+        let refused = load.refused.load(Ordering::SeqCst);
+        self.refused += refused;
+        eprintln!("round {round}: killed after {moment}, {refused} refused");
+    }
+
+    fn verify(&mut self, node: &Node) -> Found {
+        let log = self.log.lock().unwrap();
+        let found = verify(node.imap, &log, &mut self.seen);
+        eprintln!("  {} attempts present, {} acknowledged facts hold", found.present, found.facts);
+        assert_eq!(found.present, log.delivered.len(), "lost");
+        found
+    }
+
+    /// Once more, with nothing under way: what a client would find tomorrow.
+    fn end(mut self, data: &Path) {
+        let node = Node::start(data);
+        let found = self.verify(&node);
+        assert_eq!(node.stop(), Some(0), "a clean stop");
+        let log = self.log.lock().unwrap();
         eprintln!(
-            "round {round}: killed after {moment}, {} attempts present, {} acknowledged facts hold",
-            found.present, found.facts
+            "acknowledged {}, present {}, attempts {} ({} present, none twice), refused {}, places {} in {} mailboxes (none with two meanings), other facts {}",
+            log.delivered.len(),
+            found.present,
+            log.attempts,
+            found.attempts,
+            self.refused,
+            self.seen.meaning.len(),
+            self.seen.validity.len(),
+            found.facts
         );
+    }
+
+    /// Removes the older half of every INBOX. On a full disk too: that is how it gets room.
+    fn thin(&mut self, node: &Node) {
+        let mut log = self.log.lock().unwrap();
+        for account in ACCOUNTS {
+            let mut client = ImapClient::log_in(node.imap, account, "secret").unwrap();
+            let (_, mut rows) = read(&mut client, "INBOX");
+            rows.truncate(rows.len() / 2);
+            let Some(last) = rows.last().map(|row| row.0) else { continue };
+            for command in [
+                format!("UID STORE 1:{last} +FLAGS.SILENT (\\Deleted)"),
+                format!("UID EXPUNGE 1:{last}"),
+            ] {
+                let answer = client.command(&command).unwrap();
+                assert!(answer.is_ok(), "{command}: {}", answer.tagged);
+            }
+            for (uid, attempt, _) in rows {
+                let place = (account, "INBOX", uid);
+                log.delivered.remove(&(account, attempt));
+                log.placed.remove(&place);
+                log.flagged.remove(&place);
+                log.expunged.insert(place);
+            }
+        }
+    }
+}
+
+#[test]
+fn acknowledged_work_survives_kill_9_at_random_moments() {
+    let (seed, rounds) = (number("POSTROOM_SEED", 1), number("POSTROOM_ROUNDS", 20));
+    eprintln!("POSTROOM_SEED={seed} POSTROOM_ROUNDS={rounds}");
+    let folder = scratch();
+    let mut run = Run::new(seed);
+    for round in 0..rounds {
+        run.load_and_kill(folder.path(), round, false, || {});
+        let node = Node::start(folder.path());
+        run.verify(&node);
         assert_eq!(node.stop(), Some(0), "a clean stop");
     }
-    // Once more, with nothing under way: what a client would find tomorrow.
-    let node = Node::start(folder.path());
-    let log = log.lock().unwrap();
-    let found = verify(node.imap, &log, &mut seen);
-    assert_eq!(node.stop(), Some(0), "a clean stop");
-    let acknowledged = log.delivered.len();
-    eprintln!(
-        "acknowledged {acknowledged}, present {}, attempts {} ({} present, none twice), places {} in {} mailboxes (none with two meanings), other facts {}",
-        found.present,
-        log.attempts,
-        found.attempts,
-        seen.meaning.len(),
-        seen.validity.len(),
-        found.facts
-    );
-    assert_eq!(found.present, acknowledged, "lost");
+    run.end(folder.path());
+}
+
+/// A disk of its own, in memory.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn new(mib: u64) -> Self {
+        let folder = scratch();
+        let size = format!("size={mib}m");
+        let mut mount = std::process::Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(folder.path());
+        assert!(mount.status().expect("mount is there").success(), "a small disk needs root");
+        Self(folder)
+    }
+
+    /// Takes all room that is left.
+    fn fill(&self) {
+        let mut file = std::fs::File::create(self.0.path().join("ballast")).expect("a file");
+        let (block, mut size) = (vec![1; 1 << 20], 1 << 20);
+        while size > 0 {
+            match std::io::Write::write(&mut file, &block[..size]) {
+                Ok(_) => {}
+                Err(_) => size /= 2,
+            }
+        }
+    }
+
+    fn free(&self) {
+        let _ = std::fs::remove_file(self.0.path().join("ballast"));
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let unmounted = std::process::Command::new("umount").arg(self.0.path()).status();
+        assert!(unmounted.is_ok_and(|status| status.success()), "the small disk is in use");
+    }
+}
+
+#[test]
+fn acknowledged_work_survives_kill_9_while_the_disk_fills_up_and_is_freed() {
+    /// Size of the disk: mail of some rounds, a snapshot, the reserve.
+    const MIB: u64 = 96;
+    let seed = number("POSTROOM_SEED", 1);
+    let (rounds, seconds) = (number("POSTROOM_ROUNDS", 8), number("POSTROOM_SECONDS", 0));
+    eprintln!("POSTROOM_SEED={seed} POSTROOM_ROUNDS={rounds} POSTROOM_SECONDS={seconds}");
+    let disk = SmallDisk::new(MIB);
+    let data = disk.0.path().join("data");
+    let (mut run, began) = (Run::new(seed), Instant::now());
+    let goes_on =
+        |round| if seconds > 0 { began.elapsed().as_secs() < seconds } else { round < rounds };
+    for round in 0.. {
+        if !goes_on(round) {
+            break;
+        }
+        let when = run.random.below(4);
+        if when == 1 && round > 0 {
+            // Room for the few octets that a start notes.
+            disk.fill();
+            let file = std::fs::File::options().write(true).open(disk.0.path().join("ballast"));
+            let file = file.expect("it is there");
+            let most = file.metadata().expect("it is there").len();
+            file.set_len(most.saturating_sub(64 << 10)).expect("it gets shorter");
+        }
+        run.load_and_kill(&data, round, true, || match when {
+            2 => disk.fill(),
+            3 => {
+                disk.fill();
+                disk.free();
+            }
+            _ => {}
+        });
+        disk.free();
+        let node = Node::start(&data);
+        run.verify(&node);
+        if round % 3 == 2 {
+            // What is full must be able to make room.
+            disk.fill();
+            run.thin(&node);
+            disk.free();
+            run.verify(&node);
+        }
+        assert_eq!(node.stop(), Some(0), "a clean stop");
+    }
+    assert!(run.refused > 0, "the disk was never full");
+    run.end(&data);
 }

@@ -318,7 +318,9 @@ fn take_up(
     let log = Log::after(&replayed, octets, options.checkpoint_octets, pause);
     let snapshots =
         Snapshots::new(options.snapshot_octets, pause, copy.map(|_| 0), copy.unwrap_or(0));
-    let reserve = Reserve::new(options.reserve_octets, pause);
+    let mut reserve = Reserve::new(options.reserve_octets, pause);
+    // Before anything else is written: on a full disk the attempt takes what little room there is.
+    reserve.hold(&**files, octets);
     Ok((taken.segments, Keeping { log, snapshots, reserve, heal_pause: options.heal_pause }))
 }
 

@@ -5,21 +5,23 @@
 //!
 //! The moments and the load follow from the seed; how threads take turns does not.
 
+mod flips;
 mod load;
 mod told;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::future::join_all;
+use postroom_core::error::StoreError;
 use tokio::runtime::{Builder, Runtime};
 
-use super::{Random, secret, setting};
+use super::{Random, mailbox, secret, setting};
 use crate::guest::native_plain::Plain;
-use crate::message_store::{Config, DirectoryMode, MessageStore};
+use crate::message_store::{CheckEvent, Config, DirectoryMode, MessageStore};
 use crate::storage::files::image::ImageDisk;
-use crate::storage::{RedbEngine, RedbOptions};
+use crate::storage::{Engine, RedbEngine, RedbOptions};
 use load::Worker;
-use told::{Found, Told};
+use told::{ACCOUNTS, Found, MAILBOXES, Told};
 
 /// The first history of a run.
 const SEED: u64 = 1;
@@ -53,12 +55,18 @@ struct Machine {
 
 impl Machine {
     fn start(&mut self) -> MessageStore {
+        self.open().0
+    }
+
+    /// A node, and the engine under it.
+    fn open(&mut self) -> (MessageStore, Arc<RedbEngine>) {
         self.generation += 1;
         let engine = RedbEngine::open_files(self.disk.files(), OPTIONS);
         let engine = engine.expect("a disk opens whatever happened to it");
         let directory = DirectoryMode::Dev { password: secret("pw") };
         let config = Config { node: "test".into(), generation: self.generation, directory };
-        MessageStore::new(config, Plain::stores().0, Arc::new(engine))
+        let engine = Arc::new(engine);
+        (MessageStore::new(config, Plain::stores().0, engine.clone()), engine)
     }
 
     /// Reads everything and holds it against what callers were told.

@@ -68,6 +68,17 @@ pub struct Told {
     counters: BTreeMap<Place, Counters>,
 }
 
+/// What a look at damaged storage has found.
+#[derive(Debug, Default)]
+pub struct Looked {
+    /// Messages that were read, as they were announced.
+    pub served: u64,
+    /// Messages of which callers are told that they cannot be read.
+    pub damaged: u64,
+    /// What is not there, and nothing says so.
+    pub missing: Vec<String>,
+}
+
 /// What a verification has found.
 #[derive(Clone, Copy, Default)]
 pub struct Found {
@@ -185,6 +196,49 @@ impl Told {
         let uids: Vec<Uid> = messages.iter().map(|message| message.uid).collect();
         assert_eq!(uids, selected.uids, "{place:?}");
         messages
+    }
+
+    /// Reads everything message by message, and goes on after damage.
+    pub async fn look(&self, store: &MessageStore) -> Looked {
+        let mut looked = Looked::default();
+        for account in ACCOUNTS {
+            let session = store.session_of(account).await.expect("accounts appear on first use");
+            let client = Client { store, session };
+            for name in MAILBOXES {
+                self.look_into(&client, (account, name), &mut looked).await;
+            }
+        }
+        looked
+    }
+
+    async fn look_into(&self, client: &Client<'_>, place: Place, looked: &mut Looked) {
+        let here = self.placed.iter().filter(|((at, _), _)| *at == place);
+        let here: Vec<(Uid, &String)> = here.map(|((_, uid), attempt)| (*uid, attempt)).collect();
+        let select = Call::Select { name: mailbox(place.1), read_write: true };
+        if let Err(error) = client.call(select).await {
+            // An error is no silence; but no one octet may cost a mailbox.
+            assert!(here.is_empty(), "{place:?}: {error}");
+            return;
+        }
+        for (uid, attempt) in here {
+            let (uids, want) = (UidSet::range(uid, uid), Want { body: true, ..Want::default() });
+            let messages = match client.call(Call::Fetch { uids, want }).await {
+                Ok(Reply::Messages { messages, .. }) => messages,
+                other => panic!("{place:?} {uid}: {other:?}"),
+            };
+            let flagged = self.flagged.contains(&(place, uid));
+            match messages.first() {
+                None => looked.missing.push(format!("{place:?} {uid}")),
+                Some(found) if flagged && !found.flags.has(SystemFlag::Flagged) => {
+                    looked.missing.push(format!("the flag of {place:?} {uid}"));
+                }
+                Some(FetchedMessage { body: None, .. }) => looked.damaged += 1,
+                Some(FetchedMessage { body: Some(body), .. }) => {
+                    assert!(*body == message(attempt), "{place:?} {uid}: another's octets");
+                    looked.served += 1;
+                }
+            }
+        }
     }
 
     fn compare(&self, there: &BTreeMap<(Place, Uid), (String, bool)>) -> Found {
