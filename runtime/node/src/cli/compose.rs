@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::config::{BUILT_IN, Component, Config, StoreChoice};
 use super::identity::{Identity, write_durably};
 use crate::guest::{
-    self, ComponentFrom, ComponentSource, Host, HostConfig, Kind, StoreComponent, Stores,
+    self, ComponentFrom, ComponentSource, Hooks, Host, HostConfig, Kind, StoreComponent, Stores,
 };
 use crate::message_store::{self, DirectoryMode, MessageStore};
 use crate::storage::Engine;
@@ -44,16 +44,23 @@ pub struct Composed {
 
 impl Composed {
     /// For `postroom dev`.
-    pub async fn for_dev(data: &Path, password: Secret, store: Option<&Path>) -> Result<Self> {
+    pub async fn for_dev(
+        data: &Path,
+        password: Secret,
+        store: Option<&Path>,
+        hooks: &[PathBuf],
+    ) -> Result<Self> {
         let mut composition =
             Composition { dev: true, stores: StoreChoice::default(), components: BTreeMap::new() };
         if let Some(file) = store {
-            let file = absolute(file)?;
             let name = "dev".to_owned();
             composition.stores = StoreChoice::all(&name);
-            let grants = guest::Grants::default();
-            let limits = guest::Limits::default();
-            composition.components.insert(name, Component { file, grants, limits });
+            composition.components.insert(name, ungranted(file)?);
+        }
+        for (number, file) in hooks.iter().enumerate() {
+            let name = format!("hook-{}", number + 1);
+            composition.stores.hooks.push(name.clone());
+            composition.components.insert(name, ungranted(file)?);
         }
         Self::compose(data, &composition, DirectoryMode::Dev { password }).await
     }
@@ -102,12 +109,12 @@ impl Composed {
             RedbEngine::open(&data.join(STORAGE), RedbOptions::default()).with_context(context)?;
         let engine: Arc<dyn Engine> = Arc::new(engine);
         let identity = Identity::next(data)?;
-        let (stores, components) = load_stores(data, composition).await?;
+        let Loaded { stores, hooks, components } = load_stores(data, composition).await?;
         write_durably(data, COMPOSITION, &serde_json::to_vec_pretty(composition)?)
             .with_context(context)?;
         let config =
             message_store::Config { node: identity.id, generation: identity.generation, directory };
-        let message_store = MessageStore::new(config, stores, engine.clone());
+        let message_store = MessageStore::hooked(config, stores, hooks, engine.clone());
         Ok(Self { message_store, engine, components })
     }
 
@@ -171,6 +178,12 @@ fn must_be_ours(data: &Path) -> Result<()> {
     }
 }
 
+/// A component that was named on the command line.
+fn ungranted(file: &Path) -> Result<Component> {
+    let (grants, limits) = (guest::Grants::default(), guest::Limits::default());
+    Ok(Component { file: absolute(file)?, grants, limits })
+}
+
 fn absolute(file: &Path) -> Result<PathBuf> {
     std::path::absolute(file).with_context(|| format!("the path {}", file.display()))
 }
@@ -184,11 +197,15 @@ fn random_hex() -> Result<String> {
 /// What [`StoreChoice::by_kind`] names, in its order.
 const KINDS: [Kind; 4] = [Kind::Domains, Kind::Users, Kind::Mailboxes, Kind::Messages];
 
-/// Loads each component that keeps something once, and gives each kind its keeper (E16).
-async fn load_stores(
-    data: &Path,
-    composition: &Composition,
-) -> Result<(Stores, Vec<Arc<StoreComponent>>)> {
+/// Components as they are used.
+struct Loaded {
+    stores: Stores,
+    hooks: Hooks,
+    components: Vec<Arc<StoreComponent>>,
+}
+
+/// Loads each component that is used once, gives each kind its keeper (E16), and finds the hooks.
+async fn load_stores(data: &Path, composition: &Composition) -> Result<Loaded> {
     let host = HostConfig { cache: Some(data.join(COMPILED)), ..HostConfig::default() };
     let host = Host::new(host).context("cannot start the WebAssembly engine")?;
     let mut loaded: HashMap<&str, Arc<StoreComponent>> = HashMap::new();
@@ -204,13 +221,24 @@ async fn load_stores(
         }
     }
     let choice = &composition.stores;
+    let mut hooks = Hooks::new();
+    for name in &choice.hooks {
+        if !loaded.contains_key(name.as_str()) {
+            loaded.insert(name, load(&host, name, composition).await?);
+        }
+        let component = loaded[name.as_str()].clone();
+        if !component.has_hooks() {
+            bail!("the store component {name} exports no hooks; take it out of stores.hooks");
+        }
+        hooks.push(component);
+    }
     let stores = Stores {
         domains: loaded[choice.domain.as_str()].clone(),
         users: loaded[choice.user.as_str()].clone(),
         mailboxes: loaded[choice.mailbox.as_str()].clone(),
         messages: loaded[choice.message.as_str()].clone(),
     };
-    Ok((stores, loaded.into_values().collect()))
+    Ok(Loaded { stores, hooks, components: loaded.into_values().collect() })
 }
 
 async fn load(host: &Host, name: &str, composition: &Composition) -> Result<Arc<StoreComponent>> {
