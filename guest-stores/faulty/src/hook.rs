@@ -1,6 +1,8 @@
 //! The store as a hook: it lets everything pass, but for its sin.
 
-use postroom_guest::{Body, Call, Changes, Delivered, Delivery, Hooks, Result, Verdict};
+use postroom_guest::{
+    Body, Call, Changes, Delivered, Delivery, Hooks, Result, StoreError, Verdict,
+};
 
 use crate::Faulty;
 use crate::sins::{Sin, chosen, due, sin};
@@ -19,7 +21,7 @@ impl Hooks for Faulty {
     async fn before_delivery<B: Body>(
         &self,
         call: &Call,
-        _: &Delivery,
+        delivery: &Delivery,
         message: &B,
     ) -> Result<Verdict> {
         if !is_meant(message).await? {
@@ -33,12 +35,22 @@ impl Hooks for Faulty {
             Sin::Nonsense => {
                 Verdict::Accept(Changes::none().add("X-Faulty", "a\r\nBcc: b@example.org"))
             }
+            Sin::Echo => {
+                return Err(StoreError::Denied(format!(
+                    "{delivery:?} of {} octets",
+                    message.size()
+                )));
+            }
             _ => Verdict::keep(),
         })
     }
 
-    async fn after_delivery(&self, call: &Call, _: &Delivered) -> Result<()> {
-        sin(due(call, "hook", "after").unwrap_or_default());
-        Ok(())
+    async fn after_delivery(&self, call: &Call, delivered: &Delivered) -> Result<()> {
+        let due = due(call, "hook", "after").unwrap_or_default();
+        sin(due);
+        match due {
+            Sin::Echo => Err(StoreError::Denied(format!("{delivered:?}"))),
+            _ => Ok(()),
+        }
     }
 }

@@ -46,10 +46,12 @@ pub enum Sin {
     LostFlag,
     /// It answers what is no message.
     Nonsense,
+    /// As a hook it answers an error that says what it was given.
+    Echo,
 }
 
 impl Sin {
-    const ALL: [(&'static str, Self); 14] = [
+    const ALL: [(&'static str, Self); 15] = [
         ("start", Self::Start),
         ("trap", Self::Trap),
         ("exit", Self::Exit),
@@ -64,6 +66,7 @@ impl Sin {
         ("other", Self::Other),
         ("lost-flag", Self::LostFlag),
         ("nonsense", Self::Nonsense),
+        ("echo", Self::Echo),
     ];
 
     /// The sin of a name; a name that is none is a mistake of the test.
@@ -136,7 +139,8 @@ pub(crate) fn sin(sin: Sin) {
         | Sin::Wrong
         | Sin::Other
         | Sin::LostFlag
-        | Sin::Nonsense => {}
+        | Sin::Nonsense
+        | Sin::Echo => {}
     }
 }
 

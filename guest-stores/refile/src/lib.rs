@@ -5,6 +5,7 @@
 //! | `field` | the header field that is looked at | `X-Spam-Flag` |
 //! | `value` | messages with this value are meant, in any case | `YES` |
 //! | `mailbox` | where they go | `Junk` |
+//! | `refuse` | why they are refused, instead of being filed | they are filed |
 //!
 //! `X-Postroom-Refile: Junk` in front of a message says that it was filed here, and by which hook.
 
@@ -50,6 +51,9 @@ impl Hooks for Refile {
         let meant = setting_or("value", "YES");
         if !found.is_some_and(|value| value.eq_ignore_ascii_case(&meant)) {
             return Ok(Verdict::keep());
+        }
+        if let Some(text) = setting("refuse") {
+            return Ok(Verdict::refused(text));
         }
         let mailbox = setting_or("mailbox", "Junk");
         // A name in other letters is told nowhere but in the mailbox.

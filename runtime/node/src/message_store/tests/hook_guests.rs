@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::StreamExt;
+use metrics_exporter_prometheus::PrometheusBuilder;
 use postroom_core::error::StoreError;
 
 use super::super::{Config, DirectoryMode, MessageStore};
@@ -106,7 +107,10 @@ async fn a_delivery_that_has_cost_two_instances_is_put_off_without_asking() {
 }
 
 #[tokio::test]
-async fn a_hook_that_traps_after_the_delivery_changes_nothing() {
+async fn a_hook_that_traps_after_the_delivery_is_counted_and_changes_nothing() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let metrics = recorder.handle();
+    let _recorder = metrics::set_default_local_recorder(&recorder);
     let settings = [("sin", "trap"), ("verb", "hook.after")];
     let hook = load("faulty", &settings, Limits { instances: 1, ..Limits::default() }).await;
     let store = store(vec![hook]);
@@ -116,6 +120,16 @@ async fn a_hook_that_traps_after_the_delivery_changes_nothing() {
     }
     assert_eq!(alice.bodies("INBOX").await, [HAM; 10]);
     store.close().await;
+    let text = metrics.render();
+    for (function, outcome) in [("before", "ok"), ("after", "failed")] {
+        let counted = text.lines().any(|line| {
+            line.starts_with("postroom_hooks_total")
+                && line.contains(&format!("function=\"{function}-delivery\""))
+                && line.contains(&format!("outcome=\"{outcome}\""))
+                && line.ends_with(" 10")
+        });
+        assert!(counted, "{function} {outcome}: {text}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
