@@ -40,6 +40,8 @@ pub struct Composed {
     pub message_store: MessageStore,
     engine: Arc<dyn Engine>,
     components: Vec<Arc<StoreComponent>>,
+    /// Names of the components that are asked about deliveries, in their order.
+    hooks: Vec<String>,
 }
 
 impl Composed {
@@ -62,7 +64,8 @@ impl Composed {
             composition.stores.hooks.push(name.clone());
             composition.components.insert(name, ungranted(file)?);
         }
-        Self::compose(data, &composition, DirectoryMode::Dev { password }).await
+        let hooks = &composition.stores.hooks;
+        Self::compose(data, &composition, hooks, DirectoryMode::Dev { password }).await
     }
 
     /// For `postroom serve`.
@@ -72,7 +75,8 @@ impl Composed {
             component.file = absolute(&component.file)?;
         }
         let composition = Composition { dev: false, stores: config.stores.clone(), components };
-        Self::compose(&config.data, &composition, DirectoryMode::Strict).await
+        let hooks = &composition.stores.hooks;
+        Self::compose(&config.data, &composition, hooks, DirectoryMode::Strict).await
     }
 
     /// For a command on the folder of a node that is not running.
@@ -93,12 +97,14 @@ impl Composed {
             true => DirectoryMode::Dev { password: Secret(random_hex()?) },
             false => DirectoryMode::Strict,
         };
-        Self::compose(data, &composition, directory).await
+        // No command delivers anything: it does not depend on hooks.
+        Self::compose(data, &composition, &[], directory).await
     }
 
     async fn compose(
         data: &Path,
         composition: &Composition,
+        hooks: &[String],
         directory: DirectoryMode,
     ) -> Result<Self> {
         let context = || format!("the data folder {}", data.display());
@@ -109,13 +115,14 @@ impl Composed {
             RedbEngine::open(&data.join(STORAGE), RedbOptions::default()).with_context(context)?;
         let engine: Arc<dyn Engine> = Arc::new(engine);
         let identity = Identity::next(data)?;
-        let Loaded { stores, hooks, components } = load_stores(data, composition).await?;
+        let loaded = load_components(data, composition, hooks).await?;
         write_durably(data, COMPOSITION, &serde_json::to_vec_pretty(composition)?)
             .with_context(context)?;
         let config =
             message_store::Config { node: identity.id, generation: identity.generation, directory };
-        let message_store = MessageStore::hooked(config, stores, hooks, engine.clone());
-        Ok(Self { message_store, engine, components })
+        let Loaded { stores, asked, components } = loaded;
+        let message_store = MessageStore::hooked(config, stores, asked, engine.clone());
+        Ok(Self { message_store, engine, components, hooks: hooks.to_owned() })
     }
 
     /// What this node says of itself.
@@ -139,6 +146,7 @@ impl Composed {
             "version": env!("CARGO_PKG_VERSION"),
             "engine": self.engine.name(),
             "stores": stores,
+            "hooks": self.hooks,
         })
     }
 
@@ -200,12 +208,17 @@ const KINDS: [Kind; 4] = [Kind::Domains, Kind::Users, Kind::Mailboxes, Kind::Mes
 /// Components as they are used.
 struct Loaded {
     stores: Stores,
-    hooks: Hooks,
+    /// Asked about deliveries.
+    asked: Hooks,
     components: Vec<Arc<StoreComponent>>,
 }
 
 /// Loads each component that is used once, gives each kind its keeper (E16), and finds the hooks.
-async fn load_stores(data: &Path, composition: &Composition) -> Result<Loaded> {
+async fn load_components(
+    data: &Path,
+    composition: &Composition,
+    hooks: &[String],
+) -> Result<Loaded> {
     let host = HostConfig { cache: Some(data.join(COMPILED)), ..HostConfig::default() };
     let host = Host::new(host).context("cannot start the WebAssembly engine")?;
     let mut loaded: HashMap<&str, Arc<StoreComponent>> = HashMap::new();
@@ -221,8 +234,8 @@ async fn load_stores(data: &Path, composition: &Composition) -> Result<Loaded> {
         }
     }
     let choice = &composition.stores;
-    let mut hooks = Hooks::new();
-    for name in &choice.hooks {
+    let mut asked = Hooks::new();
+    for name in hooks {
         if !loaded.contains_key(name.as_str()) {
             loaded.insert(name, load(&host, name, composition).await?);
         }
@@ -230,7 +243,7 @@ async fn load_stores(data: &Path, composition: &Composition) -> Result<Loaded> {
         if !component.has_hooks() {
             bail!("the store component {name} exports no hooks; take it out of stores.hooks");
         }
-        hooks.push(component);
+        asked.push(component);
     }
     let stores = Stores {
         domains: loaded[choice.domain.as_str()].clone(),
@@ -238,7 +251,7 @@ async fn load_stores(data: &Path, composition: &Composition) -> Result<Loaded> {
         mailboxes: loaded[choice.mailbox.as_str()].clone(),
         messages: loaded[choice.message.as_str()].clone(),
     };
-    Ok(Loaded { stores, hooks, components: loaded.into_values().collect() })
+    Ok(Loaded { stores, asked, components: loaded.into_values().collect() })
 }
 
 async fn load(host: &Host, name: &str, composition: &Composition) -> Result<Arc<StoreComponent>> {

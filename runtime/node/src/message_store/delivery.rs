@@ -34,8 +34,9 @@ pub(super) struct Arriving {
 }
 
 /// The hooks of this node.
-pub(super) struct Asked {
-    hooks: Hooks,
+pub(super) struct DeliveryHooks {
+    /// In the order in which they are asked.
+    all: Hooks,
     /// Deliveries of which they are being told.
     telling: TaskTracker,
     room: Arc<Semaphore>,
@@ -47,7 +48,7 @@ struct Passing<'a> {
     target: Target,
     body: Bytes,
     /// Among all who hold large messages, once this is a copy of one.
-    _turn: Option<SemaphorePermit<'a>>,
+    turn: Option<SemaphorePermit<'a>>,
 }
 
 impl MessageStore {
@@ -60,7 +61,7 @@ impl MessageStore {
         let until = self.write_deadline();
         let quota = self.inner.directory.quota(&arriving.recipient.user).await?;
         let asking = Asking { session, transaction, account: arriving.recipient.account, quota };
-        if self.inner.hooks.hooks.is_empty() || self.has_happened(&asking).await? {
+        if self.inner.hooks.all.is_empty() || self.has_happened(&asking).await? {
             let target = Target::Delivery(arriving.recipient.folder);
             return self.append(&asking, target, vec![message(arriving.body)], until).await;
         }
@@ -70,7 +71,7 @@ impl MessageStore {
             warn!("the hooks did not answer in time; the delivery is put off");
             Err(StoreError::Unavailable("the hooks did not answer in time".into()))
         })?;
-        let Passing { delivery, target, body, _turn } = passing;
+        let Passing { delivery, target, body, turn: _turn } = passing;
         let reply = self.append(&asking, target, vec![message(body)], until).await?;
         let view = self.account_view(&asking);
         self.inner.hooks.tell(call_info(&asking), view, delivered(delivery, &reply)?);
@@ -97,8 +98,8 @@ impl MessageStore {
         let size = body.len() as u64;
         let delivery = Delivery { sender, user: recipient.user, mailbox, size };
         let target = Target::Delivery(recipient.folder);
-        let mut passing = Passing { delivery, target, body, _turn: None };
-        for hook in &self.inner.hooks.hooks {
+        let mut passing = Passing { delivery, target, body, turn: None };
+        for hook in &self.inner.hooks.all {
             match self.ask_hook(asking, &**hook, &passing).await? {
                 Verdict::Accept(changes) => self.change(&mut passing, changes).await?,
                 Verdict::Refuse(text) => {
@@ -156,8 +157,8 @@ impl MessageStore {
             passing.target = Target::Filed(mailbox);
         }
         if !changes.fields.is_empty() {
-            if passing.body.len() >= LARGE_MESSAGE && passing._turn.is_none() {
-                passing._turn = Some(self.heavy_turn(passing.body.len() as u64).await?);
+            if passing.body.len() >= LARGE_MESSAGE && passing.turn.is_none() {
+                passing.turn = Some(self.heavy_turn(passing.body.len() as u64).await?);
             }
             passing.body = changes.fields.before(&passing.body);
             passing.delivery.size = passing.body.len() as u64;
@@ -171,19 +172,19 @@ impl MessageStore {
     }
 }
 
-impl Asked {
+impl DeliveryHooks {
     pub(super) fn new(hooks: Hooks) -> Self {
-        Self { hooks, telling: TaskTracker::new(), room: Arc::new(Semaphore::new(MAX_UNTOLD)) }
+        Self { all: hooks, telling: TaskTracker::new(), room: Arc::new(Semaphore::new(MAX_UNTOLD)) }
     }
 
     /// Tells the hooks of a delivery, one after the other, while its caller goes on.
     fn tell(&self, call: CallInfo, view: View, delivered: Delivered) {
         let Ok(room) = self.room.clone().try_acquire_owned() else {
-            self.hooks.iter().for_each(|hook| count("after-delivery", &**hook, "untold"));
+            self.all.iter().for_each(|hook| count("after-delivery", &**hook, "untold"));
             warn!("hooks are not told of a delivery: too many are to be told");
             return;
         };
-        let hooks = self.hooks.clone();
+        let hooks = self.all.clone();
         let span = debug_span!("tell_hooks", transaction = %call.transaction);
         self.telling.spawn(tell_each(hooks, call, view, delivered, room).instrument(span));
     }

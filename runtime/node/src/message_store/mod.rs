@@ -48,7 +48,7 @@ pub use admin::{Export, ExportedMessage, NewUser};
 pub use check::{CheckEvent, CheckFinding};
 pub use session::SessionHandle;
 
-use delivery::Asked;
+use delivery::DeliveryHooks;
 use derived::DerivedCache;
 use directory::Directory;
 use limits::Patience;
@@ -91,7 +91,7 @@ struct Inner {
     router: Router,
     directory: Directory,
     derived: DerivedCache,
-    hooks: Asked,
+    hooks: DeliveryHooks,
     patience: Patience,
     /// Turns to read bodies for FETCH and SEARCH, one for each MiB.
     heavy: Semaphore,
@@ -135,7 +135,7 @@ impl MessageStore {
             router: Router::local(Accounts::new(env)),
             directory,
             derived: DerivedCache::new(limits::DERIVED_CACHE_OCTETS),
-            hooks: Asked::new(hooks),
+            hooks: DeliveryHooks::new(hooks),
             heavy: Semaphore::new(limits::MAX_HEAVY_READS as usize),
             sessions: AtomicU64::new(1),
         };

@@ -224,6 +224,10 @@ async fn added_fields_count_for_the_quota() {
     hook.answer(add("X-Long", "enough"));
     assert_eq!(carol.deliver("carol", MAIL).await, Err(StoreError::OverQuota));
     carol.deliver("carol", MAIL).await.unwrap();
+    hook.answer(refile("new"));
+    assert_eq!(carol.deliver("carol", MAIL).await, Err(StoreError::OverQuota));
+    let made = carol.call(Call::Status { name: mailbox("new") }).await;
+    assert!(matches!(made, Err(StoreError::NotFound(_))), "made for nothing: {made:?}");
     assert_eq!(count(&carol, "INBOX").await, 2);
 }
 
