@@ -13,7 +13,7 @@ use postroom_core::hook::{Changes, Delivered, Delivery, Fields, Verdict};
 use postroom_core::types::{TransactionId, Uid};
 use tokio::sync::mpsc;
 
-use super::super::limits::Patience;
+use super::super::limits::{MAX_UNTOLD, Patience};
 use super::faults::{append, count};
 use super::{Bench, Client, NewUser, all, mailbox, secret, soon};
 use crate::guest::native_plain::Plain;
@@ -384,4 +384,33 @@ async fn a_stop_waits_until_hooks_have_been_told() {
         heard += 1;
     }
     assert_eq!(heard, 50);
+}
+
+#[tokio::test]
+async fn deliveries_go_on_while_a_hook_does_not_listen_and_what_is_to_be_told_is_bounded() {
+    /// More than wait to be told and fit the channel.
+    const DELIVERIES: usize = MAX_UNTOLD + 300;
+    let (bench, _hook, mut told) = one();
+    let alice = bench.alice().await;
+    for _ in 0..DELIVERIES {
+        alice.deliver("alice", MAIL).await.unwrap();
+    }
+    drop(alice);
+    let store = bench.store.clone();
+    let close = store.close();
+    tokio::pin!(close);
+    let mut heard = 0;
+    loop {
+        tokio::select! {
+            biased;
+            Some(_) = told.recv() => heard += 1,
+            () = &mut close => break,
+        }
+    }
+    while told.try_recv().is_ok() {
+        heard += 1;
+    }
+    assert!((MAX_UNTOLD..DELIVERIES).contains(&heard), "{heard}");
+    let bench = bench.start_again();
+    assert_eq!(count(&bench.alice().await, "INBOX").await, DELIVERIES as u32);
 }
