@@ -5,12 +5,14 @@
 //! |---|---|---|
 //! | `sin` | one of [`Sin`], such as `trap` | none: a right store |
 //! | `account` | only calls of this account sin, 32 hexadecimal digits | all |
-//! | `verb` | only this function sins: `message.insert`, `mailbox.list` | all |
+//! | `verb` | only this function sins: `message.insert`, `mailbox.list`, `hook.before` | all |
 //! | `every` | of those only each so manieth in an instance | each |
+//! | `text` | as a hook it sins before deliveries of messages with this text only | all |
 
 // The default store's own code, not its crate: two components in one would export everything twice.
 #[path = "../../keyed/src/check.rs"]
 mod check;
+mod hook;
 #[path = "../../keyed/src/messages.rs"]
 mod messages;
 mod remembered;
@@ -43,7 +45,7 @@ impl RowPerRecord for Keyed {
 pub struct Faulty;
 
 postroom_guest::export! {
-    Faulty: domains, users, mailboxes, messages;
+    Faulty: domains, users, mailboxes, messages, hooks;
     manifest: { "schema": { "reads": [1, 1], "writes": 1 }, "medium": "host", "asks": {} }
 }
 

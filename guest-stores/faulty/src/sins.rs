@@ -40,7 +40,7 @@ pub enum Sin {
     Hold,
     /// It answers rows in another order.
     Wrong,
-    /// It answers what is another account's.
+    /// It answers what is another account's, or a later version's.
     Other,
     /// It does not write the last flag.
     LostFlag,
@@ -52,10 +52,12 @@ pub enum Sin {
     MoreOfNothing,
     /// It refuses a call that comes while another one waits.
     Alone,
+    /// As a hook it answers an error that says what it was given.
+    Echo,
 }
 
 impl Sin {
-    const ALL: [(&'static str, Self); 17] = [
+    const ALL: [(&'static str, Self); 18] = [
         ("start", Self::Start),
         ("trap", Self::Trap),
         ("exit", Self::Exit),
@@ -73,6 +75,7 @@ impl Sin {
         ("too-many", Self::TooMany),
         ("more-of-nothing", Self::MoreOfNothing),
         ("alone", Self::Alone),
+        ("echo", Self::Echo),
     ];
 
     /// The sin of a name; a name that is none is a mistake of the test.
@@ -88,6 +91,8 @@ pub(crate) struct Chosen {
     account: Option<String>,
     verb: Option<String>,
     every: u64,
+    /// As a hook it sins before these deliveries only.
+    pub(crate) text: Option<String>,
 }
 
 /// What the settings choose, if anything.
@@ -96,7 +101,8 @@ pub(crate) fn chosen() -> Option<&'static Chosen> {
     let read = || {
         let sin = Sin::named(&setting("sin")?);
         let every = setting("every").map_or(1, |text| text.parse().expect("a number"));
-        Some(Chosen { sin, account: setting("account"), verb: setting("verb"), every })
+        let (account, verb, text) = (setting("account"), setting("verb"), setting("text"));
+        Some(Chosen { sin, account, verb, every, text })
     };
     CHOSEN.get_or_init(read).as_ref()
 }
@@ -114,7 +120,7 @@ fn setting(_: &str) -> Option<String> {
 pub(crate) fn due(call: &Call, kind: &str, verb: &str) -> Option<Sin> {
     /// Calls that could have.
     static CALLS: AtomicU64 = AtomicU64::new(0);
-    let Chosen { sin, account, verb: chosen_verb, every } = chosen()?;
+    let Chosen { sin, account, verb: chosen_verb, every, text: _ } = chosen()?;
     let meant = account.as_ref().is_none_or(|account| *account == call.account.to_string())
         && chosen_verb.as_ref().is_none_or(|chosen| *chosen == format!("{kind}.{verb}"));
     let due = meant && (CALLS.fetch_add(1, Ordering::Relaxed) + 1).is_multiple_of(*every);
@@ -145,7 +151,8 @@ pub(crate) fn sin(sin: Sin) {
         | Sin::Nonsense
         | Sin::TooMany
         | Sin::MoreOfNothing
-        | Sin::Alone => {}
+        | Sin::Alone
+        | Sin::Echo => {}
     }
 }
 

@@ -1,5 +1,5 @@
-//! What wit-bindgen makes of `wit/`: one world for each kind of record, sharing handles, so that a
-//! component can keep any of them. The records are plain types of the conformance kit.
+//! What wit-bindgen makes of `wit/`: one world for each kind of record and one for hooks, sharing
+//! handles, so that a component can export any of them. The records are plain types of the conformance kit.
 #![allow(missing_docs, unsafe_code, clippy::all)]
 
 pub mod domains {
@@ -39,6 +39,22 @@ pub mod mailboxes {
         pub_export_macro: true,
         export_macro_name: "export",
         default_bindings_module: "postroom_guest::bindings::mailboxes",
+        with: {
+            "postroom:host/storage@0.1.0-draft.1": crate::bindings::domains::postroom::host::storage,
+            "postroom:store/types@0.1.0-draft.1": postroom_kit::records,
+        },
+        generate_all,
+    });
+}
+
+pub mod hooks {
+    wit_bindgen::generate!({
+        path: "../../wit",
+        world: "delivery-hooks",
+        additional_derives: [PartialEq, Eq],
+        pub_export_macro: true,
+        export_macro_name: "export",
+        default_bindings_module: "postroom_guest::bindings::hooks",
         with: {
             "postroom:host/storage@0.1.0-draft.1": crate::bindings::domains::postroom::host::storage,
             "postroom:store/types@0.1.0-draft.1": postroom_kit::records,

@@ -5,9 +5,10 @@
 use std::marker::PhantomData;
 
 use crate::bindings::domains::postroom::host::storage;
-use crate::bindings::{domains, mailboxes, messages, users};
+use crate::bindings::{domains, hooks, mailboxes, messages, users};
 use crate::check::CheckAsk;
 use crate::error::{Result, StorageError};
+use crate::hook::Hooks;
 use crate::host::{Body, ScanPage, Txn, View};
 use crate::records::{
     Call, CheckPage, Domain, Id, Mailbox, Message, MessageChange, MessagePlace, User,
@@ -225,5 +226,24 @@ impl<S: Messages + Default + 'static> wit::Guest for MessageStore<S> {
         repair: bool,
     ) -> Result<CheckPage> {
         S::default().check(&c, &t, CheckAsk { after, repair }).await
+    }
+}
+
+/// Exports hooks.
+pub struct DeliveryHooks<S>(PhantomData<S>);
+
+use hooks::exports::postroom::store::hooks as hook;
+
+impl<S: Hooks + Default + 'static> hook::Guest for DeliveryHooks<S> {
+    async fn before_delivery(
+        c: Call,
+        d: hook::Delivery,
+        message: storage::Body,
+    ) -> Result<hook::Verdict> {
+        S::default().before_delivery(&c, &d, &message).await
+    }
+
+    async fn after_delivery(c: Call, d: hook::Delivered) -> Result<()> {
+        S::default().after_delivery(&c, &d).await
     }
 }

@@ -15,6 +15,8 @@
 //! }
 //! ```
 //!
+//! A hook is a type that implements [`Hooks`]; it is exported in the same way, as `hooks`.
+//!
 //! For every other target the same crate is an ordinary library: the node links it for comparison,
 //! and its tests run over [`testing`], with no component and no host.
 
@@ -24,6 +26,8 @@ pub mod check;
 pub mod codec;
 pub mod cursor;
 mod error;
+pub mod header;
+mod hook;
 mod host;
 mod records;
 mod row_per_record;
@@ -47,6 +51,7 @@ pub use postroom_kit::{message_contract, record_contract};
 
 pub use check::CheckAsk;
 pub use error::{Result, StorageError, StoreError};
+pub use hook::{Changes, Delivered, Delivery, Field, Hooks, Refusal, Verdict};
 pub use host::{
     Body, Item, MAX_ITEMS, MAX_KEYS, MAX_OCTETS, MaybeSend, MaybeSync, ScanPage, Txn, View,
     get_all, key_after, prefix_end,

@@ -28,14 +28,17 @@ macro_rules! manifest {
             };
         };
     };
+    (@kinds hooks) => { "" };
     (@kinds $first:ident $(, $kind:ident)*) => {
-        concat!("\"", stringify!($first), "\"", $(",\"", stringify!($kind), "\""),*)
+        concat!("\"", stringify!($first), "\"", $($crate::manifest!(@more $kind)),*)
     };
+    (@more hooks) => { "" };
+    (@more $kind:ident) => { concat!(",\"", stringify!($kind), "\"") };
 }
 
-/// Makes a component of a store type that is [`Default`]: names the kinds of record that it keeps
-/// and gives the rest of its manifest (the package's name and version and the kinds come by
-/// themselves). Does nothing for other targets than WebAssembly.
+/// Makes a component of a store type that is [`Default`]: names the kinds of record that it keeps,
+/// then `hooks` if it has any, and gives the rest of its manifest (the package's name and version and
+/// the kinds come by themselves). Does nothing for other targets than WebAssembly.
 ///
 /// ```text
 /// postroom_guest::export! {
@@ -53,6 +56,7 @@ macro_rules! export {
     (@ users $store:ident) => { $crate::export!(# users UserStore $store); };
     (@ mailboxes $store:ident) => { $crate::export!(# mailboxes MailboxStore $store); };
     (@ messages $store:ident) => { $crate::export!(# messages MessageStore $store); };
+    (@ hooks $store:ident) => { $crate::export!(# hooks DeliveryHooks $store); };
     (# $kind:ident $glue:ident $store:ident) => {
         #[cfg(target_arch = "wasm32")]
         #[allow(unsafe_code, missing_docs)]

@@ -162,10 +162,13 @@ pub enum Call {
         address: String,
     },
     /// Delivers one message to one recipient: ensure-inbox, UID, row, counters in one commit (E10).
-    /// Writes. → [`Reply::Appended`].
+    /// Hooks are asked before, and told after it (E18). Writes. → [`Reply::Appended`]. Errors:
+    /// `OverQuota`, `Limit`; `Refused` by a hook.
     Deliver {
         /// To whom.
         recipient: Recipient,
+        /// The envelope's sender, without angle brackets; `None`: nobody (`<>`).
+        sender: Option<String>,
         /// The message as it is to be stored: with the trace fields that the session has added.
         body: Bytes,
     },
@@ -379,10 +382,14 @@ pub enum Reply {
     Copied(Option<Copied>),
     /// To [`Call::Append`] and [`Call::Deliver`].
     Appended {
+        /// Where.
+        mailbox: MailboxId,
         /// Of the mailbox.
         uid_validity: UidValidity,
         /// Of the messages, in the order in which they were given.
         uids: Vec<Uid>,
+        /// Of their contents, in that order.
+        message_ids: Vec<MessageId>,
     },
     /// To [`Call::Search`]: ascending by UID, with mod-sequences.
     Found(Vec<(Uid, ModSeq)>),

@@ -18,6 +18,9 @@ pub enum StoreError {
     /// The caller may not do this: do not repeat it.
     #[error("not permitted: {0}")]
     Denied(String),
+    /// A hook refuses the mail: do not repeat it. The text is for its sender.
+    #[error("refused: {0}")]
+    Refused(String),
     /// Makes no sense as asked: correct it.
     #[error("{0}")]
     Invalid(String),
@@ -65,6 +68,7 @@ impl StoreError {
             | Self::AlreadyExists(_)
             | Self::AuthenticationFailed
             | Self::Denied(_)
+            | Self::Refused(_)
             | Self::Invalid(_)
             | Self::Limit(_)
             | Self::Unsupported(_) => false,

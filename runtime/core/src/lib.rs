@@ -8,6 +8,7 @@ pub mod archive;
 pub mod budget;
 pub mod calls;
 pub mod error;
+pub mod hook;
 pub mod imap;
 pub mod lmtp;
 pub mod mailbox;

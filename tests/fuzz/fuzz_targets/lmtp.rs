@@ -12,7 +12,7 @@ use postroom_core::calls::{Call, Recipient, Reply};
 use postroom_core::error::StoreError;
 use postroom_core::lmtp::{Config, LmtpSession, Peer};
 use postroom_core::session::{Action, Input, Millis, Session};
-use postroom_core::types::{AccountId, Timestamp, Uid, UidValidity};
+use postroom_core::types::{AccountId, MailboxId, MessageId, Timestamp, Uid, UidValidity};
 
 /// Small, so that the fuzzer finds its way to a message that is too large.
 const MAX_OCTETS: u64 = 64;
@@ -79,11 +79,13 @@ impl Wire {
             Call::Deliver { recipient, .. } if recipient.account.0[0] == b'f' => {
                 Err(StoreError::OverQuota)
             }
-            Call::Deliver { recipient, body } => {
+            Call::Deliver { recipient, body, .. } => {
                 self.delivered.push((recipient.account, body.to_vec()));
                 Ok(Reply::Appended {
+                    mailbox: MailboxId([1; 16]),
                     uid_validity: UidValidity(NonZeroU32::MIN),
                     uids: vec![Uid::MIN],
+                    message_ids: vec![MessageId([1; 16])],
                 })
             }
             other => panic!("LMTP does not ask for {other:?}"),

@@ -52,13 +52,16 @@ impl Reply {
 
 /// The table: what a failed call means to the MTA. 4xx where [`StoreError::is_temporary`]: the MTA
 /// keeps the message and comes again. Texts of the store stay inside (they are logged where they
-/// are handled); an MTA would show them to the sender.
+/// are handled); an MTA would show them to the sender. Only a hook's refusal is meant for that.
 pub fn of_error(error: &StoreError, step: Step) -> Reply {
     let at_recipient = step == Step::Recipient;
     match error {
         StoreError::NotFound(_) => NO_SUCH_USER,
         StoreError::Denied(_) | StoreError::AuthenticationFailed => {
             Reply::new(550, "5.7.1", "not permitted")
+        }
+        StoreError::Refused(text) => {
+            Reply { code: 550, status: "5.7.1", text: one_line(text).into() }
         }
         StoreError::Invalid(_) if at_recipient => Reply::new(553, "5.1.3", "not a valid recipient"),
         StoreError::Invalid(_) => Reply::new(554, "5.6.0", "the message is not valid"),
@@ -77,6 +80,17 @@ pub fn of_error(error: &StoreError, step: Step) -> Reply {
             Reply::new(451, "4.3.0", "the mail store is not available; try again later")
         }
         StoreError::Broken(_) | StoreError::Damaged(_) => FAILED,
+    }
+}
+
+/// A hook's text as a reply has it: one line of printable ASCII (RFC 5321 §4.2), not too long.
+fn one_line(text: &str) -> String {
+    let printable = |c: char| if c.is_ascii_graphic() { c } else { '?' };
+    let plain = |c: char| if c.is_whitespace() || c.is_control() { ' ' } else { printable(c) };
+    let line: String = text.chars().map(plain).take(MAX_TEXT_OCTETS).collect();
+    match line.trim() {
+        "" => "the message is refused".to_owned(),
+        line => line.to_owned(),
     }
 }
 
@@ -168,6 +182,7 @@ mod tests {
             StoreError::AlreadyExists(text()),
             StoreError::AuthenticationFailed,
             StoreError::Denied(text()),
+            StoreError::Refused(text()),
             StoreError::Invalid(text()),
             StoreError::Limit(text()),
             StoreError::OverQuota,
@@ -187,8 +202,24 @@ mod tests {
             let mut line = Vec::new();
             reply.write(&mut line);
             assert_eq!(line.iter().filter(|&&octet| octet == b'\n').count(), 1);
-            assert!(!line.windows(8).any(|w| w == b"smuggled"), "the store's text stays inside");
+            let told = line.windows(8).any(|w| w == b"smuggled");
+            let meant = matches!(error, StoreError::Refused(_));
+            assert_eq!(told, meant, "the store's text stays inside, {error:?}");
         }
+    }
+
+    #[test]
+    fn a_refusal_is_told_in_one_line_of_ascii() {
+        let check = |text: &str, expected: &str| {
+            let mut line = Vec::new();
+            of_error(&StoreError::Refused(text.into()), Step::Delivery).write(&mut line);
+            assert_eq!(String::from_utf8(line).unwrap(), format!("550 5.7.1 {expected}\r\n"));
+        };
+        check("no spam, please", "no spam, please");
+        check("a\r\n250 2.0.0 b\u{85}\u{2028}c\0", "a  250 2.0.0 b  c");
+        check("Grüße", "Gr??e");
+        check(" \r\n", "the message is refused");
+        check(&"x".repeat(1_000), &"x".repeat(MAX_TEXT_OCTETS));
     }
 
     #[test]

@@ -359,7 +359,8 @@ impl LmtpSession {
                 None if self.stopping => reply::STOPPING,
                 None => match delivery.body() {
                     Some(body) => {
-                        self.act(Action::Call(Call::Deliver { recipient, body }));
+                        let sender = delivery.transaction.sender.as_ref().map(Address::to_string);
+                        self.act(Action::Call(Call::Deliver { recipient, sender, body }));
                         self.phase = Phase::Delivering(delivery);
                         return;
                     }

@@ -444,7 +444,7 @@ impl Model {
         }
         self.modseq += 1;
         let next = self.modseq;
-        let mut uids = Vec::new();
+        let (mut uids, mut message_ids) = (Vec::new(), Vec::new());
         for new in messages {
             let message = Message {
                 id: MessageId(self.id()),
@@ -455,10 +455,11 @@ impl Model {
                 body: new.body.clone(),
             };
             let mailbox = self.mailboxes.get_mut(name).expect("looked up before");
+            message_ids.push(message.id);
             uids.push(mailbox.add(message, next));
         }
-        let uid_validity = self.mailboxes[name].status().uid_validity;
-        Ok(Reply::Appended { uid_validity, uids })
+        let MailboxStatus { mailbox, uid_validity, .. } = self.mailboxes[name].status();
+        Ok(Reply::Appended { mailbox, uid_validity, uids, message_ids })
     }
 }
 
@@ -601,7 +602,7 @@ impl Labels {
                 let validity = self.validity(copied.uid_validity);
                 format!("copied {} to {} of {validity}", copied.from, copied.to)
             }
-            Reply::Appended { uid_validity, uids } => {
+            Reply::Appended { uid_validity, uids, .. } => {
                 format!("appended {uids:?} of {}", self.validity(*uid_validity))
             }
             Reply::Done

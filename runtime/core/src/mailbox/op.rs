@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::calls::{Copied, FlagRow, Reply};
 use crate::records::{MailboxRow, MessageChange, MessageRow};
 use crate::types::{
-    FlagChange, Flags, MailboxId, MailboxName, ModSeq, ThreadId, Timestamp, Uid, UidSet,
+    FlagChange, Flags, MailboxId, MailboxName, MessageId, ModSeq, ThreadId, Timestamp, Uid, UidSet,
     UidValidity,
 };
 
@@ -83,6 +83,8 @@ pub enum Target {
     Mailbox(MailboxName),
     /// To this mailbox where it exists, otherwise to INBOX, which is made if need be (E10).
     Delivery(Option<MailboxName>),
+    /// To this mailbox, which is made with the missing levels above it if need be (E18).
+    Filed(MailboxName),
 }
 
 /// A message that is to be added: what is known of it before it has a place.
@@ -226,10 +228,14 @@ pub enum Outcome {
     Created(MailboxId),
     /// Messages were added.
     Appended {
+        /// Where.
+        mailbox: MailboxId,
         /// Of the mailbox.
         uid_validity: UidValidity,
         /// Of the messages.
         uids: Vec<Uid>,
+        /// Of their contents.
+        message_ids: Vec<MessageId>,
     },
     /// Flags are as asked for.
     Stored {
@@ -264,7 +270,9 @@ impl Outcome {
         match self {
             Self::Done => Reply::Done,
             Self::Created(id) => Reply::Created(id),
-            Self::Appended { uid_validity, uids } => Reply::Appended { uid_validity, uids },
+            Self::Appended { mailbox, uid_validity, uids, message_ids } => {
+                Reply::Appended { mailbox, uid_validity, uids, message_ids }
+            }
             Self::Stored { mailbox, done, modified } => {
                 Reply::Stored { rows: rows_of(account, mailbox, &done), modified }
             }

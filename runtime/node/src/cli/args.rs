@@ -134,6 +134,9 @@ pub struct Dev {
     /// A store component to use instead of the built-in one
     #[arg(long, value_name = "FILE")]
     pub store: Option<PathBuf>,
+    /// A component that is asked before and told after each delivery; may be given several times
+    #[arg(long = "hook", value_name = "FILE")]
+    pub hooks: Vec<PathBuf>,
     /// What is logged: error, warn, info, debug, trace, or directives by module
     #[arg(long, default_value = "warn")]
     pub log: String,

@@ -273,7 +273,12 @@ fn describe(inspection: &guest::Inspection) -> String {
         lines.push("carries no manifest".to_owned());
     }
     let kinds: Vec<&str> = inspection.kinds.iter().map(|kind| kind.name()).collect();
-    lines.push(format!("keeps {}", kinds.join(", ")));
+    if !kinds.is_empty() {
+        lines.push(format!("keeps {}", kinds.join(", ")));
+    }
+    if inspection.hooks {
+        lines.push("has hooks: can be asked before deliveries and told after them".to_owned());
+    }
     lines.push(match inspection.lift {
         guest::Lift::Async => "an instance takes many calls at a time".to_owned(),
         guest::Lift::Sync => "an instance takes one call at a time".to_owned(),

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::config::{BUILT_IN, Component, Config, StoreChoice};
 use super::identity::{Identity, write_durably};
 use crate::guest::{
-    self, ComponentFrom, ComponentSource, Host, HostConfig, Kind, StoreComponent, Stores,
+    self, ComponentFrom, ComponentSource, Hooks, Host, HostConfig, Kind, StoreComponent, Stores,
 };
 use crate::message_store::{self, DirectoryMode, MessageStore};
 use crate::storage::Engine;
@@ -40,22 +40,32 @@ pub struct Composed {
     pub message_store: MessageStore,
     engine: Arc<dyn Engine>,
     components: Vec<Arc<StoreComponent>>,
+    /// Names of the components that are asked about deliveries, in their order.
+    hooks: Vec<String>,
 }
 
 impl Composed {
     /// For `postroom dev`.
-    pub async fn for_dev(data: &Path, password: Secret, store: Option<&Path>) -> Result<Self> {
+    pub async fn for_dev(
+        data: &Path,
+        password: Secret,
+        store: Option<&Path>,
+        hooks: &[PathBuf],
+    ) -> Result<Self> {
         let mut composition =
             Composition { dev: true, stores: StoreChoice::default(), components: BTreeMap::new() };
         if let Some(file) = store {
-            let file = absolute(file)?;
             let name = "dev".to_owned();
             composition.stores = StoreChoice::all(&name);
-            let grants = guest::Grants::default();
-            let limits = guest::Limits::default();
-            composition.components.insert(name, Component { file, grants, limits });
+            composition.components.insert(name, ungranted(file)?);
         }
-        Self::compose(data, &composition, DirectoryMode::Dev { password }).await
+        for (number, file) in hooks.iter().enumerate() {
+            let name = format!("hook-{}", number + 1);
+            composition.stores.hooks.push(name.clone());
+            composition.components.insert(name, ungranted(file)?);
+        }
+        let hooks = &composition.stores.hooks;
+        Self::compose(data, &composition, hooks, DirectoryMode::Dev { password }).await
     }
 
     /// For `postroom serve`.
@@ -65,7 +75,8 @@ impl Composed {
             component.file = absolute(&component.file)?;
         }
         let composition = Composition { dev: false, stores: config.stores.clone(), components };
-        Self::compose(&config.data, &composition, DirectoryMode::Strict).await
+        let hooks = &composition.stores.hooks;
+        Self::compose(&config.data, &composition, hooks, DirectoryMode::Strict).await
     }
 
     /// For a command on the folder of a node that is not running.
@@ -86,12 +97,14 @@ impl Composed {
             true => DirectoryMode::Dev { password: Secret(random_hex()?) },
             false => DirectoryMode::Strict,
         };
-        Self::compose(data, &composition, directory).await
+        // No command delivers anything: it does not depend on hooks.
+        Self::compose(data, &composition, &[], directory).await
     }
 
     async fn compose(
         data: &Path,
         composition: &Composition,
+        hooks: &[String],
         directory: DirectoryMode,
     ) -> Result<Self> {
         let context = || format!("the data folder {}", data.display());
@@ -102,13 +115,14 @@ impl Composed {
             RedbEngine::open(&data.join(STORAGE), RedbOptions::default()).with_context(context)?;
         let engine: Arc<dyn Engine> = Arc::new(engine);
         let identity = Identity::next(data)?;
-        let (stores, components) = load_stores(data, composition).await?;
+        let loaded = load_components(data, composition, hooks).await?;
         write_durably(data, COMPOSITION, &serde_json::to_vec_pretty(composition)?)
             .with_context(context)?;
         let config =
             message_store::Config { node: identity.id, generation: identity.generation, directory };
-        let message_store = MessageStore::new(config, stores, engine.clone());
-        Ok(Self { message_store, engine, components })
+        let Loaded { stores, asked, components } = loaded;
+        let message_store = MessageStore::hooked(config, stores, asked, engine.clone());
+        Ok(Self { message_store, engine, components, hooks: hooks.to_owned() })
     }
 
     /// What this node says of itself.
@@ -132,6 +146,7 @@ impl Composed {
             "version": env!("CARGO_PKG_VERSION"),
             "engine": self.engine.name(),
             "stores": stores,
+            "hooks": self.hooks,
         })
     }
 
@@ -171,6 +186,12 @@ fn must_be_ours(data: &Path) -> Result<()> {
     }
 }
 
+/// A component that was named on the command line.
+fn ungranted(file: &Path) -> Result<Component> {
+    let (grants, limits) = (guest::Grants::default(), guest::Limits::default());
+    Ok(Component { file: absolute(file)?, grants, limits })
+}
+
 fn absolute(file: &Path) -> Result<PathBuf> {
     std::path::absolute(file).with_context(|| format!("the path {}", file.display()))
 }
@@ -184,11 +205,20 @@ fn random_hex() -> Result<String> {
 /// What [`StoreChoice::by_kind`] names, in its order.
 const KINDS: [Kind; 4] = [Kind::Domains, Kind::Users, Kind::Mailboxes, Kind::Messages];
 
-/// Loads each component that keeps something once, and gives each kind its keeper (E16).
-async fn load_stores(
+/// Components as they are used.
+struct Loaded {
+    stores: Stores,
+    /// Asked about deliveries.
+    asked: Hooks,
+    components: Vec<Arc<StoreComponent>>,
+}
+
+/// Loads each component that is used once, gives each kind its keeper (E16), and finds the hooks.
+async fn load_components(
     data: &Path,
     composition: &Composition,
-) -> Result<(Stores, Vec<Arc<StoreComponent>>)> {
+    hooks: &[String],
+) -> Result<Loaded> {
     let host = HostConfig { cache: Some(data.join(COMPILED)), ..HostConfig::default() };
     let host = Host::new(host).context("cannot start the WebAssembly engine")?;
     let mut loaded: HashMap<&str, Arc<StoreComponent>> = HashMap::new();
@@ -204,13 +234,24 @@ async fn load_stores(
         }
     }
     let choice = &composition.stores;
+    let mut asked = Hooks::new();
+    for name in hooks {
+        if !loaded.contains_key(name.as_str()) {
+            loaded.insert(name, load(&host, name, composition).await?);
+        }
+        let component = loaded[name.as_str()].clone();
+        if !component.has_hooks() {
+            bail!("the store component {name} exports no hooks; take it out of stores.hooks");
+        }
+        asked.push(component);
+    }
     let stores = Stores {
         domains: loaded[choice.domain.as_str()].clone(),
         users: loaded[choice.user.as_str()].clone(),
         mailboxes: loaded[choice.mailbox.as_str()].clone(),
         messages: loaded[choice.message.as_str()].clone(),
     };
-    Ok((stores, loaded.into_values().collect()))
+    Ok(Loaded { stores, asked, components: loaded.into_values().collect() })
 }
 
 async fn load(host: &Host, name: &str, composition: &Composition) -> Result<Arc<StoreComponent>> {

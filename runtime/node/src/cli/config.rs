@@ -137,7 +137,10 @@ impl Default for Limits {
     }
 }
 
-/// Which component keeps which kind of record (E16).
+/// Most hooks: each is asked before every delivery, one after the other.
+const MAX_HOOKS: usize = 16;
+
+/// Which component keeps which kind of record (E16), and which are asked about deliveries (E18).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct StoreChoice {
@@ -149,12 +152,20 @@ pub struct StoreChoice {
     pub mailbox: String,
     /// Messages.
     pub message: String,
+    /// Asked before and told after each delivery, in this order.
+    pub hooks: Vec<String>,
 }
 
 impl Default for StoreChoice {
     fn default() -> Self {
         let built_in = || BUILT_IN.to_owned();
-        Self { domain: built_in(), user: built_in(), mailbox: built_in(), message: built_in() }
+        Self {
+            domain: built_in(),
+            user: built_in(),
+            mailbox: built_in(),
+            message: built_in(),
+            hooks: Vec::new(),
+        }
     }
 }
 
@@ -242,6 +253,7 @@ impl Config {
                 );
             }
         }
+        self.stores.check_hooks(&self.components)?;
         if self.components.contains_key(BUILT_IN) {
             bail!("components.{BUILT_IN}: this name is the built-in component's; choose another");
         }
@@ -264,7 +276,23 @@ impl StoreChoice {
     /// One component for every kind.
     pub fn all(name: &str) -> Self {
         let name = || name.to_owned();
-        Self { domain: name(), user: name(), mailbox: name(), message: name() }
+        Self { domain: name(), user: name(), mailbox: name(), message: name(), hooks: Vec::new() }
+    }
+
+    fn check_hooks(&self, components: &BTreeMap<String, Component>) -> anyhow::Result<()> {
+        let hooks = &self.hooks;
+        if hooks.len() > MAX_HOOKS {
+            bail!("stores.hooks names {} components, at most {MAX_HOOKS} can be", hooks.len());
+        }
+        for (at, name) in hooks.iter().enumerate() {
+            if !components.contains_key(name) {
+                bail!("stores.hooks names {name:?}, which is not under [components]");
+            }
+            if hooks[..at].contains(name) {
+                bail!("stores.hooks names {name:?} twice");
+            }
+        }
+        Ok(())
     }
 
     /// Kind and component name.
@@ -315,5 +343,15 @@ mod tests {
         refused("[imap]\nplaintext_login = true\nlisten_tls = [\"127.0.0.1:993\"]\n", "needs tls");
         refused("[imap]\nplaintext_login = true\n[stores]\nuser = \"ldap\"\n", "stores.user names");
         refused("[imap]\nplaintext_login = true\nlisten = [\"nowhere\"]\n", "line 3");
+        let hooks = |names: &str| {
+            format!(
+                "[imap]\nplaintext_login = true\n[stores]\nhooks = [{names}]\n[components.a]\nfile = \"a.wasm\"\n"
+            )
+        };
+        refused(&hooks("\"a\", \"b\""), "stores.hooks names \"b\", which is not");
+        refused(&hooks("\"keyed\""), "stores.hooks names \"keyed\", which is not");
+        refused(&hooks("\"a\", \"a\""), "stores.hooks names \"a\" twice");
+        refused(&hooks(&"\"a\",".repeat(MAX_HOOKS + 1)), "at most 16");
+        assert_eq!(Config::parse(&hooks("\"a\"")).unwrap().stores.hooks, ["a"]);
     }
 }

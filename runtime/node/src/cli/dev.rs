@@ -41,7 +41,8 @@ pub fn run(args: Dev, output: &Output) -> Result<()> {
     let runtime = tokio::runtime::Runtime::new().context("cannot start")?;
     runtime.block_on(async {
         let secret = Secret(password.clone());
-        let node = Composed::for_dev(&args.data, secret, args.store.as_deref()).await?;
+        let node =
+            Composed::for_dev(&args.data, secret, args.store.as_deref(), &args.hooks).await?;
         let listening = node.listen(Doors::dev(&args)).await?;
         announce(&args, &listening, &password, output)?;
         serve::until_told_to_stop().await?;

@@ -260,7 +260,7 @@ pub fn wit_error(error: StoreError) -> wit::StoreError {
         StoreError::NotFound(_) => wit::StoreError::NotFound(text),
         StoreError::AlreadyExists(_) => wit::StoreError::AlreadyExists(text),
         StoreError::Invalid(_) => wit::StoreError::Invalid(text),
-        StoreError::Denied(_) => wit::StoreError::Denied(text),
+        StoreError::Denied(_) | StoreError::Refused(_) => wit::StoreError::Denied(text),
         StoreError::Limit(_) | StoreError::OverQuota => wit::StoreError::Limit(text),
         StoreError::Busy(_) => wit::StoreError::Busy(text),
         StoreError::Unavailable(_) => wit::StoreError::Unavailable(text),

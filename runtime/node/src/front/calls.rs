@@ -102,6 +102,7 @@ pub fn error_kind(error: &StoreError) -> &'static str {
         StoreError::AlreadyExists(_) => "already-exists",
         StoreError::AuthenticationFailed => "authentication-failed",
         StoreError::Denied(_) => "denied",
+        StoreError::Refused(_) => "refused",
         StoreError::Invalid(_) => "invalid",
         StoreError::Limit(_) => "limit",
         StoreError::OverQuota => "over-quota",
@@ -126,6 +127,7 @@ pub fn is_trouble(error: &StoreError) -> bool {
         | StoreError::AlreadyExists(_)
         | StoreError::AuthenticationFailed
         | StoreError::Denied(_)
+        | StoreError::Refused(_)
         | StoreError::Invalid(_)
         | StoreError::Limit(_)
         | StoreError::OverQuota

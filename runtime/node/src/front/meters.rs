@@ -34,6 +34,7 @@ fn describe() {
     describe_counter!("postroom_received_octets_total", "Octets from clients, by protocol.");
     describe_counter!("postroom_sent_octets_total", "Octets to clients, by protocol.");
     describe_counter!("postroom_calls_total", "Calls to the message store, by kind and outcome.");
+    describe_counter!("postroom_hooks_total", "Hooks asked and told, by function and outcome.");
     describe_histogram!("postroom_call_seconds", Unit::Seconds, "How long calls took, by kind.");
 }
 

@@ -4,6 +4,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use postroom_core::error::StoreError;
+use postroom_core::hook::{Delivered, Delivery, Verdict};
 use postroom_core::records::{DomainRow, MailboxRow, MessageChange, MessageRow, UserRow};
 use postroom_core::types::{AccountId, MailboxId, TransactionId};
 
@@ -192,6 +193,32 @@ pub trait Messages: Send + Sync {
         repair: bool,
     ) -> Result<CheckPage, StoreError>;
 }
+
+/// Asked before and told after deliveries (E18).
+#[async_trait]
+pub trait Hook: Send + Sync {
+    /// What it is called in logs and metrics.
+    fn name(&self) -> &str;
+    /// What becomes of a delivery; nothing of it is kept yet. `message` are its octets, `view` is what
+    /// they are read through. Repeatable. Any error: it is to be put off.
+    async fn before_delivery(
+        &self,
+        call: CallInfo,
+        view: &View,
+        delivery: &Delivery,
+        message: Body,
+    ) -> Result<Verdict, StoreError>;
+    /// A delivery is committed. Not repeated: an error changes nothing.
+    async fn after_delivery(
+        &self,
+        call: CallInfo,
+        view: &View,
+        delivered: &Delivered,
+    ) -> Result<(), StoreError>;
+}
+
+/// Hooks in the order in which they are asked.
+pub type Hooks = Vec<std::sync::Arc<dyn Hook>>;
 
 /// The store components of a node, one per kind of record (E16); they may all be the same one.
 #[derive(Clone)]

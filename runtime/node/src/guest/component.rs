@@ -19,11 +19,11 @@ use super::quarantine::{Quarantined, Subject};
 use crate::storage::{Area, Body, Txn, View};
 
 /// A store component that is loaded and runs. Implements [`Records`] and [`Messages`] for every
-/// kind; a call for a kind that the component does not keep is `Unsupported`.
+/// kind, and [`Hook`](super::Hook); a call for what the component does not export is `Unsupported`.
 pub struct StoreComponent {
-    name: Arc<str>,
-    inspection: Inspection,
-    pool: Pool,
+    pub(super) name: Arc<str>,
+    pub(super) inspection: Inspection,
+    pub(super) pool: Pool,
 }
 
 /// How busy a component is.
@@ -78,7 +78,7 @@ impl StoreComponent {
 
     fn verb(&self, kind: Kind, name: &'static str) -> Result<Verb, StoreError> {
         match self.keeps(kind) {
-            true => Ok(Verb { kind, name }),
+            true => Ok(Verb { interface: kind.name(), name }),
             false => {
                 let (store, kind) = (&self.name, kind.name());
                 Err(StoreError::Unsupported(format!("store component {store} keeps no {kind}")))

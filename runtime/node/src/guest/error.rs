@@ -57,9 +57,9 @@ pub enum LoadError {
         /// Why it does not get it.
         why: &'static str,
     },
-    /// It keeps nothing.
+    /// It keeps nothing and is no hook.
     #[error(
-        "keeps no kind of record: it exports none of domains, users, mailboxes, messages of {0}"
+        "keeps no kind of record and has no hooks: it exports none of domains, users, mailboxes, messages, hooks of {0}"
     )]
     NoKind(String),
     /// The same version in name, but not in substance.

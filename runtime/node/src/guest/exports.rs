@@ -11,6 +11,7 @@ pub(super) struct Indices {
     pub(super) users: Option<exports::users::GuestIndices>,
     pub(super) mailboxes: Option<exports::mailboxes::GuestIndices>,
     pub(super) messages: Option<exports::messages::GuestIndices>,
+    pub(super) hooks: Option<exports::hooks::GuestIndices>,
 }
 
 /// The exported interfaces of one instance.
@@ -19,6 +20,7 @@ pub(super) struct Exports {
     users: Option<exports::users::Guest>,
     mailboxes: Option<exports::mailboxes::Guest>,
     messages: Option<exports::messages::Guest>,
+    hooks: Option<exports::hooks::Guest>,
 }
 
 macro_rules! interface {
@@ -52,4 +54,4 @@ macro_rules! interface {
     };
 }
 
-interface!(domains, users, mailboxes, messages);
+interface!(domains, users, mailboxes, messages, hooks);

@@ -11,6 +11,8 @@ use super::manifest::{Kind, MANIFEST_SECTION, Manifest};
 
 /// The package that a component exports from.
 pub const STORE_PACKAGE: &str = "postroom:store";
+/// The interface by which it is asked before and told after deliveries.
+pub const HOOKS: &str = "hooks";
 /// The package that it may import.
 pub const HOST_PACKAGE: &str = "postroom:host";
 /// The version of both that this node serves. Pre-releases fit exactly or not at all.
@@ -39,6 +41,8 @@ pub struct Inspection {
     pub manifest: Option<Manifest>,
     /// The kinds of record that it exports.
     pub kinds: Vec<Kind>,
+    /// Whether it exports hooks.
+    pub hooks: bool,
     /// Whether its instances take many calls at a time.
     pub lift: Lift,
     /// What it imports, by full name.
@@ -71,12 +75,13 @@ pub fn inspect(octets: &[u8]) -> Result<Inspection, LoadError> {
         }
         _ => return Err(LoadError::Manifest("there are two that differ".to_owned())),
     };
-    let kinds = Kind::ALL.into_iter().filter(|kind| found.exports(*kind)).collect();
+    let kinds = Kind::ALL.into_iter().filter(|kind| found.exports(kind.name())).collect();
     Ok(Inspection {
         size: octets.len() as u64,
         digest: blake3::hash(octets).to_hex().to_string(),
         manifest,
         kinds,
+        hooks: found.exports(HOOKS),
         lift: if found.lifts_async { Lift::Async } else { Lift::Sync },
         imports: found.imports,
         exports: found.exports,
@@ -91,7 +96,7 @@ impl Inspection {
         }
         let http = !self.granted_http(grants).is_empty();
         self.imports.iter().try_for_each(|import| check_import(import, http))?;
-        if self.kinds.is_empty() {
+        if self.kinds.is_empty() && !self.hooks {
             return Err(LoadError::NoKind(format!("{STORE_PACKAGE}@{SERVED_VERSION}")));
         }
         self.check_manifest()
@@ -197,8 +202,8 @@ impl Found {
         Ok(())
     }
 
-    fn exports(&self, kind: Kind) -> bool {
-        let name = format!("{STORE_PACKAGE}/{}@{SERVED_VERSION}", kind.name());
+    fn exports(&self, interface: &str) -> bool {
+        let name = format!("{STORE_PACKAGE}/{interface}@{SERVED_VERSION}");
         self.exports.contains(&name)
     }
 }

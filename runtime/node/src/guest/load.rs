@@ -231,21 +231,22 @@ fn indices(
 ) -> Result<Indices, LoadError> {
     let keeps = |kind| inspection.kinds.contains(&kind);
     macro_rules! find {
-        ($kind:expr, $interface:ident) => {
-            match keeps($kind) {
+        ($exported:expr, $interface:ident) => {
+            match $exported {
                 true => Some(
                     exports::$interface::GuestIndices::new(pre)
-                        .map_err(|e| differs(STORE_PACKAGE, $kind.name(), &e))?,
+                        .map_err(|e| differs(STORE_PACKAGE, stringify!($interface), &e))?,
                 ),
                 false => None,
             }
         };
     }
     Ok(Indices {
-        domains: find!(Kind::Domains, domains),
-        users: find!(Kind::Users, users),
-        mailboxes: find!(Kind::Mailboxes, mailboxes),
-        messages: find!(Kind::Messages, messages),
+        domains: find!(keeps(Kind::Domains), domains),
+        users: find!(keeps(Kind::Users), users),
+        mailboxes: find!(keeps(Kind::Mailboxes), mailboxes),
+        messages: find!(keeps(Kind::Messages), messages),
+        hooks: find!(inspection.hooks, hooks),
     })
 }
 

@@ -25,7 +25,6 @@ use super::convert;
 use super::host::OpenCall;
 use super::instance::{Ended, Enter, Instance, Made, NotMade, Outcome, Seat, Template};
 use super::keeper::{Drains, Keeper};
-use super::manifest::Kind;
 use super::quarantine::{Operation, Quarantined, Standing, Suspect};
 
 /// Second attempts at a time, in instances of their own: bounds what a burst of losses costs.
@@ -36,13 +35,13 @@ const MAX_MOVES: usize = 8;
 /// Which function of which interface; labels of metrics and spans.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Verb {
-    pub(super) kind: Kind,
+    pub(super) interface: &'static str,
     pub(super) name: &'static str,
 }
 
 impl fmt::Display for Verb {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.kind.name(), self.name)
+        write!(f, "{} {}", self.interface, self.name)
     }
 }
 
@@ -341,7 +340,7 @@ impl Pool {
         tracing::debug_span!(
             "guest_call",
             component = &*self.template.name,
-            kind = verb.kind.name(),
+            kind = verb.interface,
             verb = verb.name,
             transaction = %call.info.transaction,
             account = %call.info.account,
@@ -370,7 +369,7 @@ impl Pool {
     fn labels(&self, verb: Verb) -> Vec<Label> {
         vec![
             Label::new("component", self.template.name.clone()),
-            Label::from_static_parts("kind", verb.kind.name()),
+            Label::from_static_parts("kind", verb.interface),
             Label::from_static_parts("verb", verb.name),
         ]
     }

@@ -79,7 +79,7 @@ pub(super) enum Standing {
 pub struct Quarantined {
     /// The account; all zeros: the directory.
     pub account: String,
-    /// Kind of record and function: `messages fetch`.
+    /// Interface and function: `messages fetch`.
     pub operation: String,
     /// The transaction of the last call that was lost: log lines carry it.
     pub transaction: String,
@@ -269,13 +269,12 @@ fn make_room(records: &mut HashMap<Operation, Record>, operation: &Operation, no
 
 #[cfg(test)]
 mod tests {
-    use super::super::manifest::Kind;
     use super::*;
 
     const TIME: Duration = Duration::from_secs(300);
 
     fn suspect(account: u128) -> Suspect {
-        let verb = Verb { kind: Kind::Messages, name: "fetch" };
+        let verb = Verb { interface: "messages", name: "fetch" };
         let (account, subject) = (AccountId::from_u128(account), Subject::of("m1"));
         let transaction = TransactionId::from_u128(7);
         Suspect { operation: Operation { account, verb, subject }, transaction }

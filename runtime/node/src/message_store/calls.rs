@@ -1,16 +1,17 @@
 //! Each call: what is decided here, and what goes on to the account.
 
-use bytes::Bytes;
 use postroom_core::calls::{Call, NewMessage, Recipient, Reply};
 use postroom_core::error::StoreError;
 use postroom_core::mailbox::limits::{MAX_APPEND_MESSAGES, MAX_MESSAGE_OCTETS};
 use postroom_core::mailbox::{Arrival, Target};
 use postroom_core::mime::{Derived, thread};
-use postroom_core::types::{AccountId, Flags, MailboxName, ThreadId, Timestamp, TransactionId};
+use postroom_core::types::{AccountId, MailboxName, ThreadId, Timestamp, TransactionId};
+use tokio::time::Instant;
 use tracing::warn;
 
 use crate::mailbox::{Answer, Ask, Request, Write, now};
 
+use super::delivery::Arriving;
 use super::derived::derive;
 use super::limits::{FIRST_REPEAT, MAX_REPEATS};
 use super::{MessageStore, SessionHandle};
@@ -69,8 +70,8 @@ impl MessageStore {
             Call::ResolveRecipient { address } => {
                 self.resolve_recipient(session, transaction, &address).await
             }
-            Call::Deliver { recipient, body } => {
-                self.deliver(session, transaction, recipient, body).await
+            Call::Deliver { recipient, sender, body } => {
+                self.deliver(session, transaction, Arriving { recipient, sender, body }).await
             }
             Call::Deselect => {
                 session.leave();
@@ -121,9 +122,10 @@ impl MessageStore {
             Call::Fetch { uids, want } => self.fetch(asking, uids, want).await,
             Call::Search { query } => self.search(asking, query).await,
             Call::Append { mailbox, messages } => {
-                self.append(asking, Target::Mailbox(mailbox), messages).await
+                let until = self.write_deadline();
+                self.append(asking, Target::Mailbox(mailbox), messages, until).await
             }
-            call => self.write(asking, change(call)?).await,
+            call => self.write(asking, change(call)?, self.write_deadline()).await,
         }
     }
 
@@ -155,15 +157,21 @@ impl MessageStore {
         self.inner.router.call(request).await
     }
 
+    /// Until when a write that begins now may take:
+    /// [`limits::WRITE_DEADLINE`](super::limits::WRITE_DEADLINE).
+    pub(super) fn write_deadline(&self) -> Instant {
+        Instant::now() + self.inner.patience.write
+    }
+
     /// Passes a write on; one whose outcome is not known is asked for again, which has its effect
-    /// once. All of it within [`limits::WRITE_DEADLINE`](super::limits::WRITE_DEADLINE).
+    /// once. All of it until a deadline.
     pub(super) async fn write(
         &self,
         asking: &Asking<'_>,
         write: Write,
+        until: Instant,
     ) -> Result<Reply, StoreError> {
-        let deadline = self.inner.patience.write;
-        match tokio::time::timeout(deadline, self.repeated(asking, write)).await {
+        match tokio::time::timeout_at(until, self.repeated(asking, write)).await {
             Ok(result) => result,
             // What has begun goes on.
             Err(_) => Err(StoreError::UnknownOutcome),
@@ -198,6 +206,7 @@ impl MessageStore {
         asking: &Asking<'_>,
         target: Target,
         messages: Vec<NewMessage>,
+        until: Instant,
     ) -> Result<Reply, StoreError> {
         if messages.len() > MAX_APPEND_MESSAGES {
             return Err(StoreError::Limit(format!("{MAX_APPEND_MESSAGES} messages at once")));
@@ -221,7 +230,7 @@ impl MessageStore {
             };
             arrivals.push((arrival, message.body));
         }
-        self.write(asking, Write::Append { target, messages: arrivals }).await
+        self.write(asking, Write::Append { target, messages: arrivals }, until).await
     }
 
     /// The conversation of a message: named after the oldest message that it refers to, so that it
@@ -249,19 +258,6 @@ impl MessageStore {
         }
         let (user, folder) = (found.user.name.clone(), found.folder);
         Ok(Reply::Recipient(Recipient { account, user, folder }))
-    }
-
-    async fn deliver(
-        &self,
-        session: &SessionHandle,
-        transaction: TransactionId,
-        recipient: Recipient,
-        body: Bytes,
-    ) -> Result<Reply, StoreError> {
-        let quota = self.inner.directory.quota(&recipient.user).await?;
-        let asking = Asking { session, transaction, account: recipient.account, quota };
-        let message = NewMessage { flags: Flags::default(), internal_date: None, body };
-        self.append(&asking, Target::Delivery(recipient.folder), vec![message]).await
     }
 }
 

@@ -74,5 +74,12 @@ pub const MAX_ADDRESS_OCTETS: usize = 320;
 pub const MAX_DIRECTORY_ATTEMPTS: usize = 16;
 /// How long a change of the directory waits for those before it.
 pub const DIRECTORY_PATIENCE: Duration = Duration::from_secs(30);
+/// Part of the time of a write that the hooks before a delivery have, one after the other: the commit
+/// has the rest.
+pub const HOOKS_SHARE: u32 = 2;
+/// Deliveries of which hooks are still to be told: of more than that none is.
+pub const MAX_UNTOLD: usize = 1_024;
+/// How long a stop waits until hooks have been told.
+pub const TELLING_PATIENCE: Duration = Duration::from_secs(10);
 /// Records in one page of a list or an export.
 pub const LIST_PAGE: u32 = 500;

@@ -9,6 +9,8 @@ mod session;
 
 mod calls;
 
+mod delivery;
+
 mod fetch;
 
 mod search;
@@ -37,7 +39,7 @@ use postroom_core::types::{SessionId, TransactionId};
 use tokio::sync::Semaphore;
 use tracing::Instrument;
 
-use crate::guest::Stores;
+use crate::guest::{Hooks, Stores};
 use crate::mailbox::{Accounts, Claims, Env, Mint, RecentBodies};
 use crate::router::Router;
 use crate::storage::Engine;
@@ -46,6 +48,7 @@ pub use admin::{Export, ExportedMessage, NewUser};
 pub use check::{CheckEvent, CheckFinding};
 pub use session::SessionHandle;
 
+use delivery::DeliveryHooks;
 use derived::DerivedCache;
 use directory::Directory;
 use limits::Patience;
@@ -88,6 +91,7 @@ struct Inner {
     router: Router,
     directory: Directory,
     derived: DerivedCache,
+    hooks: DeliveryHooks,
     patience: Patience,
     /// Turns to read bodies for FETCH and SEARCH, one for each MiB.
     heavy: Semaphore,
@@ -95,12 +99,23 @@ struct Inner {
 }
 
 impl MessageStore {
-    /// A message store over these components and this engine.
+    /// A message store over these components and this engine, without hooks.
     pub fn new(config: Config, stores: Stores, engine: Arc<dyn Engine>) -> Self {
-        Self::with(config, stores, engine, Patience::default())
+        Self::hooked(config, stores, Hooks::new(), engine)
     }
 
-    fn with(config: Config, stores: Stores, engine: Arc<dyn Engine>, patience: Patience) -> Self {
+    /// The same, with hooks that are asked about deliveries.
+    pub fn hooked(config: Config, stores: Stores, hooks: Hooks, engine: Arc<dyn Engine>) -> Self {
+        Self::with(config, stores, hooks, engine, Patience::default())
+    }
+
+    fn with(
+        config: Config,
+        stores: Stores,
+        hooks: Hooks,
+        engine: Arc<dyn Engine>,
+        patience: Patience,
+    ) -> Self {
         let mint = Arc::new(Mint::default());
         let claims = Claims::new(engine.clone(), config.node, config.generation);
         let env = Env {
@@ -120,6 +135,7 @@ impl MessageStore {
             router: Router::local(Accounts::new(env)),
             directory,
             derived: DerivedCache::new(limits::DERIVED_CACHE_OCTETS),
+            hooks: DeliveryHooks::new(hooks),
             heavy: Semaphore::new(limits::MAX_HEAVY_READS as usize),
             sessions: AtomicU64::new(1),
         };
@@ -156,6 +172,7 @@ impl MessageStore {
     /// Accepts no more calls, finishes those under way, leaves every mailbox. The engine is the
     /// caller's to close.
     pub async fn close(&self) {
+        self.inner.hooks.close().await;
         self.inner.router.accounts().close().await;
     }
 }

@@ -17,7 +17,7 @@ fn code(error: &StoreError) -> Code {
         StoreError::NotFound(_) => Code::NonExistent,
         StoreError::AlreadyExists(_) => Code::AlreadyExists,
         StoreError::AuthenticationFailed => Code::AuthenticationFailed,
-        StoreError::Denied(_) => Code::NoPerm,
+        StoreError::Denied(_) | StoreError::Refused(_) => Code::NoPerm,
         StoreError::Invalid(_) | StoreError::Unsupported(_) => Code::Cannot,
         StoreError::Limit(_) => Code::Limit,
         StoreError::OverQuota => Code::OverQuota,
@@ -47,6 +47,7 @@ fn text(error: &StoreError) -> String {
         | StoreError::AlreadyExists(_)
         | StoreError::AuthenticationFailed
         | StoreError::Denied(_)
+        | StoreError::Refused(_)
         | StoreError::Invalid(_)
         | StoreError::Limit(_)
         | StoreError::OverQuota

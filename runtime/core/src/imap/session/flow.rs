@@ -232,7 +232,7 @@ impl ImapSession {
                 self.list_status_answered(task, Some(status));
             }
             (Waiting::AppendCheck(_), Reply::Status(_)) => self.accept_message(),
-            (Waiting::Append(task), Reply::Appended { uid_validity, uids }) => {
+            (Waiting::Append(task), Reply::Appended { uid_validity, uids, .. }) => {
                 self.appended(task, uid_validity, uids);
             }
             (Waiting::Fetch(task), Reply::Messages { messages, more }) => {

@@ -11,7 +11,7 @@ use crate::budget::Budget;
 use crate::calls::{Call, Recipient, Reply};
 use crate::error::StoreError;
 use crate::session::{Action, Input, Millis, Session};
-use crate::types::{AccountId, Timestamp, Uid, UidValidity};
+use crate::types::{AccountId, MailboxId, MessageId, Timestamp, Uid, UidValidity};
 
 /// Largest message in these tests, in octets.
 const MAX_OCTETS: u64 = 2_000;
@@ -137,15 +137,21 @@ impl Wire {
                     })),
                 }
             }
-            Call::Deliver { recipient, body } => match recipient.user.as_str() {
+            Call::Deliver { recipient, sender, body } => match recipient.user.as_str() {
                 "full" => Err(StoreError::OverQuota),
                 "liar" => Ok(Reply::Done),
+                "picky" => {
+                    Err(StoreError::Refused(format!("not from {}", sender.unwrap_or_default())))
+                }
+                "hooked" => Err(StoreError::Broken("a hook trapped".into())),
                 _ => {
                     let body = String::from_utf8(body.to_vec()).expect("tests send ASCII");
                     self.delivered.push((recipient.user, body));
                     Ok(Reply::Appended {
+                        mailbox: MailboxId([1; 16]),
                         uid_validity: UidValidity(std::num::NonZeroU32::MIN),
                         uids: vec![Uid::MIN],
+                        message_ids: vec![MessageId([1; 16])],
                     })
                 }
             },

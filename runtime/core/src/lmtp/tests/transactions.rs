@@ -69,6 +69,21 @@ fn each_recipient_has_its_own_reply_in_order_and_only_after_its_delivery() {
 }
 
 #[test]
+fn a_hooks_refusal_is_permanent_and_its_failure_is_not() {
+    let mut wire = Wire::new();
+    check(&mut wire, &[("LHLO a", &["220", "250"]), MAIL]);
+    let recipients = ["picky", "hooked", "anna"];
+    for user in recipients {
+        check(&mut wire, &[(&format!("RCPT TO:<{user}@example.com>"), &["250 2.1.5"])]);
+    }
+    check(&mut wire, &[("DATA", &["354"])]);
+    let heard = wire.send("x\r\n.\r\n");
+    assert_eq!(codes(&heard), ["550 5.7.1", "451 4.3.0", "250 2.0.0"]);
+    assert!(heard.starts_with("550 5.7.1 not from s@example.org\r\n"), "{heard}");
+    assert_eq!(wire.delivered.len(), 1);
+}
+
+#[test]
 fn pipelined_commands_are_answered_as_if_sent_one_by_one() {
     let mut wire = Wire::new();
     let sent = "LHLO a\r\nMAIL FROM:<> SIZE=10 BODY=8BITMIME\r\nRCPT TO:<anna>\r\nRCPT TO:<nobody>\r\n\

@@ -37,6 +37,10 @@ impl Draft {
                 steps.extend(self.ensure_inbox(context)?.steps);
                 self.target(target).expect("INBOX was made")
             }
+            (None, Target::Filed(name)) => {
+                steps.extend(self.create(name, None, context)?.steps);
+                self.target(target).expect("it was made")
+            }
         };
         match self.append_to(id, messages, octets, context) {
             Ok((step, outcome)) => {
@@ -87,7 +91,9 @@ impl Draft {
         }
         let uid_validity = mailbox.row.uid_validity;
         let uids = rows.iter().map(|row| row.uid).collect();
-        Ok((Step::Insert(rows), Outcome::Appended { uid_validity, uids }))
+        let message_ids = rows.iter().map(|row| row.message_id).collect();
+        let outcome = Outcome::Appended { mailbox: id, uid_validity, uids, message_ids };
+        Ok((Step::Insert(rows), outcome))
     }
 
     /// The first of so many new UIDs in a mailbox, if they and their octets have room.

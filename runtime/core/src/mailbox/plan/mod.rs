@@ -132,7 +132,7 @@ impl Draft {
     fn target(&self, target: &Target) -> Option<MailboxId> {
         let find = |name: &MailboxName| self.account.find(name).map(|mailbox| mailbox.row.id);
         match target {
-            Target::Mailbox(name) => find(name),
+            Target::Mailbox(name) | Target::Filed(name) => find(name),
             Target::Delivery(folder) => {
                 folder.as_ref().and_then(find).or_else(|| find(&MailboxName::inbox()))
             }

@@ -143,6 +143,9 @@ impl Bench {
         let mut source = ComponentSource { name: "checked".to_owned(), from };
         let octets = runtime.block_on(host.read(&source))?;
         let inspection = guest::inspect(&octets)?;
+        if inspection.kinds.is_empty() && inspection.hooks {
+            anyhow::bail!("keeps no kind of record: there are no cases for hooks");
+        }
         source.from = ComponentFrom::Octets(octets);
         let settings = args.settings.iter().cloned().collect();
         let grants = Grants { http: args.http.clone(), settings, ..Grants::default() };

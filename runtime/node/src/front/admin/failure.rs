@@ -39,7 +39,9 @@ impl From<StoreError> for Refusal {
         let status = match &error {
             StoreError::NotFound(_) => StatusCode::NOT_FOUND,
             StoreError::AlreadyExists(_) => StatusCode::CONFLICT,
-            StoreError::AuthenticationFailed | StoreError::Denied(_) => StatusCode::FORBIDDEN,
+            StoreError::AuthenticationFailed | StoreError::Denied(_) | StoreError::Refused(_) => {
+                StatusCode::FORBIDDEN
+            }
             StoreError::Invalid(_) => StatusCode::BAD_REQUEST,
             StoreError::Limit(_) => StatusCode::UNPROCESSABLE_ENTITY,
             StoreError::OverQuota => StatusCode::INSUFFICIENT_STORAGE,

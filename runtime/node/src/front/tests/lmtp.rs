@@ -5,7 +5,7 @@ use std::sync::Arc;
 use postroom_core::calls::{Call, Recipient, Reply};
 use postroom_core::error::StoreError;
 use postroom_core::lmtp;
-use postroom_core::types::{AccountId, Uid, UidValidity};
+use postroom_core::types::{AccountId, MailboxId, MessageId, Uid, UidValidity};
 use tokio::net::TcpStream;
 
 use super::fake::Asked;
@@ -35,7 +35,8 @@ fn recipient() -> Result<Reply, StoreError> {
 
 fn appended() -> Result<Reply, StoreError> {
     let uid_validity = UidValidity(std::num::NonZeroU32::MIN);
-    Ok(Reply::Appended { uid_validity, uids: vec![Uid::MIN] })
+    let (mailbox, message_ids) = (MailboxId([1; 16]), vec![MessageId([1; 16])]);
+    Ok(Reply::Appended { mailbox, uid_validity, uids: vec![Uid::MIN], message_ids })
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 mod admin;
 mod driver;
 mod fake;
+mod hooks;
 mod listener;
 mod lmtp;
 mod tls;

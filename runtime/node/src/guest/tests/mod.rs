@@ -4,6 +4,7 @@ mod calls;
 mod compiled;
 mod cpu;
 mod gate;
+mod hooks;
 mod lies;
 mod limits;
 mod loading;

@@ -261,6 +261,14 @@ fn counted(metrics: &PrometheusHandle, name: &str) -> u64 {
     values.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
 }
 
+/// Memory of this process, in MiB; of this test only where it runs alone.
+fn resident_mib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux tells");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("it has memory");
+    let kib: u64 = line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("kB");
+    kib / 1024
+}
+
 /// What came of a case, for the table.
 struct Line {
     culprit: String,
@@ -268,11 +276,14 @@ struct Line {
     lost: u64,
     replaced: u64,
     recovery: Duration,
+    /// Of the process, in MiB: before, while everything goes on at most, and after.
+    memory: [u64; 3],
 }
 
 impl Case {
     async fn check(&self, metrics: &PrometheusHandle) -> Line {
         let bench = faulty(self.sin, Some(self.verb), None).await;
+        let (memory_before, mut memory_most) = (resident_mib(), 0);
         let culprit = Mail::of(CULPRIT);
         culprit.prepare(&bench, self.verb).await;
         let before = counted(metrics, "postroom_guest_instances_lost_total");
@@ -282,6 +293,7 @@ impl Case {
             let mut last = Ok(());
             for _ in 0..self.calls {
                 last = culprit.act(&bench, self.verb).await;
+                memory_most = memory_most.max(resident_mib());
             }
             last
         };
@@ -312,7 +324,8 @@ impl Case {
                 assert_eq!((lost, bench.component.quarantined().len()), (0, 0));
             }
         }
-        Line { culprit: got, repeated, lost, replaced, recovery }
+        let memory = [memory_before, memory_most, resident_mib()];
+        Line { culprit: got, repeated, lost, replaced, recovery, memory }
     }
 
     /// Holds what the culprit got against its fate, and in one line.
@@ -384,13 +397,14 @@ async fn a_sin_costs_its_own_calls_and_a_hundred_others_are_served() {
     let metrics = recorder.handle();
     let _recorder = metrics::set_default_local_recorder(&recorder);
     println!(
-        "sin | function | the culprit got | the others (repeats) | lost | replaced | recovery"
+        "sin | function | the culprit got | the others (repeats) | lost | replaced | another's life afterwards | MiB before, most, after"
     );
     for case in CASES {
         let line = case.check(&metrics).await;
-        let Line { culprit, repeated, lost, replaced, recovery } = line;
+        let Line { culprit, repeated, lost, replaced, recovery, memory: [before, most, after] } =
+            line;
         println!(
-            "{} | {} | {culprit} | {OTHERS} right ({repeated}) | {lost} | {replaced} | {recovery:?}",
+            "{} | {} | {culprit} | {OTHERS} right ({repeated}) | {lost} | {replaced} | {recovery:?} | {before}, {most}, {after}",
             case.sin, case.verb
         );
     }

@@ -109,7 +109,9 @@ async fn mail_for_a_folder_goes_there_and_otherwise_to_inbox() {
     for (address, name) in [("alice+lists@x.org", "lists"), ("Alice+no@x.org", "INBOX")] {
         let resolve = Call::ResolveRecipient { address: address.to_owned() };
         let Ok(Reply::Recipient(recipient)) = client.call(resolve).await else { panic!() };
-        client.done(Call::Deliver { recipient, body: Bytes::from_static(b"x") }).await;
+        client
+            .done(Call::Deliver { recipient, sender: None, body: Bytes::from_static(b"x") })
+            .await;
         let selected = client.select(name).await;
         assert_eq!(selected.status.messages, 1, "{address}");
     }

@@ -328,7 +328,7 @@ async fn the_last_known_quota_holds_while_the_directory_is_away() {
         let Principal { account, .. } = client.session.principal().unwrap();
         let recipient = Recipient { account, user: user.to_owned(), folder: None };
         let body = Bytes::from("x".repeat(octets));
-        client.call(Call::Deliver { recipient, body }).await.map(|_| ())
+        client.call(Call::Deliver { recipient, sender: None, body }).await.map(|_| ())
     };
     let copy = || client.call(Call::Copy { uids: all(), to: MailboxName::inbox() });
     assert_eq!(append(41).await, Err(StoreError::OverQuota));

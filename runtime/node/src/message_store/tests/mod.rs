@@ -14,6 +14,10 @@ mod faulty;
 
 mod foreign;
 
+mod hooks;
+
+mod hook_guests;
+
 mod large;
 
 mod late;
@@ -41,7 +45,7 @@ use super::{
 };
 use crate::guest::native_outside::{Files, Outside};
 use crate::guest::native_plain::Plain;
-use crate::guest::{CallInfo, Messages};
+use crate::guest::{CallInfo, Hooks, Messages};
 use crate::storage::{Area, Commit, Engine, Fence, MemoryEngine, ScanLimit, Space, View, Write};
 
 /// A message store and what lies under it.
@@ -76,7 +80,7 @@ impl Bench {
         let engine = Arc::new(MemoryEngine::new());
         let directory = DirectoryMode::Dev { password: secret("pw") };
         let config = Config { node: "test".into(), generation: 1, directory };
-        let store = MessageStore::with(config, stores, engine.clone(), patience);
+        let store = MessageStore::with(config, stores, Hooks::new(), engine.clone(), patience);
         Self { store, engine, plain, outside: None }
     }
 

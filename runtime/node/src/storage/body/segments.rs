@@ -236,7 +236,7 @@ impl Segments {
             tracing::info!(segment = id, octets = length - row.end, "orphaned octets are cut off");
             file.set_len(row.end)?;
         }
-        if row.end < self.full {
+        if row.end < self.full && !self.is_spent(&row) {
             let mut active = self.active();
             self.rest().remove(&id);
             self.rest().extend(active.at());
@@ -373,6 +373,27 @@ impl Segments {
     /// restart leaves one of the log.
     pub fn is_short(&self, length: u64) -> bool {
         length < self.full / 16
+    }
+
+    /// Whether so little is in use of a segment that bodies are appended to, which has come to some length,
+    /// that it is better rewritten than filled up.
+    fn is_spent(&self, row: &SegmentRow) -> bool {
+        row.is_thin() && !self.is_short(row.end)
+    }
+
+    /// Whether the segment that bodies are appended to is not worth looking at yet.
+    pub fn is_active_short(&self) -> bool {
+        self.active().at().is_none_or(|(_, end)| self.is_short(end))
+    }
+
+    /// Appends nothing more to the segment of bodies that is appended to, if it is spent.
+    pub fn retire_spent(&self, rows: &BTreeMap<u64, SegmentRow>) {
+        let mut active = self.active();
+        let Some((id, end)) = active.at() else { return };
+        if rows.get(&id).is_some_and(|row| self.is_spent(row)) {
+            self.rest().insert(id, end);
+            active.segment = None;
+        }
     }
 
     /// Octets of a full one.

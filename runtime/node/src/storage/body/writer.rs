@@ -117,7 +117,9 @@ fn serve(owner: &impl Owner, first: Request, inbox: &mut Inbox, rewriting: &mut 
     // What has been appended to until now is looked at for the first time.
     let appended_to = owner.segments().active_id();
     thinned.extend(active);
-    thinned.retain(|segment| Some(*segment) != appended_to);
+    // One that has come to some length and of which little is in use is not filled up.
+    let short = owner.segments().is_active_short();
+    thinned.retain(|segment| Some(*segment) != appended_to || !short);
     if !thinned.is_empty() {
         sweep(owner, rewriting);
     }
@@ -179,6 +181,7 @@ fn sweep(owner: &impl Owner, rewriting: &mut Rewriting) {
         Ok(rows) => rows,
         Err(error) => return tracing::warn!(%error, "segments are not swept"),
     };
+    owner.segments().retire_spent(&rows);
     let lengths = owner.segments().resting();
     let all: BTreeSet<u64> = rows.keys().chain(lengths.keys()).copied().collect();
     let mut removed = Vec::new();

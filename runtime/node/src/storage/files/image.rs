@@ -61,6 +61,8 @@ struct Disk {
     held: usize,
     /// Room in octets; `None`: no end.
     room: Option<u64>,
+    /// Nothing can be changed.
+    read_only: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -160,6 +162,11 @@ impl ImageDisk {
     pub fn set_free_room(&self, octets: Option<u64>) {
         let mut disk = self.lock();
         disk.room = octets.map(|octets| disk.taken() + octets);
+    }
+
+    /// Whether nothing can be changed, as after a file system was mounted read-only.
+    pub fn set_read_only(&self, read_only: bool) {
+        self.lock().read_only = read_only;
     }
 
     /// Flips the lowest bit of an octet of a file, live and durable. False: there is none.
@@ -359,6 +366,7 @@ impl Disk {
 
     fn change(&mut self, file: u64, change: Change) -> io::Result<()> {
         self.operate(Operation::Write)?;
+        self.must_be_writable()?;
         let taken = self.taken();
         let room = self.room;
         let contents = self.files.get_mut(&file).expect("an open file has contents");
@@ -405,7 +413,15 @@ impl Disk {
         Ok(())
     }
 
+    fn must_be_writable(&self) -> io::Result<()> {
+        match self.read_only {
+            true => Err(ErrorKind::ReadOnlyFilesystem.into()),
+            false => Ok(()),
+        }
+    }
+
     fn rename(&mut self, naming: Naming) -> io::Result<()> {
+        self.must_be_writable()?;
         if self.is_off() {
             return Err(power_is_off());
         }

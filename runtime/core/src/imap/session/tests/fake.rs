@@ -439,7 +439,7 @@ impl FakeStore {
     pub(super) fn append(&mut self, name: &MailboxName, messages: Vec<NewMessage>) -> Answer {
         self.named(name)?;
         let modseq = self.next();
-        let mut uids = Vec::new();
+        let (mut uids, mut message_ids) = (Vec::new(), Vec::new());
         for NewMessage { flags, internal_date, body } in messages {
             let message = Message {
                 flags,
@@ -449,10 +449,11 @@ impl FakeStore {
                 derived: Arc::new(mime::derive(&body)),
                 body,
             };
+            message_ids.push(message.id);
             uids.push(self.named(name)?.add(message, modseq));
         }
-        let uid_validity = self.named(name)?.uid_validity;
-        Ok(Reply::Appended { uid_validity, uids })
+        let Mailbox { id: mailbox, uid_validity, .. } = *self.named(name)?;
+        Ok(Reply::Appended { mailbox, uid_validity, uids, message_ids })
     }
 
     fn search(&mut self, session: usize, query: &Query) -> Answer {

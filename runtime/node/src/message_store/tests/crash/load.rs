@@ -107,7 +107,7 @@ impl Caller<'_> {
 
     /// An attempt's message has come into a mailbox.
     fn arrived(&self, name: &'static str, attempt: &str, reply: &Reply) -> Uid {
-        let Reply::Appended { uid_validity, uids } = reply else { wrong(reply) };
+        let Reply::Appended { uid_validity, uids, .. } = reply else { wrong(reply) };
         let (place, uid) = (self.place(name), uids[0]);
         let mut told = self.told();
         told.gave_out(place, *uid_validity, uid);
@@ -143,7 +143,7 @@ impl Caller<'_> {
             Reply::Recipient(recipient) => recipient,
             other => wrong(&other),
         };
-        let deliver = Call::Deliver { recipient, body: message(&attempt) };
+        let deliver = Call::Deliver { recipient, sender: None, body: message(&attempt) };
         let reply = self.inbox.call(deliver).await?;
         self.arrived("INBOX", &attempt, &reply);
         Ok(())

@@ -69,6 +69,28 @@ async fn a_read_that_fails_under_a_commit_refuses_it_for_the_moment() {
     }
 }
 
+#[tokio::test]
+async fn on_a_read_only_disk_reads_go_on_and_writes_are_refused_until_it_is_writable() {
+    for large in [false, true] {
+        let disk = filled().await;
+        let engine = small(&disk);
+        let owner = Owner::new(&engine, 3).await;
+        disk.set_read_only(true);
+        for _ in 0..5 {
+            let refused = match large {
+                true => engine.new_body(owner.space, vec![7; 30_000].into()).await.map(|_| ()),
+                false => owner.write(&engine, vec![Write::Put(key(FAR), "new".into())]).await,
+            };
+            assert!(matches!(refused, Err(StorageError::Unavailable(_))), "{refused:?}");
+            assert_eq!(read_far(&engine, &owner).await, Ok(Some(value(3, FAR))));
+        }
+        assert_eq!(engine.stats().recoveries, 0, "nothing had to be opened again");
+        disk.set_read_only(false);
+        owner.write(&engine, vec![Write::Put(key(FAR), "new".into())]).await.unwrap();
+        assert_eq!(read_far(&engine, &owner).await, Ok(Some("new".into())));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn no_thread_is_held_up_by_rows_that_are_slow_to_be_opened_again() {
     let disk = ImageDisk::new();

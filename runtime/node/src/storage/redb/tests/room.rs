@@ -97,6 +97,24 @@ async fn segments_of_which_little_is_left_are_rewritten_and_their_bodies_move() 
 }
 
 #[tokio::test]
+async fn a_segment_that_bodies_are_appended_to_is_not_filled_up_when_little_of_it_is_in_use() {
+    let disk = ImageDisk::new();
+    // One that would hold all of them, and more.
+    let engine =
+        RedbEngine::open_files(disk.files(), RedbOptions { segment_octets: 4_000_000, ..SMALL });
+    let engine = engine.unwrap();
+    let owner = Owner::new(&engine, 1).await;
+    for n in 0..BODIES {
+        let body = engine.new_body(owner.space, octets(n)).await.unwrap();
+        owner.write(&engine, vec![link(n, body)]).await.unwrap();
+    }
+    let gone = (1..BODIES).map(|n| Write::UnlinkBody { name: format!("m{n}") }).collect();
+    owner.write(&engine, gone).await.unwrap();
+    shrinks_to(&disk, room_of(1)).await;
+    reads_back(&engine, &owner, 0).await;
+}
+
+#[tokio::test]
 async fn a_segment_in_which_nothing_was_ever_linked_goes_without_a_restart() {
     let disk = ImageDisk::new();
     let engine = small(&disk);
