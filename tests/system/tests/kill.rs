@@ -245,7 +245,8 @@ impl Run {
 
     /// Load until a random moment, then `kill -9`. `midway` is done when half of it is.
     fn load_and_kill(&mut self, data: &Path, round: u64, disk_fills: bool, midway: impl FnOnce()) {
-        let node = Node::start(data);
+        // Each refusal on a full disk is a warning.
+        let node = Node::start_with(data, &["--log", "error"]);
         let load = Arc::new(Load {
             imap: node.imap,
             lmtp: node.lmtp,

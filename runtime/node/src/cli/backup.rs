@@ -28,6 +28,9 @@ const MAX_LIST_OCTETS: u64 = 64 << 20;
 /// Octets that are copied at a time.
 const BLOCK_OCTETS: usize = 1 << 20;
 
+/// What the storage of a restored folder is called until it is whole.
+const PARTIAL: &str = "storage.partial";
+
 /// What a backup holds.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -180,20 +183,26 @@ pub fn restore(
     output: &Output,
 ) -> Result<ExitCode> {
     let list = read_list(backup)?;
-    let storage = data.join(STORAGE);
     must_be_empty(data)?;
-    fs::create_dir_all(&storage)
-        .with_context(|| format!("cannot make the folder {}", storage.display()))?;
+    // Under a name of its own until it is whole: a node must not take up a part of it, or all of it without
+    // the note that it was restored.
+    let (partial, storage) = (data.join(PARTIAL), data.join(STORAGE));
+    fs::create_dir_all(&partial)
+        .with_context(|| format!("cannot make the folder {}", partial.display()))?;
     let progress = output.progress("restoring", list.files.iter().map(|file| file.octets).sum());
-    for file in &list.files {
-        copy(backup, &storage, file, &progress)?;
-    }
-    sync_folder(&storage)?;
-    if !nothing_since {
-        RedbEngine::note_restored(&storage).context("the restored folder")?;
-    }
-    sync_folder(data)?;
+    let copied = list.files.iter().try_for_each(|file| copy(backup, &partial, file, &progress));
     progress.finish();
+    let noted = copied.and_then(|()| match nothing_since {
+        true => Ok(()),
+        false => RedbEngine::note_restored(&partial).context("the restored folder"),
+    });
+    if let Err(error) = noted {
+        let _ = fs::remove_dir_all(&partial);
+        return Err(error);
+    }
+    sync_folder(&partial)?;
+    fs::rename(&partial, &storage).with_context(|| format!("cannot make {}", storage.display()))?;
+    sync_folder(data)?;
     let found = look(&storage, output)?;
     let summary = serde_json::json!({ "data": data, "files": list.files.len() });
     output.result(&summary, || match nothing_since {

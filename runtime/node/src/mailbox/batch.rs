@@ -35,7 +35,7 @@ struct Drafted {
 }
 
 /// Why a batch was not committed.
-enum Failed {
+pub(super) enum Failed {
     /// One of several operations cannot be carried out: each is tried alone.
     Together(StoreError),
     /// The account was read again: the batch can be planned anew.
@@ -67,11 +67,14 @@ impl Actor {
     async fn load(&mut self, transaction: TransactionId) -> Result<(), StoreError> {
         self.fence = Some(self.account.env.claims.fence(self.slot()).await?);
         for _ in 0..MAX_ATTEMPTS {
-            let mut loaded = self.account.load(transaction).await?;
-            if !loaded.state.is_empty() && self.must_be_guarded().await? {
-                self.guard(transaction).await?;
-                continue;
+            // Before anything is read: a guard whose outcome was unknown may come to be in between.
+            if self.must_be_guarded().await? {
+                match self.guard(transaction).await {
+                    Ok(()) | Err(Failed::Stale | Failed::Conflict) => continue,
+                    Err(failed) => return Err(failed.error()),
+                }
             }
+            let mut loaded = self.account.load(transaction).await?;
             self.head = loaded.head;
             self.settling = loaded.settling;
             if loaded.state.is_empty() {
@@ -103,6 +106,8 @@ impl Actor {
         guest(stores.messages.create(call, &txn)).await.map_err(Failed::All)?;
         let planned = self.plan(&mut draft, &Op::EnsureInbox, None).map_err(Failed::All)?;
         self.perform(&txn, transaction, planned.steps, &[]).await.map_err(Failed::All)?;
+        let performer = Performer { account: &self.account, txn: &txn, call };
+        performer.ledger(self.guarded().as_slice()).map_err(Failed::All)?;
         self.commit(&draft, &txn, Vec::new()).await?;
         Ok(draft)
     }
@@ -378,17 +383,13 @@ impl Actor {
         let call = self.account.call(TransactionId([0; 16]));
         let performer = Performer { account: &self.account, txn, call };
         performer.ledger(&draft.ledger()).map_err(Failed::Together)?;
-        let mut writes = txn.take();
-        if self.head == 0 {
-            writes.extend(self.guarded());
-        }
         let commit = Commit {
             space: self.account.space(),
             fence: self.fence,
             expected_head: Some(self.head),
             preconditions: Vec::new(),
             transactions,
-            writes,
+            writes: txn.take(),
             now: now(),
         };
         metrics::histogram!("postroom_batch_operations").record(commit.transactions.len() as f64);
@@ -409,7 +410,7 @@ impl Actor {
     }
 
     /// What a commit without (known) effect means for what is in memory.
-    fn refused(&mut self, error: StorageError) -> Failed {
+    pub(super) fn refused(&mut self, error: StorageError) -> Failed {
         match error {
             StorageError::AlreadyDone(before) => Failed::AlreadyDone(before),
             StorageError::HeadMoved { .. } => {

@@ -5,17 +5,22 @@
 use std::num::NonZeroU32;
 
 use postroom_core::error::StoreError;
-use postroom_core::mailbox::ledger::{self, AccountRow, RestoredRow};
+use postroom_core::mailbox::ledger::{self, AccountRow, LedgerWrite, RestoredRow};
+use postroom_core::mailbox::limits::MAX_MAILBOXES;
 use postroom_core::types::{TransactionId, UidValidity};
 
-use crate::storage::{Area, Commit, Key, Txn, Write};
+use crate::storage::{Area, Commit, Key, Txn};
 
 use super::actor::Actor;
-use super::error::{guest, read, storage_error};
+use super::batch::Failed;
+use super::error::{guest, read};
+use super::limits::GUEST_PAGE;
 use super::mint::now;
+use super::perform::Performer;
 
 impl Actor {
-    /// Whether what the account's mailboxes are called may have been announced with other messages.
+    /// Whether UIDs of the account may have been announced for other messages: it was there before a
+    /// restore, and has not been guarded since.
     pub(super) async fn must_be_guarded(&self) -> Result<bool, StoreError> {
         let engine = &self.account.env.engine;
         if engine.restored() == 0 {
@@ -25,54 +30,68 @@ impl Actor {
         let mut found = read(engine.get_many(self.account.space(), keys)).await?;
         let row: Option<RestoredRow> =
             found.pop().flatten().map(|row| ledger::decode(&row)).transpose()?;
-        Ok(row.unwrap_or_default().times < engine.restored())
+        let behind = row.unwrap_or_default().times < engine.restored();
+        Ok(behind && self.account.account_row().await?.is_some())
     }
 
     /// What notes that the account needs no guard any more; for its first commit too.
-    pub(super) fn guarded(&self) -> Option<Write> {
+    pub(super) fn guarded(&self) -> Option<LedgerWrite> {
         let times = self.account.env.engine.restored();
-        let key = Key { area: Area::Ledger, octets: ledger::restored_key() };
-        (times > 0).then(|| Write::Put(key, ledger::encode(&RestoredRow { times })))
+        let row = || ledger::encode(&RestoredRow { times });
+        (times > 0).then(|| LedgerWrite::Put(ledger::restored_key(), row()))
     }
 
     /// Gives all mailboxes a new UIDVALIDITY, in one commit. The account must not be loaded.
-    pub(super) async fn guard(&self, transaction: TransactionId) -> Result<(), StoreError> {
+    pub(super) async fn guard(&mut self, transaction: TransactionId) -> Result<(), Failed> {
+        let commit = self.plan_guard(transaction).await.map_err(Failed::All)?;
+        match self.account.env.commit(commit).await {
+            Some(Ok(_)) => Ok(()),
+            Some(Err(error)) => Err(self.refused(error)),
+            None => Err(Failed::Unknown { gave_up: true }),
+        }
+    }
+
+    async fn plan_guard(&self, transaction: TransactionId) -> Result<Commit, StoreError> {
         let account = &self.account;
         let head = read(account.env.engine.head(account.space())).await?;
         let mut row = account.account_row().await?.unwrap_or_default();
         let mut mailboxes = account.mailbox_rows(transaction).await?;
         let highest = mailboxes.iter().map(|mailbox| mailbox.uid_validity.0.get()).max();
-        row.uid_validity = row.uid_validity.max(highest.unwrap_or(0));
+        row.uid_validity = row.uid_validity.max(highest.unwrap_or(0)).max(ahead());
         for mailbox in &mut mailboxes {
             mailbox.uid_validity = next_validity(&mut row)?;
         }
         let txn = Txn::new(account.env.engine.clone(), account.space());
         let count = mailboxes.len();
         let call = account.call(transaction);
-        guest(account.env.stores.mailboxes.update(call, &txn, mailboxes)).await?;
-        let mut writes = txn.take();
-        let key = Key { area: Area::Ledger, octets: ledger::account_key() };
-        writes.push(Write::Put(key, ledger::encode(&row)));
-        writes.extend(self.guarded());
-        let commit = Commit {
+        for page in mailboxes.chunks(GUEST_PAGE as usize) {
+            let update = account.env.stores.mailboxes.update(call, &txn, page.to_vec());
+            guest(update).await?;
+        }
+        let performer = Performer { account, txn: &txn, call };
+        performer.ledger(&[LedgerWrite::Put(ledger::account_key(), ledger::encode(&row))])?;
+        performer.ledger(self.guarded().as_slice())?;
+        tracing::info!(account = %self.id(), mailboxes = count, "restored: new UIDVALIDITY");
+        Ok(Commit {
             space: account.space(),
             fence: self.fence,
             expected_head: Some(head),
             preconditions: Vec::new(),
             transactions: Vec::new(),
-            writes,
+            writes: txn.take(),
             now: now(),
-        };
-        tracing::info!(account = %self.id(), mailboxes = count, "restored: new UIDVALIDITY");
-        match account.env.commit(commit).await {
-            Some(committed) => committed.map(|_| ()).map_err(storage_error),
-            None => Err(StoreError::UnknownOutcome),
-        }
+        })
     }
 }
 
-/// A UIDVALIDITY above all that there ever were, and not below the time (E13): what was given away after
-/// the backup was made is not above the time.
+/// Above all that was given away after the backup was made: each was at most so far above the time as an
+/// account can make mailboxes within a second.
+fn ahead() -> u32 {
+    let most = now().saturating_add(MAX_MAILBOXES as i64);
+    most.clamp(0, i64::from(u32::MAX) - 2 * MAX_MAILBOXES as i64) as u32
+}
+
+/// A UIDVALIDITY above all that there ever were, and not below the time (E13).
 pub(super) fn next_validity(account: &mut AccountRow) -> Result<UidValidity, StoreError> {
     let above = account.uid_validity.checked_add(1).and_then(NonZeroU32::new);
     let above = above.ok_or_else(|| StoreError::Limit("UIDVALIDITY is used up".into()))?;

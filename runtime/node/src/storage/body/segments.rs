@@ -504,16 +504,23 @@ impl Segments {
         Ok(false)
     }
 
-    /// Reads what is kept of the log, from a place on (segment, offset, groups before it); its octets. Fails
-    /// with the segment in which a copy of a group's changes is damaged.
-    pub fn verify_log(&self, from: (u64, u64, u64)) -> Result<u64, (u64, StorageError)> {
+    /// Reads what is kept of the log, from a place on (segment, offset, groups before it) up to a group; its
+    /// octets. Fails with the segment in which a copy of a group's changes is damaged.
+    pub fn verify_log(
+        &self,
+        from: (u64, u64, u64),
+        until: u64,
+    ) -> Result<u64, (u64, StorageError)> {
         let ids: Vec<u64> = self.log().range(from.0..).copied().collect();
-        let mut octets = 0;
-        for id in &ids {
+        let (mut octets, mut last) = (0, until);
+        for id in ids.iter().rev() {
             let segment = self.segment(*id).map_err(|error| (*id, error))?;
-            let last = Some(id) == ids.last();
             let start = (*id == from.0).then_some((from.1, from.2));
             octets += segment.verify_groups(start, last).map_err(|error| (*id, error))?;
+            // What it holds beyond those before the next segment is void.
+            if let Kind::Log { before } = segment.kind {
+                last = last.min(before);
+            }
         }
         Ok(octets)
     }

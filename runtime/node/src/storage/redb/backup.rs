@@ -3,6 +3,7 @@
 
 use std::io;
 use std::sync::Mutex;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -25,17 +26,19 @@ type Sender = mpsc::Sender<Result<BackupPiece, StorageError>>;
 
 /// Sends everything; blocks its thread as long as whoever takes it does. The segments must be pinned.
 pub fn send(shared: &Shared, (rows, at): (RowsState, Position), to: &Sender) {
-    let ended = send_all(shared, &rows, at, to).map(|()| BackupPiece::Done);
+    let ended = send_all(shared, rows, at, to).map(|()| BackupPiece::Done);
     // Nobody hears of it when whoever took it has gone.
     let _ = to.blocking_send(ended);
 }
 
 fn send_all(
     shared: &Shared,
-    rows: &RowsState,
+    rows: RowsState,
     at: Position,
     to: &Sender,
 ) -> Result<(), StorageError> {
+    let was_full = shared.full.load(Ordering::Relaxed);
+    let mut lengths = rows.read(|rows| segment_rows(rows))?;
     for name in [FORMAT, RESTORED] {
         match shared.files.open_existing(name) {
             Ok(file) => send_file(&*file, name, u64::MAX, to).map_err(away)?,
@@ -51,18 +54,23 @@ fn send_all(
             Failure::Full(why) | Failure::Away(why) => StorageError::Unavailable(why),
         }
     })?;
-    let mut lengths = rows.read(|rows| segment_rows(rows))?;
+    // From here on the rows go on without it: pages that are free are used again.
+    drop(rows);
     lengths.retain(|_, row| row.live_bodies > 0);
     if at.segment > 0 {
         let log = lengths.entry(at.segment).or_default();
         log.end = log.end.max(at.offset);
     }
     for (id, row) in lengths {
+        if shared.full.load(Ordering::Relaxed) && !was_full {
+            // What it keeps may be just the room that is needed.
+            return Err(StorageError::Unavailable("the disk has become full".to_owned()));
+        }
         let name = file_name(id);
         let sent = shared.files.open_existing(&name);
         // One that is missing is damage in what is copied: the copy has it too.
         match sent.and_then(|file| send_file(&*file, &name, row.end, to)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && id != at.segment => {
                 tracing::error!(segment = id, "a segment is missing, in the backup too");
             }
             sent => sent.map_err(|error| unreadable(id, &error))?,

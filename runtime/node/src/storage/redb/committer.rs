@@ -15,7 +15,7 @@ use super::log::{Log, Position};
 use super::reserve::Reserve;
 use super::shared::{Rows, Shared, closed};
 use super::snapshot;
-use super::snapshots::{Outcome, Snapshots};
+use super::snapshots::{Ended, Snapshots};
 use crate::storage::body::writer;
 use crate::storage::{Space, StorageError};
 
@@ -29,6 +29,9 @@ const MAX_GROUP_JOBS: usize = 512;
 /// Most octets in one group, unless one job alone has more: some 50 ms of a plain disk.
 const MAX_GROUP_OCTETS: usize = 8 << 20;
 
+/// How long a thread waits before it tries again to tell something to a committer whose queue is full.
+const TELL_PAUSE: Duration = Duration::from_millis(10);
+
 /// What the committer is asked.
 pub enum Request {
     /// To write.
@@ -41,7 +44,7 @@ pub enum Request {
     /// times.
     Heal(u64, oneshot::Sender<bool>),
     /// To note what became of a snapshot.
-    Snapshot(Outcome),
+    Snapshot(Ended),
     /// To take a snapshot now, and to say whether there is a new one.
     Renew(oneshot::Sender<bool>),
     /// To say how the rows are at the end of the log.
@@ -207,6 +210,7 @@ pub fn run(
         renewing: Vec::new(),
     };
     let mut closing = Vec::new();
+    shared.groups.store(committer.log.end().groups, Ordering::Relaxed);
     committer.set_aside();
     // Nothing has been replayed that is not durable, unless that failed.
     if !committer.log.is_ahead() {
@@ -216,7 +220,7 @@ pub fn run(
         let Some(first) = requests.blocking_recv() else { break };
         let group = gather(first, &mut requests);
         closing = committer.serve(group, waiting_octets);
-        if committer.log.is_due() || committer.wants_room() {
+        if committer.log.is_due() || committer.wants_room() || committer.wants_snapshot() {
             committer.checkpoint();
         }
     }
@@ -248,8 +252,8 @@ struct Group {
     reviving: Vec<oneshot::Sender<()>>,
     /// Whom to tell whether damaged rows have been made anew.
     healing: Vec<(u64, oneshot::Sender<bool>)>,
-    /// What became of a snapshot.
-    snapshot: Option<Outcome>,
+    /// What became of snapshots.
+    snapshots: Vec<Ended>,
     /// Who wants a new one.
     renewing: Vec<oneshot::Sender<bool>>,
     /// Who wants to know how the rows are.
@@ -283,7 +287,7 @@ fn gather(first: Request, requests: &mut mpsc::Receiver<Request>) -> Group {
             Request::GiveUp(space, bodies) => group.given_up.push((space, bodies)),
             Request::Revive(tried) => group.reviving.push(tried),
             Request::Heal(rebuilds, healed) => group.healing.push((rebuilds, healed)),
-            Request::Snapshot(outcome) => group.snapshot = Some(outcome),
+            Request::Snapshot(ended) => group.snapshots.push(ended),
             Request::Renew(renewed) => group.renewing.push(renewed),
             Request::State(state) => group.states.push(state),
             Request::Close(closed) => group.closing.push(closed),
@@ -325,8 +329,8 @@ impl Committer<'_> {
         for tried in group.reviving {
             let _ = tried.send(());
         }
-        if let Some(outcome) = group.snapshot {
-            self.snapshot_ended(&outcome);
+        for ended in group.snapshots {
+            self.snapshot_ended(&ended);
         }
         if !group.jobs.is_empty() {
             let jobs = self.admit(group.jobs);
@@ -369,14 +373,17 @@ impl Committer<'_> {
     }
 
     /// Lets the reserve go, and the second copy of the rows with the log that is kept for it: on a full
-    /// disk what is there has to make room for itself. False: that has been done before.
+    /// disk what is there has to make room for itself. False: all that has been done before.
     fn make_room(&mut self) -> bool {
-        let first = self.reserve.let_go(&*self.shared.files, self.log.octets());
-        if first {
-            self.shared.full.store(true, Ordering::Relaxed);
+        let let_go = self.reserve.let_go(&*self.shared.files, self.log.octets());
+        let has_copy = !self.snapshots.has_none();
+        self.shared.full.store(true, Ordering::Relaxed);
+        if has_copy {
             self.give_up_snapshot();
+            // The next checkpoint gives back what was kept for it.
+            self.unlinking = true;
         }
-        first
+        let_go || has_copy
     }
 
     /// Whether the rows have failed because the disk had no room for them.
@@ -390,6 +397,9 @@ impl Committer<'_> {
         if let Err(error) = snapshot::remove(&*self.shared.files) {
             tracing::error!(%error, "the snapshot cannot be removed");
         }
+        // So that it does not come back without the log that belongs to it. In vain is no loss: then it is
+        // found out when it is needed.
+        let _ = self.shared.files.sync_names();
     }
 
     /// Whether a checkpoint would give room back that is needed.
@@ -426,11 +436,23 @@ impl Committer<'_> {
         }
     }
 
+    fn is_snapshot_due(&self) -> bool {
+        let segments = &self.shared.segments;
+        self.snapshots.is_due(self.log.octets(), (segments.in_log(), segments.full()))
+    }
+
+    /// Whether there is no second copy of the rows although there could be.
+    fn wants_snapshot(&self) -> bool {
+        self.is_snapshot_due()
+            && self.snapshots.has_none()
+            && !self.reserve.is_gone()
+            && self.log.end().groups > 0
+    }
+
     /// Begins a snapshot if it is time. The rows are durable up to the end of the log.
     fn take_snapshot(&mut self) {
         let (at, log) = (self.log.end(), self.log.octets());
-        let due = self.snapshots.is_due(log, self.shared.segments.in_log());
-        if !due || at.groups == 0 || self.reserve.is_gone() {
+        if !self.is_snapshot_due() || at.groups == 0 || self.reserve.is_gone() {
             return;
         }
         let state = match &*self.shared.rows() {
@@ -439,22 +461,22 @@ impl Committer<'_> {
         };
         let tell = self.tell.clone();
         match state {
-            Ok(rows) => self.snapshots.start(self.shared, rows, (at, log), move |outcome| {
-                // Nobody is there any more when the engine has been closed meanwhile.
-                if let Some(committer) = tell.upgrade() {
-                    let _ = committer.blocking_send(Request::Snapshot(outcome));
-                }
-            }),
+            Ok(rows) => {
+                self.snapshots.start(self.shared, rows, (at, log), move |ended| told(&tell, ended));
+            }
             Err(error) => tracing::warn!(%error, "a snapshot of the rows cannot be begun"),
         }
     }
 
-    fn snapshot_ended(&mut self, outcome: &Outcome) {
-        let ended = self.snapshots.ended(outcome);
-        for renewed in self.renewing.drain(..) {
-            let _ = renewed.send(ended.is_some());
+    fn snapshot_ended(&mut self, ended: &Ended) {
+        let (current, upto) = self.snapshots.ended(ended);
+        if !current {
+            return;
         }
-        match (ended, outcome) {
+        for renewed in self.renewing.drain(..) {
+            let _ = renewed.send(upto.is_some());
+        }
+        match (upto, &ended.outcome) {
             (Some(at), _) => self.release(at.segment),
             (None, Err(snapshot::Failure::Damaged(_))) => drop(self.heal()),
             (None, Err(snapshot::Failure::Full(_))) => {
@@ -585,6 +607,7 @@ impl Committer<'_> {
             self.answer(jobs, members);
             return self.perform(again.into_iter().map(|(job, _)| job).collect(), false);
         }
+        self.shared.groups.store(self.log.end().groups, Ordering::Relaxed);
         self.answer(jobs, members);
     }
 
@@ -684,6 +707,26 @@ impl Committer<'_> {
         if !thinned.is_empty() {
             self.bodies.thinned(thinned);
         }
+    }
+}
+
+/// Tells the committer what became of a snapshot. Not by waiting for room in its queue: it may be waiting for
+/// this thread.
+fn told(committer: &mpsc::WeakSender<Request>, ended: Ended) {
+    let mut request = Request::Snapshot(ended);
+    // Nobody is there any more when the engine has been closed meanwhile.
+    while let Some(committer) = committer.upgrade() {
+        request = match committer.try_send(request) {
+            Err(mpsc::error::TrySendError::Full(request)) => request,
+            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => return,
+        };
+        if let Request::Snapshot(ended) = &request
+            && ended.stopped.load(Ordering::Relaxed)
+        {
+            return;
+        }
+        drop(committer);
+        std::thread::sleep(TELL_PAUSE);
     }
 }
 

@@ -112,9 +112,10 @@ impl Index {
         // After a failed sync the system may hold a header that the medium does not, and count it
         // as written. Written once more, it is either durable or fails again. Everything that it
         // points to was durable before it was written the first time.
-        let file = files.open(ROWS_FILE)?;
+        let damaged = |why: String| OpenError::Damaged(format!("{ROWS_FILE}: {why}"));
+        let file = files.open_existing(ROWS_FILE).map_err(|error| unreadable(error, damaged))?;
         let mut header = vec![0; HEADER_OCTETS];
-        file.read_at(0, &mut header)?;
+        file.read_at(0, &mut header).map_err(|error| unreadable(error, damaged))?;
         file.write_at(0, &header)?;
         file.sync()?;
         counters.synced();
@@ -342,9 +343,9 @@ fn unwritable(error: &redb::Error) -> OpenError {
 
 /// redb reports some damage as an I/O error of these kinds.
 fn unreadable(error: std::io::Error, damaged: impl Fn(String) -> OpenError) -> OpenError {
-    use std::io::ErrorKind::{InvalidData, UnexpectedEof};
+    use std::io::ErrorKind::{InvalidData, NotFound, UnexpectedEof};
     match error.kind() {
-        InvalidData | UnexpectedEof => damaged(error.to_string()),
+        InvalidData | NotFound | UnexpectedEof => damaged(error.to_string()),
         _ => OpenError::Io(error),
     }
 }

@@ -37,8 +37,7 @@ use self::committer::Keeping;
 use self::directory::State;
 use self::group::Work;
 use self::index::Index;
-use self::log::{CHECKPOINT_OCTETS, CHECKPOINT_PAUSE, Log, Replayed};
-use self::rebuild::rebuild;
+use self::log::{CHECKPOINT_OCTETS, CHECKPOINT_PAUSE, Log, Position, Replayed};
 use self::reserve::{RESERVE_OCTETS, Reserve};
 use self::rows::ReadRows;
 use self::scrub::Scrubbing;
@@ -51,10 +50,10 @@ use super::commit::{Pending, PendingBodies, SegmentWork};
 use super::counters::Counters;
 use super::files::{DiskFiles, Files};
 use super::keeping::{Backup, MAX_PIECES, Scrub};
-use super::rows::{BodyRow, Place, SegmentPlace, SegmentRow};
+use super::rows::{BodyRow, Place, Rows as _, SegmentPlace, SegmentRow};
 use super::{
     Area, Body, BodyRef, Claimant, Commit, Committed, Engine, EngineStats, Fence, Key, ScanLimit,
-    ScanPage, Space, StorageError, reads,
+    ScanPage, Space, StorageError, key, reads,
 };
 
 pub use self::backup::is_backed_up;
@@ -178,20 +177,22 @@ impl RedbEngine {
         self.ready().await;
         let rebuilds = self.shared.counters.stats().rebuilds;
         match self.shared.read(&read) {
-            Err(error) if self.is_back_after(&error, rebuilds).await => self.shared.read(&read),
+            Err(error) if self.is_back_after(&error, rebuilds, true).await => {
+                self.shared.read(&read)
+            }
             outcome => outcome,
         }
     }
 
     /// Whether a read that failed, after rows had been made anew so many times, may go well now: the medium
     /// has been tried again, or damaged rows have been made anew.
-    async fn is_back_after(&self, error: &StorageError, rebuilds: u64) -> bool {
+    async fn is_back_after(&self, error: &StorageError, rebuilds: u64, of_rows: bool) -> bool {
         match error {
             StorageError::Unavailable(_) if self.shared.has_failed() => {
                 self.ready().await;
                 true
             }
-            StorageError::Damaged(_) if self.shared.take_damage() => {
+            StorageError::Damaged(_) if of_rows => {
                 let healing = self.queues().commits.heal(rebuilds);
                 let healed = tokio::time::timeout(REVIVAL_TIME, healing).await;
                 healed.unwrap_or(false)
@@ -250,34 +251,45 @@ fn open_index(
             directory::finish(files)?;
             Ok((index, id, Replayed::nothing()))
         }
-        State::Made(id) => match take_up_rows(files, id, options, counters) {
-            Err(OpenError::Damaged(why)) => {
-                tracing::error!(error = why, "the rows are damaged: they are made anew");
-                let (index, replayed) = rebuild(files, id, options.cache_octets, counters)
-                    .map_err(|error| match error {
+        State::Made(id) => {
+            // How many groups the rows are known to have, and so must have when they are made anew.
+            let mut least = 0;
+            match take_up_rows(files, id, options, counters, &mut least) {
+                Err(OpenError::Damaged(why)) => {
+                    tracing::error!(error = why, "the rows are damaged: they are made anew");
+                    let how = (options.cache_octets, least);
+                    let rebuilt = rebuild::rebuild(files, id, how, counters);
+                    let (index, replayed) = rebuilt.map_err(|error| match error {
                         OpenError::Damaged(also) => {
                             OpenError::Damaged(format!("{why}; they cannot be made anew: {also}"))
                         }
                         error => error,
                     })?;
-                Ok((index, id, replayed))
+                    Ok((index, id, replayed))
+                }
+                Err(error) => Err(error),
+                Ok((index, replayed)) => Ok((index, id, replayed)),
             }
-            Err(error) => Err(error),
-            Ok((index, replayed)) => Ok((index, id, replayed)),
-        },
+        }
     }
 }
 
 /// Opens the rows that are there, every page verified, and brings them up to the end of the commit log.
+/// Notes how many groups they are known to have.
 fn take_up_rows(
     files: &dyn Files,
     directory: [u8; 16],
     options: RedbOptions,
     counters: &Arc<Counters>,
+    least: &mut u64,
 ) -> Result<(Index, Replayed), OpenError> {
     directory::must_have_rows(files)?;
     let index = Index::open(files, (options.cache_octets, true), counters)?;
+    // Whole rows of another directory are not replaced by anything.
+    *least = u64::MAX;
     index.check_identity(directory)?;
+    *least =
+        index.read(|rows| rows.record::<Position>(&key::checkpoint()))?.unwrap_or_default().groups;
     let mut replayed = index.catch_up(files, directory)?;
     // So that the log does not grow from crash to crash, and that opening again after a failure does not
     // walk over all pages: what redb notes for that is gone after it has verified them.
@@ -304,6 +316,8 @@ fn take_up(
     counters: &Arc<Counters>,
     (index, replayed): (&Index, Replayed),
 ) -> Result<(Segments, Keeping), OpenError> {
+    rebuild::remove_unfinished(&**files)?;
+    snapshot::remove_unfinished(&**files)?;
     let (kept, copy) = kept_log(&**files, directory, &replayed)?;
     let octets = kept.values().sum();
     let rows = index.read(|rows| segment_rows(rows))?;
@@ -562,7 +576,8 @@ impl Engine for RedbEngine {
         self.ready().await;
         let rebuilds = self.shared.counters.stats().rebuilds;
         match self.read_body_once(space, body, at, max).await {
-            Err(error) if self.is_back_after(&error, rebuilds).await => {
+            // It may be the row that is damaged, or the octets.
+            Err(error) if self.is_back_after(&error, rebuilds, self.shared.take_damage()).await => {
                 self.read_body_once(space, body, at, max).await
             }
             outcome => outcome,

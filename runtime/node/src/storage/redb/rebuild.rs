@@ -17,17 +17,18 @@ use crate::storage::files::Files;
 /// What the new rows are called while they are made.
 const ROWS_NEW: &str = "rows.new";
 
-/// Makes the rows anew and puts them in the place of the old ones, which must not be open; these stay
-/// as they are when that does not go. Takes some microseconds a row.
+/// Makes the rows anew and puts them in the place of the old ones, which must not be open. These stay as
+/// they are when that does not go, or when fewer groups are found than the old ones are known to have had.
+/// Takes some microseconds a row.
 pub fn rebuild(
     files: &dyn Files,
     directory: [u8; 16],
-    cache_octets: usize,
+    (cache_octets, least): (usize, u64),
     counters: &Arc<Counters>,
 ) -> Result<(Index, Replayed), OpenError> {
     remove_unfinished(files)?;
     let made = make(files, directory, cache_octets, counters);
-    let replayed = match made {
+    let replayed = match made.and_then(|replayed| must_reach(replayed, least)) {
         Ok(replayed) => replayed,
         Err(error) => {
             let _ = remove_unfinished(files);
@@ -40,6 +41,17 @@ pub fn rebuild(
     counters.rebuilt();
     tracing::warn!(groups = replayed.end.groups, "damaged rows have been made anew");
     Ok((index, replayed))
+}
+
+/// What was durable in the old rows was acknowledged: the new ones must have it.
+fn must_reach(replayed: Replayed, least: u64) -> Result<Replayed, OpenError> {
+    let found = replayed.end.groups;
+    match found >= least {
+        true => Ok(replayed),
+        false => Err(OpenError::Damaged(format!(
+            "the snapshot and the commit log have {found} groups, the rows had {least}"
+        ))),
+    }
 }
 
 fn make(
@@ -73,7 +85,8 @@ fn must_begin_with_the_first(files: &dyn Files, directory: [u8; 16]) -> Result<(
     }
 }
 
-fn remove_unfinished(files: &dyn Files) -> io::Result<()> {
+/// Removes what a crash has left of rows that were being made.
+pub fn remove_unfinished(files: &dyn Files) -> io::Result<()> {
     match files.remove(ROWS_NEW) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         removed => removed,

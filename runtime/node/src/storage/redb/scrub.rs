@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::mpsc;
 
@@ -79,12 +79,13 @@ impl Scrubbing {
     async fn second_copy(self: &Arc<Self>) -> Result<(), Option<StorageError>> {
         let shared = self.shared.clone();
         let read = tokio::task::spawn_blocking(move || {
+            let until = shared.groups.load(Ordering::Relaxed);
             let found = snapshot::read(&*shared.files, shared.directory, |_| Ok(()));
             let from = match &found {
                 Ok(Some(Snapshot { at, .. })) => (at.segment, at.offset, at.groups),
                 Ok(None) | Err(_) => (0, 0, 0),
             };
-            let log = match shared.segments.verify_log(from) {
+            let log = match shared.segments.verify_log(from, until) {
                 Ok(octets) => Ok(octets),
                 // One that a snapshot has made dispensable meanwhile is no damage.
                 Err((id, _)) if !shared.segments.is_in_log(id) => Ok(0),

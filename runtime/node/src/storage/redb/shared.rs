@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use super::directory::OpenError;
@@ -46,6 +46,8 @@ pub struct Shared {
     damage: AtomicBool,
     /// The disk is full: nothing is let in.
     pub full: AtomicBool,
+    /// Groups that are in the log for certain.
+    pub groups: AtomicU64,
     /// Spaces with a commit of unknown outcome that nobody has looked at yet. At most one group's
     /// spaces: none is committed while the index is not open.
     unresolved: Mutex<HashSet<Space>>,
@@ -71,6 +73,7 @@ impl Shared {
             rows,
             damage: AtomicBool::new(false),
             full: AtomicBool::new(false),
+            groups: AtomicU64::new(0),
             unresolved: Mutex::default(),
         }
     }
@@ -134,7 +137,8 @@ impl Shared {
     /// again as they are. Only the committer calls this.
     pub fn rebuild(&self, end: Position) -> Result<(), OpenError> {
         gone(self.replace(Rows::Failed("damaged rows are being made anew".to_owned())));
-        let rebuilt = rebuild(&*self.files, self.directory, self.cache_octets, &self.counters);
+        let how = (self.cache_octets, end.groups);
+        let rebuilt = rebuild(&*self.files, self.directory, how, &self.counters);
         let rebuilt = rebuilt.and_then(|(index, replayed)| {
             must_end_at(&replayed, end)?;
             Ok(index)

@@ -138,7 +138,16 @@ pub fn write_to(
 
 /// Removes it. Nothing happens when there is none.
 pub fn remove(files: &dyn Files) -> io::Result<()> {
-    match files.remove(SNAPSHOT_FILE) {
+    remove_named(files, SNAPSHOT_FILE)
+}
+
+/// Removes what a crash has left of one that was being written.
+pub fn remove_unfinished(files: &dyn Files) -> io::Result<()> {
+    remove_named(files, SNAPSHOT_NEW)
+}
+
+fn remove_named(files: &dyn Files, name: &str) -> io::Result<()> {
+    match files.remove(name) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         removed => removed,
     }

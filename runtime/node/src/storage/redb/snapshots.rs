@@ -16,8 +16,9 @@ pub const SNAPSHOT_OCTETS: u64 = 64 << 20;
 /// How many times its own size the log has to grow before a snapshot is taken again: at most half an
 /// octet is written to snapshots for each octet of log.
 const LOG_OF_SNAPSHOT: u64 = 2;
-/// Most segments that are kept for the log alone. Each restart begins one, however short it stays.
-const MOST_SEGMENTS: usize = 12;
+/// Most segments that are kept for the log beyond those that are full. Each restart begins one, however
+/// short it stays.
+const MOST_SEGMENTS: u64 = 12;
 
 /// What became of an attempt.
 pub type Outcome = Result<Snapshot, Failure>;
@@ -33,27 +34,53 @@ pub struct Snapshots {
     /// Octets of the last one.
     octets: u64,
     running: Option<Running>,
+    /// Attempts so far.
+    number: u64,
+    /// Somebody wants one now.
+    hurried: bool,
 }
 
 struct Running {
+    number: u64,
     thread: JoinHandle<()>,
     stop: Arc<AtomicBool>,
     begun_at: u64,
+}
+
+/// One attempt, as the thread that makes it tells of it.
+pub struct Ended {
+    /// Which.
+    number: u64,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Nobody waits for it any more.
+    pub stopped: Arc<AtomicBool>,
 }
 
 impl Snapshots {
     /// `taken_at` is how much had been appended to the log when the last one, of so many octets, was
     /// begun. One that fails is tried again after `pause`.
     pub fn new(least: u64, pause: Duration, taken_at: Option<u64>, octets: u64) -> Self {
-        Self { least, pause, not_before: None, taken_at, octets, running: None }
+        Self {
+            least,
+            pause,
+            not_before: None,
+            taken_at,
+            octets,
+            running: None,
+            number: 0,
+            hurried: false,
+        }
     }
 
-    /// Whether it is time for the next one, after so many octets of log, which is in so many segments.
-    pub fn is_due(&self, log: u64, segments: usize) -> bool {
+    /// Whether it is time for the next one, after so many octets of log, which are in so many segments of
+    /// which a full one has `full` octets.
+    pub fn is_due(&self, log: u64, (segments, full): (usize, u64)) -> bool {
         let paused = self.not_before.is_some_and(|then| Instant::now() < then);
         let least = self.least.max(LOG_OF_SNAPSHOT * self.octets);
-        let due = segments > MOST_SEGMENTS
-            || self.taken_at.is_none_or(|taken_at| log.saturating_sub(taken_at) >= least);
+        let since = log.saturating_sub(self.taken_at.unwrap_or(0));
+        let short = segments as u64 > MOST_SEGMENTS + since / full.max(1);
+        let due = self.hurried || short || self.taken_at.is_none() || since >= least;
         due && !paused && self.running.is_none()
     }
 
@@ -64,19 +91,24 @@ impl Snapshots {
         shared: &Shared,
         rows: RowsState,
         (at, log): (Position, u64),
-        tell: impl FnOnce(Outcome) + Send + 'static,
+        tell: impl FnOnce(Ended) + Send + 'static,
     ) {
         let stop = Arc::new(AtomicBool::new(false));
+        self.number += 1;
+        let number = self.number;
         let (files, directory) = (shared.files.clone(), shared.directory);
         let (counters, stopping) = (shared.counters.clone(), stop.clone());
         let work = move || {
             let outcome = rows.write_snapshot((&*files, directory), at, &counters, &stopping);
             // Before anybody hears of it: whoever closes the rows must find nobody reading them.
             drop(rows);
-            tell(outcome);
+            tell(Ended { number, outcome, stopped: stopping });
         };
         match thread::Builder::new().name("storage-snapshot".to_owned()).spawn(work) {
-            Ok(thread) => self.running = Some(Running { thread, stop, begun_at: log }),
+            Ok(thread) => {
+                self.running = Some(Running { number, thread, stop, begun_at: log });
+                self.hurried = false;
+            }
             Err(error) => {
                 tracing::error!(%error, "a snapshot of the rows cannot be begun");
                 self.not_before = Some(Instant::now() + self.pause);
@@ -84,13 +116,21 @@ impl Snapshots {
         }
     }
 
-    /// Notes what became of the one that was begun last. Says up to where the log is not needed any more.
-    pub fn ended(&mut self, outcome: &Outcome) -> Option<Position> {
-        let running = self.running.take()?;
+    /// Notes what became of one; false: it is one that was stopped. Says up to where the log is not needed
+    /// any more.
+    pub fn ended(&mut self, ended: &Ended) -> (bool, Option<Position>) {
+        let Some(running) = self.running.take_if(|running| running.number == ended.number) else {
+            return (false, None);
+        };
+        // It has told already.
         let _ = running.thread.join();
+        (true, self.note(running.begun_at, &ended.outcome))
+    }
+
+    fn note(&mut self, begun_at: u64, outcome: &Outcome) -> Option<Position> {
         match outcome {
             Ok(snapshot) => {
-                (self.taken_at, self.octets) = (Some(running.begun_at), snapshot.octets);
+                (self.taken_at, self.octets) = (Some(begun_at), snapshot.octets);
                 self.not_before = None;
                 tracing::debug!(octets = snapshot.octets, "the rows have a new snapshot");
                 Some(snapshot.at)
@@ -110,7 +150,7 @@ impl Snapshots {
 
     /// The next one is due.
     pub fn hurry(&mut self) {
-        (self.taken_at, self.not_before) = (None, None);
+        (self.hurried, self.not_before) = (true, None);
     }
 
     /// Whether one is being taken.

@@ -126,14 +126,16 @@ impl Segment {
         }
     }
 
-    /// Reads both copies of the changes of every group, from an offset on, before which there are so many
-    /// groups, or from the first one. The last segment of the log may be appended to
-    /// meanwhile: what does not look like a group then is its end. Returns the octets read.
-    pub fn verify_groups(&self, from: Option<(u64, u64)>, last: bool) -> Result<u64, StorageError> {
+    /// Reads both copies of the changes of every group up to one of a number, from an offset on, before which
+    /// there are so many groups, or from the first one. Returns the octets read.
+    pub fn verify_groups(&self, from: Option<(u64, u64)>, last: u64) -> Result<u64, StorageError> {
         let Kind::Log { before } = self.kind else { return Ok(0) };
         let (mut at, mut number) = from.unwrap_or((HEADER_OCTETS, before));
         let mut octets = 0;
-        while let Some(found) = self.group_at(at, number + 1)? {
+        while number < last {
+            let found = self.group_at(at, number + 1)?;
+            let found =
+                found.ok_or_else(|| damaged(self.id, &format!("has lost group {}", number + 1)))?;
             number += 1;
             let size = found.changes.len() as u64;
             let first = GroupHeader {
@@ -154,10 +156,7 @@ impl Segment {
             octets += found.end - at;
             at = sector_from(found.end);
         }
-        match !last && self.has_later(at, number + 1)? {
-            true => Err(damaged(self.id, &format!("has lost group {}", number + 1))),
-            false => Ok(octets),
-        }
+        Ok(octets)
     }
 
     /// Whether there is anything of a group of a higher number behind `offset`. Where this one was the
