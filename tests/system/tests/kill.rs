@@ -308,29 +308,40 @@ impl Run {
         );
     }
 
-    /// Removes the older half of every INBOX. On a full disk too: that is how it gets room.
+    /// Removes the older half of what is kept. On a full disk too: that is how it gets room.
     fn thin(&mut self, node: &Node) {
         let mut log = self.log.lock().unwrap();
         for account in ACCOUNTS {
             let mut client = ImapClient::log_in(node.imap, account, "secret").unwrap();
-            let (_, mut rows) = read(&mut client, "INBOX");
-            rows.truncate(rows.len() / 2);
-            let Some(last) = rows.last().map(|row| row.0) else { continue };
-            for command in [
-                format!("UID STORE 1:{last} +FLAGS.SILENT (\\Deleted)"),
-                format!("UID EXPUNGE 1:{last}"),
-            ] {
-                let answer = client.command(&command).unwrap();
-                assert!(answer.is_ok(), "{command}: {}", answer.tagged);
-            }
-            for (uid, attempt, _) in rows {
-                let place = (account, "INBOX", uid);
-                log.delivered.remove(&(account, attempt));
-                log.placed.remove(&place);
-                log.flagged.remove(&place);
-                log.expunged.insert(place);
+            for mailbox in ["INBOX", "Copies"] {
+                thin(&mut client, (account, mailbox), &mut log);
             }
         }
+    }
+}
+
+fn thin(
+    client: &mut ImapClient,
+    (account, mailbox): (&'static str, &'static str),
+    log: &mut Acknowledged,
+) {
+    let (_, mut rows) = read(client, mailbox);
+    rows.truncate(rows.len() / 2);
+    let Some(last) = rows.last().map(|row| row.0) else { return };
+    for command in
+        [format!("UID STORE 1:{last} +FLAGS.SILENT (\\Deleted)"), format!("UID EXPUNGE 1:{last}")]
+    {
+        let answer = client.command(&command).unwrap();
+        assert!(answer.is_ok(), "{command}: {}", answer.tagged);
+    }
+    for (uid, attempt, _) in rows {
+        let place = (account, mailbox, uid);
+        if mailbox == "INBOX" {
+            log.delivered.remove(&(account, attempt));
+        }
+        log.placed.remove(&place);
+        log.flagged.remove(&place);
+        log.expunged.insert(place);
     }
 }
 
