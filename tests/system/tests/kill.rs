@@ -1,6 +1,7 @@
 //! `kill -9` at seeded random moments under mixed load: what was acknowledged is there, nothing is
 //! there twice, no UID ever means two things; also while the disk fills up and is freed again.
-//! `POSTROOM_SEED` replays a run, `POSTROOM_ROUNDS` or `POSTROOM_SECONDS` set its length.
+//! `POSTROOM_SEED` replays a run, `POSTROOM_ROUNDS` or `POSTROOM_SECONDS` set its length, `POSTROOM_MIB` the size
+//! of that disk.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -399,12 +400,16 @@ impl Drop for SmallDisk {
 
 #[test]
 fn acknowledged_work_survives_kill_9_while_the_disk_fills_up_and_is_freed() {
-    /// Size of the disk: mail of some rounds, a snapshot, the reserve.
+    /// Size of the disk: mail of some rounds, a snapshot, the reserve. A long run needs more: answers are
+    /// remembered for a day.
     const MIB: u64 = 96;
+    let mib = number("POSTROOM_MIB", MIB);
     let seed = number("POSTROOM_SEED", 1);
     let (rounds, seconds) = (number("POSTROOM_ROUNDS", 8), number("POSTROOM_SECONDS", 0));
-    eprintln!("POSTROOM_SEED={seed} POSTROOM_ROUNDS={rounds} POSTROOM_SECONDS={seconds}");
-    let disk = SmallDisk::new(MIB);
+    eprintln!(
+        "POSTROOM_SEED={seed} POSTROOM_ROUNDS={rounds} POSTROOM_SECONDS={seconds} POSTROOM_MIB={mib}"
+    );
+    let disk = SmallDisk::new(mib);
     let data = disk.0.path().join("data");
     let (mut run, began) = (Run::new(seed), Instant::now());
     let goes_on =

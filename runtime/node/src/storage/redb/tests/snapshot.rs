@@ -3,8 +3,10 @@
 use std::time::{Duration, Instant};
 
 use super::history::History;
+use super::room::holds_bodies;
 use super::*;
 use crate::storage::Body;
+use crate::storage::body::segment::segment_of;
 use crate::storage::redb::directory::ROWS_FILE;
 use crate::storage::redb::snapshot::{self, SNAPSHOT_FILE};
 
@@ -57,6 +59,28 @@ async fn rows_are_made_anew_from_the_snapshot_and_the_log_after_it() {
     // And again from what that has left.
     disk.files().remove(ROWS_FILE).unwrap();
     history.check(&small(&disk)).await;
+}
+
+#[tokio::test]
+async fn rows_are_not_replaced_by_what_ends_before_them() {
+    let (disk, mut history) = with_snapshot().await;
+    let engine = small(&disk);
+    history.claim(&engine).await.unwrap();
+    history.commit(&engine).await.unwrap();
+    engine.close().await.unwrap();
+    drop(engine);
+    // Whole rows, and a log whose last segment is lost: what is left of it shows no gap.
+    let names = disk.files().names().unwrap();
+    let is_log = |name: &&String| segment_of(name).is_some() && !holds_bodies(&disk, name);
+    let last = names.iter().filter(is_log).max().unwrap();
+    disk.files().remove(last).unwrap();
+    let before = disk.octets(ROWS_FILE).unwrap();
+    let Err(OpenError::Damaged(why)) = RedbEngine::open_files(disk.files(), SMALL) else {
+        panic!("it opens")
+    };
+    assert!(why.contains("cannot be made anew"), "{why}");
+    assert_eq!(disk.octets(ROWS_FILE).unwrap().len(), before.len());
+    assert!(!has(&disk, "rows.new"));
 }
 
 #[tokio::test]
