@@ -10,6 +10,7 @@ use postroom_core::mailbox::limits::MAX_MAILBOXES;
 use postroom_core::mailbox::{Account as State, Mailbox, Open};
 use postroom_core::records::MailboxRow;
 use postroom_core::types::{MailboxId, MailboxName, ModSeq, TransactionId, Uid};
+use serde::de::DeserializeOwned;
 
 use crate::storage::{Area, Key, ScanLimit, View};
 
@@ -65,7 +66,15 @@ impl Account {
     }
 
     pub(super) async fn account_row(&self) -> Result<Option<AccountRow>, StoreError> {
-        let keys = vec![Key { area: Area::Ledger, octets: ledger::account_key() }];
+        self.ledger_row(ledger::account_key()).await
+    }
+
+    /// One committed row of the ledger.
+    pub(super) async fn ledger_row<T: DeserializeOwned>(
+        &self,
+        octets: Bytes,
+    ) -> Result<Option<T>, StoreError> {
+        let keys = vec![Key { area: Area::Ledger, octets }];
         let mut found = read(self.env.engine.get_many(self.space(), keys)).await?;
         found.pop().flatten().map(|row| ledger::decode(&row)).transpose()
     }

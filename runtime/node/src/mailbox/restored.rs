@@ -9,7 +9,7 @@ use postroom_core::mailbox::ledger::{self, AccountRow, LedgerWrite, RestoredRow}
 use postroom_core::mailbox::limits::MAX_MAILBOXES;
 use postroom_core::types::{TransactionId, UidValidity};
 
-use crate::storage::{Area, Commit, Key, Txn};
+use crate::storage::{Commit, Txn};
 
 use super::actor::Actor;
 use super::batch::Failed;
@@ -22,15 +22,12 @@ impl Actor {
     /// Whether UIDs of the account may have been announced for other messages: it was there before a
     /// restore, and has not been guarded since.
     pub(super) async fn must_be_guarded(&self) -> Result<bool, StoreError> {
-        let engine = &self.account.env.engine;
-        if engine.restored() == 0 {
+        let times = self.account.env.engine.restored();
+        if times == 0 {
             return Ok(false);
         }
-        let keys = vec![Key { area: Area::Ledger, octets: ledger::restored_key() }];
-        let mut found = read(engine.get_many(self.account.space(), keys)).await?;
-        let row: Option<RestoredRow> =
-            found.pop().flatten().map(|row| ledger::decode(&row)).transpose()?;
-        let behind = row.unwrap_or_default().times < engine.restored();
+        let row: Option<RestoredRow> = self.account.ledger_row(ledger::restored_key()).await?;
+        let behind = row.unwrap_or_default().times < times;
         Ok(behind && self.account.account_row().await?.is_some())
     }
 

@@ -7,10 +7,9 @@
 //! been acknowledged, so it is made again from the start.
 
 use std::io;
-use std::sync::Arc;
 
 use crate::storage::StorageError;
-use crate::storage::files::Files;
+use crate::storage::files::{File, Files};
 
 /// The version of the directory's format that this build writes and reads.
 const VERSION: u32 = 2;
@@ -116,12 +115,7 @@ pub fn begin(files: &dyn Files) -> Result<[u8; 16], OpenError> {
     let mut id = [0; 16];
     getrandom::fill(&mut id).map_err(|error| io::Error::other(error.to_string()))?;
     let text = format!("{FIRST_LINE}\nversion {VERSION}\nid {}\n", hex::encode(id));
-    let text = format!("{text}check {:08x}\n", crc32c::crc32c(text.as_bytes()));
-    let format = files.open(FORMAT_NEW)?;
-    format.set_len(0)?;
-    format.write_at(0, text.repeat(2).as_bytes())?;
-    format.sync()?;
-    files.sync_names()?;
+    write_twice(files, FORMAT_NEW, text)?;
     for name in files.names()? {
         if name != FORMAT_NEW {
             files.remove(&name)?;
@@ -152,9 +146,7 @@ pub fn restored(files: &dyn Files) -> Result<u64, OpenError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
         Err(error) => return Err(error.into()),
     };
-    let mut text = vec![0; file.len()?.min(MAX_FORMAT_OCTETS) as usize];
-    file.read_at(0, &mut text)?;
-    let text = String::from_utf8_lossy(&text);
+    let text = read_text(&*file)?;
     let second = text.rfind(RESTORED_FIRST_LINE).map(|second| &text[second..]);
     let times = parse_restored(&text).or_else(|| parse_restored(second?));
     times.ok_or_else(|| OpenError::Damaged(format!("the file {RESTORED:?} is unreadable")))
@@ -163,27 +155,39 @@ pub fn restored(files: &dyn Files) -> Result<u64, OpenError> {
 /// Notes that a directory is being restored once more.
 pub fn note_restored(files: &dyn Files) -> Result<(), OpenError> {
     let text = format!("{RESTORED_FIRST_LINE}\ntimes {}\n", restored(files)? + 1);
-    let text = format!("{text}check {:08x}\n", crc32c::crc32c(text.as_bytes()));
-    let file = files.open(RESTORED)?;
+    write_twice(files, RESTORED, text)
+}
+
+/// Writes a text with its checksum, durably, and once more behind it.
+fn write_twice(files: &dyn Files, name: &str, text: String) -> Result<(), OpenError> {
+    let text = format!("{text}check {}\n", check_of(&text));
+    let file = files.open(name)?;
     file.set_len(0)?;
     file.write_at(0, text.repeat(2).as_bytes())?;
     file.sync()?;
     Ok(files.sync_names()?)
 }
 
+/// Such a text, as far as it is one.
+fn read_text(file: &dyn File) -> io::Result<String> {
+    let mut text = vec![0; file.len()?.min(MAX_FORMAT_OCTETS) as usize];
+    file.read_at(0, &mut text)?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+fn check_of(text: &str) -> String {
+    format!("{:08x}", crc32c::crc32c(text.as_bytes()))
+}
+
 fn parse_restored(text: &str) -> Option<u64> {
     let (checked, rest) = text.split_once("check ")?;
     let check = rest.lines().next()?;
     let times = checked.strip_prefix(RESTORED_FIRST_LINE)?.trim().strip_prefix("times ")?;
-    let right = check == format!("{:08x}", crc32c::crc32c(checked.as_bytes()));
-    right.then(|| times.parse().ok()).flatten()
+    (check == check_of(checked)).then(|| times.parse().ok()).flatten()
 }
 
 fn read_format(files: &dyn Files) -> Result<[u8; 16], OpenError> {
-    let file: Arc<_> = files.open(FORMAT)?;
-    let mut text = vec![0; file.len()?.min(MAX_FORMAT_OCTETS) as usize];
-    file.read_at(0, &mut text)?;
-    let text = String::from_utf8_lossy(&text);
+    let text = read_text(&*files.open(FORMAT)?)?;
     parse_format(&text).or_else(|error| match text.rfind(FIRST_LINE) {
         // What the first copy says is told only when the second one says nothing either.
         Some(second) => parse_format(&text[second..]).map_err(|_| error),
@@ -213,7 +217,7 @@ fn parse_format(text: &str) -> Result<[u8; 16], OpenError> {
     hex::decode_to_slice(digits, &mut id).map_err(|_| damaged())?;
     let check = field("check").ok_or_else(damaged)?;
     let checked = text.split_once("check ").ok_or_else(damaged)?.0;
-    match check == format!("{:08x}", crc32c::crc32c(checked.as_bytes())) {
+    match check == check_of(checked) {
         true => Ok(id),
         false => Err(damaged()),
     }

@@ -175,7 +175,7 @@ impl RedbEngine {
         read: impl Fn(&ReadRows<'_>) -> Result<T, StorageError>,
     ) -> Result<T, StorageError> {
         self.ready().await;
-        let rebuilds = self.shared.counters.stats().rebuilds;
+        let rebuilds = self.shared.counters.rebuilds();
         match self.shared.read(&read) {
             Err(error) if self.is_back_after(&error, rebuilds, true).await => {
                 self.shared.read(&read)
@@ -574,7 +574,7 @@ impl Engine for RedbEngine {
         max: u64,
     ) -> Result<Bytes, StorageError> {
         self.ready().await;
-        let rebuilds = self.shared.counters.stats().rebuilds;
+        let rebuilds = self.shared.counters.rebuilds();
         match self.read_body_once(space, body, at, max).await {
             // It may be the row that is damaged, or the octets.
             Err(error) if self.is_back_after(&error, rebuilds, self.shared.take_damage()).await => {

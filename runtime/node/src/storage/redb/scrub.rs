@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::mpsc;
 
 use super::committer::WeakQueue;
+use super::directory::ROWS_FILE;
 use super::shared::{Rows, Shared};
 use super::snapshot::{self, Snapshot};
 use crate::storage::body::segment::file_name;
@@ -55,7 +56,7 @@ impl Scrubbing {
     }
 
     async fn rows(self: &Arc<Self>) -> Result<(), Option<StorageError>> {
-        let rebuilds = self.shared.counters.stats().rebuilds;
+        let rebuilds = self.shared.counters.rebuilds();
         let shared = self.shared.clone();
         let verified = tokio::task::spawn_blocking(move || {
             let state = match &*shared.rows() {
@@ -69,7 +70,7 @@ impl Scrubbing {
             Ok(rows) => self.say(ScrubEvent::Progress(rows)).await,
             Err(StorageError::Damaged(problem)) => {
                 let mended = self.commits.heal(rebuilds).await;
-                self.damage("rows", "rows.redb".to_owned(), problem, mended).await
+                self.say(damage("rows", None, ROWS_FILE.to_owned(), problem, mended)).await
             }
             Err(error) => Err(Some(error)),
         }
@@ -118,7 +119,7 @@ impl Scrubbing {
         // A new snapshot needs neither the old one nor the log before it.
         let mended = self.commits.renew().await;
         for (kind, name, problem) in problems {
-            self.damage(kind, name, problem, mended).await?;
+            self.say(damage(kind, None, name, problem, mended)).await?;
         }
         Ok(())
     }
@@ -130,10 +131,10 @@ impl Scrubbing {
                 Ok(true) => {}
                 Ok(false) => {
                     let problem = "one copy of its header was damaged".to_owned();
-                    self.damage_blocking("segment", None, file_name(id), problem, true)?;
+                    self.say_blocking(damage("segment", None, file_name(id), problem, true))?;
                 }
                 Err(StorageError::Damaged(problem)) => {
-                    self.damage_blocking("segment", None, file_name(id), problem, false)?;
+                    self.say_blocking(damage("segment", None, file_name(id), problem, false))?;
                 }
                 Err(error) => return Err(Some(error)),
             }
@@ -193,7 +194,7 @@ impl Scrubbing {
                 self.say_blocking(ScrubEvent::Progress(body.size))
             }
             Err(StorageError::Damaged(problem)) => {
-                self.damage_blocking("body", Some(space), name, problem, false)
+                self.say_blocking(damage("body", Some(space), name, problem, false))
             }
             Err(error) => Err(Some(error)),
         }
@@ -206,31 +207,21 @@ impl Scrubbing {
     fn say_blocking(&self, event: ScrubEvent) -> Result<(), Option<StorageError>> {
         self.tell.blocking_send(event).map_err(|_| None)
     }
+}
 
-    async fn damage(
-        &self,
-        kind: &'static str,
-        name: String,
-        problem: String,
-        mended: bool,
-    ) -> Result<(), Option<StorageError>> {
-        self.say(ScrubEvent::Damage(Damage { kind, account: None, name, problem, mended })).await
-    }
-
-    fn damage_blocking(
-        &self,
-        kind: &'static str,
-        space: Option<Space>,
-        name: String,
-        problem: String,
-        mended: bool,
-    ) -> Result<(), Option<StorageError>> {
-        let account = match space {
-            Some(Space::Account(account)) => Some(account),
-            Some(Space::Directory) | None => None,
-        };
-        self.say_blocking(ScrubEvent::Damage(Damage { kind, account, name, problem, mended }))
-    }
+/// What is said of something that is not as it was written.
+fn damage(
+    kind: &'static str,
+    space: Option<Space>,
+    name: String,
+    problem: String,
+    mended: bool,
+) -> ScrubEvent {
+    let account = match space {
+        Some(Space::Account(account)) => Some(account),
+        Some(Space::Directory) | None => None,
+    };
+    ScrubEvent::Damage(Damage { kind, account, name, problem, mended })
 }
 
 fn stopped(error: &tokio::task::JoinError) -> StorageError {

@@ -235,14 +235,14 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     fn rows(&mut self, rows: &impl Rows, count: u64, stop: &AtomicBool) -> Result<(), Failure> {
-        let (mut block, mut in_block, mut all) = (Vec::new(), 0_u32, 0_u64);
+        let (mut block, mut in_block) = (Vec::new(), 0_u32);
         let mut failed = None;
         verified(rows, count, |raw, stored| {
             block.extend_from_slice(&(raw.len() as u32).to_le_bytes());
             block.extend_from_slice(&(stored.len() as u32).to_le_bytes());
             block.extend_from_slice(raw);
             block.extend_from_slice(stored);
-            (in_block, all) = (in_block + 1, all + 1);
+            in_block += 1;
             if block.len() < BLOCK_OCTETS {
                 return ControlFlow::Continue(());
             }

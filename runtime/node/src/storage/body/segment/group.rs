@@ -73,6 +73,14 @@ pub struct FoundGroup {
     blank: u32,
 }
 
+impl FoundGroup {
+    /// What the record of its first copy says, if it is the group of this number.
+    fn first(&self, number: u64) -> GroupHeader {
+        let (size, bodies) = (self.changes.len() as u64, self.bodies.end - self.bodies.start);
+        GroupHeader { copy: 0, number, size, bodies, blank: self.blank }
+    }
+}
+
 impl Segment {
     /// Appends a group at `offset`. Not durable yet.
     pub fn append_group(&self, offset: u64, group: &Group<'_>) -> io::Result<()> {
@@ -137,15 +145,8 @@ impl Segment {
             let found =
                 found.ok_or_else(|| damaged(self.id, &format!("has lost group {}", number + 1)))?;
             number += 1;
-            let size = found.changes.len() as u64;
-            let first = GroupHeader {
-                copy: 0,
-                number,
-                size,
-                bodies: found.bodies.end - found.bodies.start,
-                blank: found.blank,
-            };
-            let second = (found.bodies.end + record_length(size), first.other());
+            let first = found.first(number);
+            let second = (found.bodies.end + record_length(first.size), first.other());
             for (place, header) in [(found.bodies.end, first), second] {
                 let stored = self.record_at(place)?;
                 if stored != Some(Record::Group(header)) {
@@ -248,10 +249,8 @@ impl Segment {
             self.file.write_at(at, &block).map_err(failed)?;
             at += block.len() as u64;
         }
-        let (size, bodies, blank) =
-            (group.changes.len() as u64, end - group.bodies.start, group.blank);
-        let header = GroupHeader { copy: 0, number, size, bodies, blank };
-        let mut to = Appending::new(&*self.file, end, 2 * record_length(size));
+        let header = group.first(number);
+        let mut to = Appending::new(&*self.file, end, 2 * record_length(header.size));
         self.push_copies(&mut to, header, &group.changes)
             .and_then(|()| to.flush())
             .and_then(|()| self.file.sync())

@@ -108,10 +108,10 @@ impl Committer<'_> {
 
     /// Whether there is no second copy of the rows although there could be.
     pub(super) fn wants_snapshot(&self) -> bool {
-        self.is_snapshot_due()
-            && self.snapshots.has_none()
+        self.snapshots.has_none()
             && !self.reserve.is_gone()
             && self.log.end().groups > 0
+            && self.is_snapshot_due()
     }
 
     /// Begins a snapshot if it is time. The rows are durable up to the end of the log.
@@ -182,7 +182,7 @@ impl Committer<'_> {
     }
 
     pub(super) fn rebuilds(&self) -> u64 {
-        self.shared.counters.stats().rebuilds
+        self.shared.counters.rebuilds()
     }
 
     /// Makes damaged rows anew. False: that does not go, or did not a short while ago.

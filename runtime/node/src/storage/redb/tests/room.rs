@@ -14,7 +14,7 @@ const EACH: u64 = 8;
 /// Bodies that are made: of six segments.
 const BODIES: u64 = 6 * EACH;
 /// After which an event that a test waits for is not going to come.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 fn octets(n: u64) -> Bytes {
     (0..LARGE).map(|i| (i as u64 / 7 + n * 31) as u8).collect::<Vec<_>>().into()
@@ -45,7 +45,7 @@ fn room_of(bodies: u64) -> u64 {
     2 * bodies * record_length(LARGE as u64) + 2 * (SEGMENT + LARGE as u64)
 }
 
-async fn until(holds: impl Fn() -> bool) {
+pub async fn until(holds: impl Fn() -> bool) {
     let began = Instant::now();
     while !holds() {
         assert!(began.elapsed() < PATIENCE, "it never holds");

@@ -1,25 +1,14 @@
 //! The second copy of the rows, and what becomes of it on a full disk.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::history::History;
-use super::room::holds_bodies;
+use super::room::{PATIENCE, holds_bodies, until};
 use super::*;
 use crate::storage::Body;
 use crate::storage::body::segment::segment_of;
 use crate::storage::redb::directory::ROWS_FILE;
 use crate::storage::redb::snapshot::{self, SNAPSHOT_FILE};
-
-/// After which an event that a test waits for is not going to come.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-async fn until(mut holds: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !holds() {
-        assert!(began.elapsed() < PATIENCE, "it never holds");
-        tokio::task::yield_now().await;
-    }
-}
 
 fn has(disk: &ImageDisk, name: &str) -> bool {
     disk.files().names().unwrap().iter().any(|found| found == name)
