@@ -18,7 +18,7 @@ pub const SNAPSHOT_OCTETS: u64 = 64 << 20;
 const LOG_OF_SNAPSHOT: u64 = 2;
 /// Most segments that are kept for the log beyond those that are full. Each restart begins one, however
 /// short it stays.
-const MOST_SEGMENTS: u64 = 12;
+pub const MOST_SEGMENTS: u64 = 12;
 
 /// What became of an attempt.
 pub type Outcome = Result<Snapshot, Failure>;

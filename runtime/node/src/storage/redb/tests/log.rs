@@ -2,11 +2,13 @@
 //! when the rows are made durable.
 
 use super::history::History;
+use super::room::until;
 use super::*;
 use crate::storage::body::segment::{HEADER_OCTETS, segment_of};
 use crate::storage::files::image::Operation;
 use crate::storage::key;
 use crate::storage::redb::log::Position;
+use crate::storage::redb::snapshots::MOST_SEGMENTS;
 use crate::storage::rows::Rows as _;
 
 /// An engine with one commit and its history.
@@ -191,8 +193,10 @@ async fn every_restart_leaves_a_short_segment_and_they_are_joined() {
         history.commit(&engine).await.unwrap();
         engine.close().await.unwrap();
     }
-    assert!(segments(&disk).len() <= 8, "{:?}", segments(&disk));
+    // A snapshot takes the place of the log before it when that is in too many. A close that is faster puts
+    // it off to the next start.
     let engine = small(&disk);
+    until(|| segments(&disk).len() as u64 <= MOST_SEGMENTS + 4).await;
     history.check(&engine).await;
 }
 
