@@ -8,4 +8,6 @@ pub mod guest;
 pub mod mailbox;
 pub mod message_store;
 pub mod router;
-pub mod storage;
+
+/// The lowest layer, a crate of its own: it is built and tested without the WebAssembly engine.
+pub use postroom_storage as storage;
