@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use crate::mime::Derived;
 use crate::search::Query;
@@ -217,7 +218,7 @@ pub struct Principal {
 }
 
 /// A mailbox in a list.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MailboxInfo {
     /// Its id.
     pub id: MailboxId,
@@ -228,7 +229,7 @@ pub struct MailboxInfo {
 }
 
 /// All mailboxes of an account.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MailboxList {
     /// By name, ascending.
     pub mailboxes: Vec<MailboxInfo>,
@@ -237,7 +238,7 @@ pub struct MailboxList {
 }
 
 /// Counts of a mailbox (RFC 9051 §6.3.11).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MailboxStatus {
     /// Its id.
     pub mailbox: MailboxId,
@@ -260,7 +261,7 @@ pub struct MailboxStatus {
 }
 
 /// A selected mailbox as it was at that moment.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Selected {
     /// Counts.
     pub status: MailboxStatus,
@@ -277,7 +278,7 @@ pub struct Selected {
 }
 
 /// A message whose flags changed, or that is new.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlagRow {
     /// Which.
     pub uid: Uid,
@@ -288,7 +289,7 @@ pub struct FlagRow {
 }
 
 /// What has happened in a mailbox after a mod-sequence.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Changes {
     /// Everything up to here is told. Below the mailbox's last change there is more to ask for, from
     /// here on and above the largest UID that was told.
@@ -330,7 +331,7 @@ pub struct FetchedMessage {
 }
 
 /// What COPY and MOVE did: `from` and `to` correspond in ascending order (RFC 4315 §3).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Copied {
     /// Of the target.
     pub uid_validity: UidValidity,

@@ -1,5 +1,7 @@
 //! What a session is answered from an open mailbox: what has happened, and what it still sees.
 
+use serde::{Deserialize, Serialize};
+
 use crate::calls::{Changes, FlagRow, Selected};
 use crate::types::{Flags, ModSeq, Uid, UidSet};
 
@@ -8,7 +10,7 @@ use super::limits::MAX_CHANGED_ROWS;
 use super::state::{Mailbox, Open};
 
 /// A message as a session sees it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Seen {
     /// What the index knows (or knew).
     pub facts: Facts,
@@ -78,12 +80,10 @@ impl Mailbox {
         let mut changed: Vec<Facts> = open.index.since(since).filter(told).collect();
         let upto = cut(&changed, highest, limit - new.len()).max(since);
         changed.retain(|facts| facts.modseq <= upto);
-        let gone = open.ghosts.range((since, Uid::MAX)..=(upto, Uid::MAX));
-        let gone = gone.filter(|((modseq, _), _)| *modseq > since);
         Changes {
             upto,
             changed: changed.into_iter().chain(new).map(row).collect(),
-            expunged: gone.map(|((_, uid), _)| *uid).collect(),
+            expunged: open.removals(since, upto).map(|(_, uid)| uid).collect(),
             recent: UidSet::default(),
         }
     }

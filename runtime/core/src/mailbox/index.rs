@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::StoreError;
 use crate::types::{MessageId, ModSeq, SystemFlag, ThreadId, Timestamp, Uid, UidSet};
 
@@ -14,7 +16,7 @@ use super::limits::MAX_MESSAGE_OCTETS;
 const CHUNK: usize = 256;
 
 /// What the index knows of one message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {
     /// Its number.
     pub uid: Uid,

@@ -77,7 +77,7 @@ pub enum Op {
 }
 
 /// Where messages are added.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Target {
     /// To this mailbox.
     Mailbox(MailboxName),
@@ -88,7 +88,7 @@ pub enum Target {
 }
 
 /// A message that is to be added: what is known of it before it has a place.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Arrival {
     /// With these flags.
     pub flags: Flags,

@@ -47,6 +47,9 @@ pub struct Open {
     /// Messages that were removed, by the mod-sequence of their removal, as long as a session may
     /// still see them.
     pub ghosts: Arc<BTreeMap<(ModSeq, Uid), Facts>>,
+    /// Messages of which only the removal is known, because the mailbox was not in memory here when they
+    /// went: sessions can be told that they are gone, and see nothing of them any more.
+    pub departed: Arc<BTreeSet<(ModSeq, Uid)>>,
 }
 
 impl Open {
@@ -82,16 +85,49 @@ impl Open {
     }
 
     /// Takes over what sessions may still see of a mailbox that was read again: removed messages
-    /// (`tombstones`) of which `before` still knew the facts.
+    /// (`tombstones`) of which `before` still knew the facts. Of the others they can be told.
     pub fn inherit(&mut self, before: &Self, tombstones: &[(ModSeq, Uid)]) {
         let known: BTreeMap<Uid, Facts> =
             before.ghosts.iter().map(|((_, uid), facts)| (*uid, *facts)).collect();
-        let ghosts = tombstones.iter().filter_map(|&(modseq, uid)| {
-            let facts = known.get(&uid).copied().or_else(|| before.index.get(uid))?;
-            let keywords = self.keywords.known(&before.flags(&facts));
-            Some(((modseq, uid), Facts { keywords, ..facts }))
-        });
-        self.ghosts = Arc::new(ghosts.collect());
+        let (mut ghosts, mut departed) = (BTreeMap::new(), BTreeSet::new());
+        for &(modseq, uid) in tombstones {
+            match known.get(&uid).copied().or_else(|| before.index.get(uid)) {
+                Some(facts) => {
+                    let keywords = self.keywords.known(&before.flags(&facts));
+                    ghosts.insert((modseq, uid), Facts { keywords, ..facts });
+                }
+                None => drop(departed.insert((modseq, uid))),
+            }
+        }
+        (self.ghosts, self.departed) = (Arc::new(ghosts), Arc::new(departed));
+    }
+
+    /// Notes messages of which only the removal is known, for a session that was not told of it.
+    pub fn depart(&mut self, tombstones: &[(ModSeq, Uid)]) {
+        let unknown = |gone: &&(ModSeq, Uid)| !self.ghosts.contains_key(*gone);
+        let new: Vec<_> = tombstones.iter().filter(unknown).copied().collect();
+        if !new.is_empty() {
+            Arc::make_mut(&mut self.departed).extend(new);
+        }
+    }
+
+    /// The removals that can be told, ascending.
+    pub fn removals(
+        &self,
+        after: ModSeq,
+        upto: ModSeq,
+    ) -> impl Iterator<Item = (ModSeq, Uid)> + '_ {
+        let range = (after, Uid::MAX)..=(upto, Uid::MAX);
+        let ghosts = self.ghosts.range(range.clone()).map(|(key, _)| *key);
+        let gone = ghosts.chain(self.departed.range(range).copied());
+        gone.filter(move |(modseq, _)| *modseq > after)
+    }
+
+    /// The first removal that can be told.
+    pub fn first_removal(&self) -> Option<ModSeq> {
+        let ghost = self.ghosts.first_key_value().map(|(key, _)| key.0);
+        let departed = self.departed.first().map(|key| key.0);
+        [ghost, departed].into_iter().flatten().min()
     }
 
     /// Forgets removed messages that nobody sees any more: all of them (`None`), or those removed up
@@ -100,6 +136,9 @@ impl Open {
         let gone = |modseq: ModSeq| upto.is_none_or(|upto| modseq <= upto);
         if self.ghosts.first_key_value().is_some_and(|((modseq, _), _)| gone(*modseq)) {
             Arc::make_mut(&mut self.ghosts).retain(|(modseq, _), _| !gone(*modseq));
+        }
+        if self.departed.first().is_some_and(|(modseq, _)| gone(*modseq)) {
+            Arc::make_mut(&mut self.departed).retain(|(modseq, _)| !gone(*modseq));
         }
     }
 }

@@ -7,6 +7,7 @@ use postroom_core::error::StoreError;
 use postroom_core::hook::{Delivered, Delivery, Verdict};
 use postroom_core::records::{DomainRow, MailboxRow, MessageChange, MessageRow, UserRow};
 use postroom_core::types::{AccountId, MailboxId, TransactionId};
+use serde::{Deserialize, Serialize};
 
 use super::manifest::Medium;
 use crate::storage::{Body, Txn, View};
@@ -30,7 +31,7 @@ pub struct Page<R> {
 }
 
 /// One finding of a check.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
     /// The record.
     pub name: String,

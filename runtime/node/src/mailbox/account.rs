@@ -79,6 +79,9 @@ impl Account {
                 let (selected, watch) = self.select(session, &name, read_write).await?;
                 Ok(Answer::Selected(Box::new(selected), watch))
             }
+            Ask::Attach { mailbox, read_write, released } => {
+                Ok(Answer::Attached(self.attach(session, mailbox, read_write, released).await?))
+            }
             Ask::Changes { since, known, released } => {
                 Ok(Answer::Changes(self.changes(session, since, known, released).await?))
             }

@@ -1,18 +1,21 @@
 //! What the layers above ask of an account, and its answers. Everything here can travel to another
 //! node: no handles but the subscription to a mailbox's changes, which a link can feed.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use postroom_core::calls::{Changes, MailboxList, MailboxStatus, Reply, Selected};
 use postroom_core::mailbox::{Arrival, Seen, Target};
 use postroom_core::types::{
     AccountId, FlagChange, MailboxId, MailboxName, ModSeq, SessionId, TransactionId, Uid, UidSet,
 };
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::guest::Finding;
 
 /// A call for one account.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Request {
     /// Which account.
     pub account: AccountId,
@@ -27,7 +30,7 @@ pub struct Request {
 }
 
 /// What is asked. Those that need no name mean the session's active mailbox.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Ask {
     /// Names and subscriptions → [`Answer::Mailboxes`].
     Mailboxes,
@@ -41,6 +44,16 @@ pub enum Ask {
         name: MailboxName,
         /// Not EXAMINE.
         read_write: bool,
+    },
+    /// Makes a mailbox active for a session that had it active where the account was open before →
+    /// [`Answer::Attached`].
+    Attach {
+        /// Which.
+        mailbox: MailboxId,
+        /// Not EXAMINE.
+        read_write: bool,
+        /// Removals up to here have been told to its client.
+        released: ModSeq,
     },
     /// What has happened → [`Answer::Changes`].
     Changes {
@@ -72,7 +85,7 @@ pub enum Ask {
 }
 
 /// A part of the check of an account, small enough not to keep its writer for long.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CheckStep {
     /// The store component looks at its mailboxes, from a cursor of its own on.
     Mailboxes(Option<String>),
@@ -87,7 +100,7 @@ pub enum CheckStep {
 }
 
 /// Where the check of a mailbox's messages is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Contents {
     /// Which mailbox.
     pub mailbox: MailboxId,
@@ -101,7 +114,7 @@ pub struct Contents {
 }
 
 /// What is counted in a mailbox.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
     /// Messages.
     pub messages: u32,
@@ -120,18 +133,18 @@ pub struct Tally {
 }
 
 /// What a step of a check came to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checked {
     /// Records looked at.
     pub checked: u64,
     /// What is wrong, with the kind of record.
-    pub findings: Vec<(&'static str, Finding)>,
+    pub findings: Vec<(Cow<'static, str>, Finding)>,
     /// The next step; `None`: done.
     pub next: Option<CheckStep>,
 }
 
 /// A change, as the call of the same name describes it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Write {
     /// CREATE.
     Create {
@@ -205,6 +218,8 @@ pub enum Answer {
     /// The active mailbox, and the mod-sequence of its last change for who waits for the next one;
     /// [`DELETED`] when the mailbox is gone.
     Selected(Box<Selected>, watch::Receiver<ModSeq>),
+    /// Active again, with what its watchers see.
+    Attached(watch::Receiver<ModSeq>),
     /// What has happened.
     Changes(Changes),
     /// Messages, ascending by UID, and whether there are more.

@@ -5,6 +5,7 @@
 //! Nothing here needs the account's state in memory: an account that cannot be opened is what a
 //! check is for.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -27,7 +28,7 @@ use super::mint::{now, random};
 
 /// What is found in one step, and what would mend it.
 pub(super) struct Findings {
-    found: Vec<(&'static str, Finding)>,
+    found: Vec<(Cow<'static, str>, Finding)>,
     checked: u64,
     /// Mailboxes whose UIDVALIDITY will be another one.
     renewed: Vec<MailboxId>,
@@ -46,7 +47,7 @@ impl Findings {
         repaired: bool,
     ) {
         let finding = Finding { name: name.to_string(), problem: problem.to_string(), repaired };
-        self.found.push((kind, finding));
+        self.found.push((kind.into(), finding));
     }
 
     /// A mailbox that is mended with another UIDVALIDITY.
@@ -66,7 +67,7 @@ impl Findings {
 
     fn page(&mut self, kind: &'static str, page: CheckPage) {
         self.checked += page.checked;
-        self.found.extend(page.findings.into_iter().map(|finding| (kind, finding)));
+        self.found.extend(page.findings.into_iter().map(|finding| (kind.into(), finding)));
     }
 
     /// Nothing that was found so far is mended after all.

@@ -76,6 +76,40 @@ impl Account {
         Err(moving())
     }
 
+    /// Goes on with a mailbox that the session had active where the account was open before.
+    ///
+    /// # Errors
+    /// `NotFound` when it has been deleted meanwhile, or too much was removed from it since to be told.
+    pub(super) async fn attach(
+        &self,
+        session: SessionId,
+        id: MailboxId,
+        read_write: bool,
+        released: ModSeq,
+    ) -> Result<watch::Receiver<ModSeq>, StoreError> {
+        self.leave(session);
+        for _ in 0..MAX_ATTEMPTS {
+            let counters = self.committed().await?.mailbox(id).ok_or_else(gone)?.counters;
+            if released > counters.highest_modseq {
+                // What was announced is not there: storage is older than it was.
+                return Err(StoreError::Damaged(format!("mailbox {id} has gone back")));
+            }
+            let removals = match released < counters.removed {
+                true if released < counters.low_water => return Err(gone()),
+                true => self.tombstones(id, released, counters.removed).await?,
+                false => Vec::new(),
+            };
+            let upto = (released, counters.removed);
+            let attached =
+                self.with(|shared| shared.attach(session, id, read_write, upto, &removals));
+            match attached {
+                Some(watch) => return Ok(watch),
+                None => self.open(id).await?,
+            }
+        }
+        Err(moving())
+    }
+
     pub(super) async fn changes(
         &self,
         session: SessionId,

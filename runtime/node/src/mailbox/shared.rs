@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use postroom_core::mailbox::limits::MAX_GHOSTS;
 use postroom_core::mailbox::{Account, Active, Mailbox, Sessions};
-use postroom_core::types::{MailboxId, ModSeq, SessionId, UidSet};
+use postroom_core::types::{MailboxId, ModSeq, SessionId, Uid, UidSet};
 use tokio::sync::watch;
 use tracing::warn;
 
@@ -72,6 +72,28 @@ impl Shared {
         self.used(id);
         let watch = self.watches.entry(id).or_insert_with(|| watch::channel(highest).0);
         Some((mailbox, recent, watch.subscribe()))
+    }
+
+    /// Makes an open mailbox active for a session that had it active on another node and has told its
+    /// client of removals up to `released`. `removals` are those after it, as they were when `removed`
+    /// was the last one; `None` when that is not so any more, or the mailbox is not open.
+    pub fn attach(
+        &mut self,
+        session: SessionId,
+        id: MailboxId,
+        read_write: bool,
+        (released, removed): (ModSeq, ModSeq),
+        removals: &[(ModSeq, Uid)],
+    ) -> Option<watch::Receiver<ModSeq>> {
+        let mailbox = self.state.as_mut()?.mailbox_mut(id)?;
+        let highest = mailbox.counters.highest_modseq;
+        if mailbox.counters.removed != removed {
+            return None;
+        }
+        mailbox.open.as_mut()?.depart(removals);
+        self.sessions.select(session, id, read_write, released);
+        self.used(id);
+        Some(self.watches.entry(id).or_insert_with(|| watch::channel(highest).0).subscribe())
     }
 
     /// What is recent, claimed when the session may write.
@@ -175,8 +197,8 @@ impl Shared {
     pub fn forget_told(&mut self, id: MailboxId) {
         let told = self.sessions.told(id);
         let Some(account) = &mut self.state else { return };
-        let ghosts = account.mailbox(id).and_then(|mailbox| mailbox.open.as_ref());
-        let first = ghosts.and_then(|open| open.ghosts.first_key_value()).map(|(key, _)| key.0);
+        let open = account.mailbox(id).and_then(|mailbox| mailbox.open.as_ref());
+        let first = open.and_then(|open| open.first_removal());
         if first.is_some_and(|first| told.is_none_or(|told| first <= told))
             && let Some(open) = account.mailbox_mut(id).and_then(|mailbox| mailbox.open.as_mut())
         {

@@ -153,7 +153,7 @@ impl MessageStore {
             };
             event(CheckEvent::Progress { checked: checked.checked });
             for (kind, finding) in checked.findings {
-                tell(event, kind, Some(account), finding);
+                tell(event, &kind, Some(account), finding);
             }
             step = checked.next;
         }
