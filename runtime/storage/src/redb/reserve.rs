@@ -109,3 +109,26 @@ fn set_aside(files: &dyn Files, octets: u64) -> io::Result<()> {
     file.sync()?;
     file.set_len(octets)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::files::image::ImageDisk;
+
+    #[test]
+    fn room_that_is_let_go_is_there_for_others_and_is_taken_again() {
+        const OCTETS: u64 = 64 << 10;
+        let disk = ImageDisk::new();
+        let files = disk.files();
+        let mut reserve = Reserve::new(OCTETS, Duration::ZERO);
+        assert!(reserve.hold(&*files, 0) && !reserve.is_gone());
+        disk.set_free_room(Some(0));
+        let other = files.open("other").unwrap();
+        assert!(other.write_at(0, &[1; OCTETS as usize]).is_err());
+        assert!(reserve.let_go(&*files, 0) && reserve.is_gone());
+        assert!(other.write_at(0, &[1; OCTETS as usize]).is_ok(), "the room is there");
+        assert!(!reserve.hold(&*files, 0), "and is taken");
+        disk.set_free_room(None);
+        assert!(reserve.hold(&*files, 0) && !reserve.is_gone());
+    }
+}

@@ -379,3 +379,48 @@ fn unreadable(error: &io::Error) -> StorageError {
         _ => StorageError::Unavailable(format!("{SNAPSHOT_FILE}: {error}")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::rows::Visit;
+
+    /// Rows of which one cannot be looked up, as when a key on the way to it is damaged.
+    struct Astray {
+        rows: BTreeMap<Vec<u8>, Bytes>,
+        unfound: Option<Vec<u8>>,
+    }
+
+    impl Rows for Astray {
+        fn stored(&self, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
+            let found = self.rows.get(key).filter(|_| self.unfound.as_deref() != Some(key));
+            Ok(found.cloned())
+        }
+
+        fn visit(&self, _: &[u8], _: &[u8], visit: Visit<'_>) -> Result<(), StorageError> {
+            for (key, stored) in &self.rows {
+                if visit(key, stored)?.is_break() {
+                    break;
+                }
+            }
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_walk_finds_rows_that_are_lost_and_rows_that_only_it_finds() {
+        let row = |n: u8| (vec![n], row::frame(&[n], b"value"));
+        let rows = |unfound| Astray { rows: (1..=3).map(row).collect(), unfound };
+        let walk = |rows: &Astray, count| verified(rows, count, |_, _| ControlFlow::Continue(()));
+        assert_eq!(walk(&rows(None), 3), Ok(()));
+        for count in [2, 4] {
+            assert!(matches!(walk(&rows(None), count), Err(StorageError::Damaged(_))), "{count}");
+        }
+        let astray = walk(&rows(Some(vec![2])), 3);
+        assert!(matches!(astray, Err(StorageError::Damaged(_))), "{astray:?}");
+    }
+}

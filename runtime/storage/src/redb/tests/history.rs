@@ -172,6 +172,18 @@ impl History {
         panic!("commit {} never succeeds: {last:?}", self.attempted);
     }
 
+    /// Whether more commits are known to be there than were acknowledged to `before`.
+    pub fn is_ahead_of(&self, before: &Self) -> bool {
+        self.acknowledged > before.acknowledged
+    }
+
+    /// As [`check`](Self::check), when everything that was ever tried has been looked for before.
+    pub async fn check_same(&mut self, engine: &RedbEngine) {
+        let before = self.acknowledged;
+        self.check(engine).await;
+        assert_eq!(self.acknowledged, before, "what was answered from is not there");
+    }
+
     /// Compares what the engine holds with what it must hold: every acknowledged commit whole, one
     /// more at most, whole or not at all. Goes on from what is there.
     pub async fn check(&mut self, engine: &RedbEngine) {

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::away::forgetful;
 use super::history::History;
-use super::room::holds_bodies;
+use super::room::{holds_bodies, until};
 use super::*;
 use crate::body::segment::{HEADER_OCTETS, segment_of};
 use crate::keeping::{BackupPiece, Damage, ScrubEvent};
@@ -80,6 +80,28 @@ async fn a_backup_has_what_was_there_when_it_began_while_everything_goes_on() {
     let names = disk.files().names().unwrap();
     let segments = names.iter().filter(|name| segment_of(name).is_some()).count();
     assert!(segments <= 24, "{segments}");
+}
+
+#[tokio::test]
+async fn no_segment_goes_while_a_backup_is_under_way() {
+    let (disk, engine, mut history) = grown().await;
+    let segments = || {
+        let names = disk.files().names().unwrap();
+        names.into_iter().filter(|name| segment_of(name).is_some()).collect::<Vec<_>>()
+    };
+    let backup = engine.backup().await.unwrap();
+    let then = segments();
+    for _ in 0..200 {
+        history.commit(&engine).await.unwrap();
+    }
+    let now = segments();
+    let gone: Vec<_> = then.iter().filter(|name| !now.contains(name)).collect();
+    assert!(gone.is_empty(), "{gone:?}");
+    received(backup).await;
+    for _ in 0..200 {
+        history.commit(&engine).await.unwrap();
+    }
+    until(|| then.iter().any(|name| !segments().contains(name))).await;
 }
 
 #[tokio::test]

@@ -40,6 +40,66 @@ async fn a_group_whose_sync_failed_is_void_once_the_log_has_gone_on() {
     history.check(&small(&image)).await;
 }
 
+/// A disk whose syncs fail from some time on, then a restart of the process alone: what it finds and
+/// answers from must be there after a loss of power, whatever the failed syncs have kept of it.
+#[tokio::test]
+async fn what_a_restart_answers_from_stays_after_a_loss_of_power() {
+    let (mut found, mut lost) = (0, 0);
+    for number in 0..60 {
+        let (disk, engine, mut history) = begun().await;
+        for _ in 0..number % 12 {
+            history.commit(&engine).await.unwrap();
+        }
+        disk.fail(Operation::Sync, number / 12, u64::MAX);
+        while history.commit(&engine).await.is_ok() {}
+        let refused = history.clone();
+        engine.shared.abandon();
+        drop(engine);
+        disk.fail(Operation::Sync, 0, 0);
+        let engine = small(&disk);
+        history.check(&engine).await;
+        match history.is_ahead_of(&refused) {
+            true => found += 1,
+            false => lost += 1,
+        }
+        let image = disk.synced_image();
+        engine.shared.abandon();
+        let engine = small(&image);
+        history.check_same(&engine).await;
+        history.claim(&engine).await.unwrap();
+        history.commit(&engine).await.unwrap();
+        history.check(&engine).await;
+    }
+    assert!(found > 5, "{found} found, {lost} lost");
+}
+
+/// The last group counts as it is when its bodies are damaged: it may have been acknowledged. When they
+/// never arrived, nobody was told of it.
+#[tokio::test]
+async fn a_last_group_whose_bodies_never_arrived_is_none() {
+    let disk = ImageDisk::new();
+    let engine = small(&disk);
+    let owner = Owner::new(&engine, 1).await;
+    let octets: Vec<u8> = (0..3_000_u32).map(|i| (i % 251) as u8 + 1).collect();
+    let body = engine.new_body(owner.space, octets.clone().into()).await.unwrap();
+    let link = crate::Write::LinkBody { name: "m".to_owned(), body };
+    owner.write(&engine, vec![link]).await.unwrap();
+    let image = disk.copy();
+    engine.shared.abandon();
+    let name = segments(&image).pop().unwrap();
+    let live = image.octets(&name).unwrap();
+    let inside = &octets[1_000..1_100];
+    let at = live.windows(100).position(|there| there == inside).expect("it is in the log") as u64;
+    let damaged = image.copy();
+    damaged.flip(&name, at);
+    let engine = small(&damaged);
+    assert_eq!(engine.head(owner.space).await, Ok(1), "a damaged body is kept and told");
+    engine.shared.abandon();
+    // The sector in which that octet lies.
+    image.files().open(&name).unwrap().write_at(at / 512 * 512, &[0; 512]).unwrap();
+    assert_eq!(small(&image).head(owner.space).await, Ok(0));
+}
+
 #[tokio::test]
 async fn a_group_that_is_found_after_a_restart_stays_found_after_a_loss_of_power() {
     let (disk, engine, mut history) = begun().await;
