@@ -215,11 +215,10 @@ pub enum Answer {
     Status(MailboxStatus),
     /// Octets.
     Used(u64),
-    /// The active mailbox, and the mod-sequence of its last change for who waits for the next one;
-    /// [`DELETED`] when the mailbox is gone.
-    Selected(Box<Selected>, watch::Receiver<ModSeq>),
+    /// The active mailbox, and what its watchers see.
+    Selected(Box<Selected>, watch::Receiver<News>),
     /// Active again, with what its watchers see.
-    Attached(watch::Receiver<ModSeq>),
+    Attached(watch::Receiver<News>),
     /// What has happened.
     Changes(Changes),
     /// Messages, ascending by UID, and whether there are more.
@@ -232,5 +231,22 @@ pub enum Answer {
     Checked(Checked),
 }
 
-/// What watchers of a mailbox see when it has been deleted.
+/// What watchers of a mailbox see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct News {
+    /// The mod-sequence of its last change; [`DELETED`] when it is gone.
+    pub at: ModSeq,
+    /// Counts how often something may have happened of which nobody here was told, because the mailbox was
+    /// open on another node: whoever sees another number than before asks.
+    pub missed: u32,
+}
+
+impl News {
+    /// Of a change that is known.
+    pub fn at(modseq: ModSeq) -> Self {
+        Self { at: modseq, missed: 0 }
+    }
+}
+
+/// The last change of a mailbox that has been deleted.
 pub const DELETED: ModSeq = ModSeq(u64::MAX);

@@ -46,7 +46,7 @@ mod mint;
 pub mod error;
 
 pub use accounts::{Accounts, Env};
-pub use ask::{Answer, Ask, CheckStep, Checked, Request, Write};
+pub use ask::{Answer, Ask, CheckStep, Checked, DELETED, News, Request, Write};
 pub use claims::Claims;
 pub use mint::{Mint, now, random};
 pub use recent::RecentBodies;

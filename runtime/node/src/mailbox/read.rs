@@ -13,6 +13,7 @@ use crate::storage::{Area, Body, Key, View};
 
 use super::account::{Account, Asker};
 use super::actor::Job;
+use super::ask::News;
 use super::error::read;
 use super::shared::ActiveMailbox;
 
@@ -62,7 +63,7 @@ impl Account {
         session: SessionId,
         name: &MailboxName,
         read_write: bool,
-    ) -> Result<(Selected, watch::Receiver<ModSeq>), StoreError> {
+    ) -> Result<(Selected, watch::Receiver<News>), StoreError> {
         self.leave(session);
         for _ in 0..MAX_ATTEMPTS {
             let account = self.committed().await?;
@@ -86,7 +87,7 @@ impl Account {
         id: MailboxId,
         read_write: bool,
         released: ModSeq,
-    ) -> Result<watch::Receiver<ModSeq>, StoreError> {
+    ) -> Result<watch::Receiver<News>, StoreError> {
         self.leave(session);
         for _ in 0..MAX_ATTEMPTS {
             let counters = self.committed().await?.mailbox(id).ok_or_else(gone)?.counters;

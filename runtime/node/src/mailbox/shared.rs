@@ -9,7 +9,7 @@ use postroom_core::types::{MailboxId, ModSeq, SessionId, Uid, UidSet};
 use tokio::sync::watch;
 use tracing::warn;
 
-use super::ask::DELETED;
+use super::ask::{DELETED, News};
 
 /// The committed state and who looks at it.
 pub struct Shared {
@@ -20,7 +20,7 @@ pub struct Shared {
     /// Who has what active.
     pub sessions: Sessions,
     /// Subscriptions, one sender for each mailbox that anybody has had active.
-    watches: HashMap<MailboxId, watch::Sender<ModSeq>>,
+    watches: HashMap<MailboxId, watch::Sender<News>>,
     /// Mailboxes whose claims of what is recent are in memory only.
     pub claimed: BTreeSet<MailboxId>,
     /// Mailboxes with removed messages that are not settled.
@@ -63,14 +63,14 @@ impl Shared {
         session: SessionId,
         id: MailboxId,
         read_write: bool,
-    ) -> Option<(Arc<Mailbox>, UidSet, watch::Receiver<ModSeq>)> {
+    ) -> Option<(Arc<Mailbox>, UidSet, watch::Receiver<News>)> {
         self.state.as_ref()?.mailbox(id)?.open.as_ref()?;
         let recent = self.recent(id, read_write);
         let mailbox = self.state.as_ref()?.mailbox(id)?.clone();
         let highest = mailbox.counters.highest_modseq;
         self.sessions.select(session, id, read_write, highest);
         self.used(id);
-        let watch = self.watches.entry(id).or_insert_with(|| watch::channel(highest).0);
+        let watch = self.watches.entry(id).or_insert_with(|| watch::channel(News::at(highest)).0);
         Some((mailbox, recent, watch.subscribe()))
     }
 
@@ -84,7 +84,7 @@ impl Shared {
         read_write: bool,
         (released, removed): (ModSeq, ModSeq),
         removals: &[(ModSeq, Uid)],
-    ) -> Option<watch::Receiver<ModSeq>> {
+    ) -> Option<watch::Receiver<News>> {
         let mailbox = self.state.as_mut()?.mailbox_mut(id)?;
         let highest = mailbox.counters.highest_modseq;
         if mailbox.counters.removed != removed {
@@ -93,7 +93,12 @@ impl Shared {
         mailbox.open.as_mut()?.depart(removals);
         self.sessions.select(session, id, read_write, released);
         self.used(id);
-        Some(self.watches.entry(id).or_insert_with(|| watch::channel(highest).0).subscribe())
+        Some(
+            self.watches
+                .entry(id)
+                .or_insert_with(|| watch::channel(News::at(highest)).0)
+                .subscribe(),
+        )
     }
 
     /// What is recent, claimed when the session may write.
@@ -180,7 +185,7 @@ impl Shared {
 
     fn announce(&mut self, id: MailboxId, highest: ModSeq) {
         let Some(watch) = self.watches.get(&id) else { return };
-        watch.send_replace(highest);
+        watch.send_replace(News::at(highest));
         if highest == DELETED || watch.is_closed() {
             self.watches.remove(&id);
         }
@@ -302,7 +307,7 @@ mod tests {
     }
 
     /// INBOX with six messages, of which two removed ones are kept; two sessions have it active.
-    fn inbox() -> (Shared, u128, MailboxId, watch::Receiver<ModSeq>) {
+    fn inbox() -> (Shared, u128, MailboxId, watch::Receiver<News>) {
         let (mut shared, mut minted) = (Shared { max_ghosts: 2, ..Shared::default() }, 0);
         let target = Target::Delivery(None);
         commit(&mut shared, &mut minted, &Op::Append { target, messages: vec![arrival(); 6] });

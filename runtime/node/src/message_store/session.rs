@@ -7,6 +7,7 @@ use postroom_core::error::StoreError;
 use postroom_core::types::{ModSeq, SessionId};
 use tokio::sync::{Notify, watch};
 
+use crate::mailbox::News;
 use crate::router::Router;
 
 /// One client connection (or command), as the message store knows it. Dropping it leaves its active
@@ -23,9 +24,11 @@ pub struct SessionHandle {
 struct State {
     principal: Option<Principal>,
     /// Of the active mailbox.
-    watch: Option<watch::Receiver<ModSeq>>,
+    watch: Option<watch::Receiver<News>>,
     /// Up to here the session has been told or woken.
     told: ModSeq,
+    /// The last [`News::missed`] that it was woken for.
+    missed: u32,
 }
 
 impl SessionHandle {
@@ -67,13 +70,14 @@ impl SessionHandle {
         }
     }
 
-    async fn news(&self, mut watch: watch::Receiver<ModSeq>) {
+    async fn news(&self, mut watch: watch::Receiver<News>) {
         loop {
             let latest = *watch.borrow_and_update();
             {
                 let mut state = self.state();
-                if latest > state.told {
-                    state.told = latest;
+                if latest.at > state.told || latest.missed != state.missed {
+                    state.told = state.told.max(latest.at);
+                    state.missed = latest.missed;
                     return;
                 }
             }
@@ -91,8 +95,9 @@ impl SessionHandle {
     }
 
     /// A mailbox has been made active, as it was at a mod-sequence.
-    pub(super) fn selected(&self, watch: watch::Receiver<ModSeq>, at: ModSeq) {
+    pub(super) fn selected(&self, watch: watch::Receiver<News>, at: ModSeq) {
         let mut state = self.state();
+        state.missed = watch.borrow().missed;
         state.watch = Some(watch);
         state.told = at;
         drop(state);

@@ -62,6 +62,10 @@ async fn what_a_restart_answers_from_stays_after_a_loss_of_power() {
             true => found += 1,
             false => lost += 1,
         }
+        if number % 2 == 1 {
+            history.claim(&engine).await.unwrap();
+            history.commit(&engine).await.unwrap();
+        }
         let image = disk.synced_image();
         engine.shared.abandon();
         let engine = small(&image);

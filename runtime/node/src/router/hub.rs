@@ -1,0 +1,118 @@
+//! What this node's sessions wait for, wherever their mailboxes are open. A session subscribes here once;
+//! who feeds it, an account of this node or the event stream of another one, may change meanwhile.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use postroom_core::types::{MailboxId, ModSeq};
+use tokio::sync::watch;
+
+use crate::mailbox::{DELETED, News};
+
+/// How often subscriptions that nobody holds any more are looked for: once in so many new ones.
+const SWEEP_AFTER: usize = 1024;
+
+/// Subscriptions by mailbox. As many as sessions of this node have had mailboxes active at a time, and
+/// [`SWEEP_AFTER`] more.
+#[derive(Default)]
+pub struct Hub {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    mailboxes: HashMap<MailboxId, watch::Sender<News>>,
+    since_sweep: usize,
+}
+
+impl Hub {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing that holds it leaves it half changed.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A subscription to a mailbox, whose last change is known to be at least this.
+    pub fn subscribe(&self, mailbox: MailboxId, at: ModSeq) -> watch::Receiver<News> {
+        let mut state = self.state();
+        state.since_sweep += 1;
+        if state.since_sweep > SWEEP_AFTER {
+            state.mailboxes.retain(|_, sender| !sender.is_closed());
+            state.since_sweep = 0;
+        }
+        match state.mailboxes.entry(mailbox) {
+            Entry::Occupied(there) => {
+                raise(there.get(), at);
+                there.get().subscribe()
+            }
+            Entry::Vacant(free) => free.insert(watch::channel(News::at(at)).0).subscribe(),
+        }
+    }
+
+    /// A mailbox has changed. False: nobody waits for it.
+    pub fn changed(&self, mailbox: MailboxId, at: ModSeq) -> bool {
+        let mut state = self.state();
+        let Some(sender) = state.mailboxes.get(&mailbox).filter(|sender| !sender.is_closed())
+        else {
+            state.mailboxes.remove(&mailbox);
+            return false;
+        };
+        raise(sender, at);
+        if at == DELETED {
+            state.mailboxes.remove(&mailbox);
+            return false;
+        }
+        true
+    }
+
+    /// Something may have happened in a mailbox of which nobody has told: whoever waits is woken, and asks.
+    pub fn wake(&self, mailbox: MailboxId) {
+        if let Some(sender) = self.state().mailboxes.get(&mailbox) {
+            sender.send_modify(|news| news.missed = news.missed.wrapping_add(1));
+        }
+    }
+}
+
+/// What was told of a mailbox never goes back: events and answers may overtake each other.
+fn raise(sender: &watch::Sender<News>, at: ModSeq) {
+    sender.send_if_modified(|told| {
+        let later = at > told.at;
+        told.at = at.max(told.at);
+        later
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INBOX: MailboxId = MailboxId([1; 16]);
+
+    #[test]
+    fn who_waits_hears_of_changes_whoever_tells_and_of_nothing_twice() {
+        let hub = Hub::default();
+        let mut watch = hub.subscribe(INBOX, ModSeq(5));
+        let mut second = hub.subscribe(INBOX, ModSeq(3));
+        assert_eq!(second.borrow_and_update().at, ModSeq(5));
+        watch.mark_unchanged();
+        assert!(hub.changed(INBOX, ModSeq(4)) && !watch.has_changed().unwrap());
+        assert!(hub.changed(INBOX, ModSeq(6)) && watch.has_changed().unwrap());
+        assert_eq!(*watch.borrow_and_update(), News::at(ModSeq(6)));
+        hub.wake(INBOX);
+        assert_eq!(*watch.borrow_and_update(), News { at: ModSeq(6), missed: 1 });
+        assert!(!hub.changed(INBOX, DELETED));
+        assert_eq!(watch.borrow_and_update().at, DELETED);
+        assert_eq!(second.borrow_and_update().at, DELETED);
+    }
+
+    #[test]
+    fn nothing_is_kept_for_mailboxes_that_nobody_waits_for() {
+        let hub = Hub::default();
+        for n in 0..10 * SWEEP_AFTER as u128 {
+            drop(hub.subscribe(MailboxId::from_u128(n), ModSeq(1)));
+        }
+        assert!(hub.state().mailboxes.len() <= SWEEP_AFTER + 1);
+        drop(hub.subscribe(INBOX, ModSeq(1)));
+        assert!(!hub.changed(INBOX, ModSeq(2)));
+    }
+}
