@@ -7,6 +7,7 @@
 pub mod archive;
 pub mod budget;
 pub mod calls;
+pub mod cluster;
 pub mod error;
 pub mod hook;
 pub mod imap;
