@@ -11,4 +11,6 @@ pub mod names;
 
 pub mod certificates;
 
+pub mod links;
+
 pub use names::{ClusterId, NameError, NodeId};

@@ -18,6 +18,7 @@ mod trust;
 pub use self::authority::{Authority, Issued, NODE_VALIDITY, RENEW_BEFORE, init, renew, revoke};
 pub use self::credentials::{Credentials, LOOK_EVERY, Material};
 pub use self::join::{JoinFile, MAX_JOIN_OCTETS};
+pub(crate) use self::trust::holder_of;
 pub use self::trust::{Holder, MAX_REVOKED, Revocations, Revoked};
 
 use std::path::PathBuf;
