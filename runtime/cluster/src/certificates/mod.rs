@@ -1,0 +1,58 @@
+//! The cluster's own certificates: who may join, and under which name.
+//!
+//! `postroom cluster init` makes an *authority* of the cluster's own and the first node's
+//! certificate ([`init`]). Another node joins by one file that an operator makes for its name
+//! ([`Authority::join_file`]) and that it installs ([`JoinFile::install`]). A node's name and its
+//! cluster stand in its certificate and nowhere else: whoever calls is who its certificate says.
+//!
+//! A directory holds `authority.pem`, `node.pem` (certificate and key in one file, so that both
+//! change in one step), `revoked`, and, where certificates are made, `authority.key`. Files with
+//! keys are readable by their owner only. [`Credentials`] follows the files without a restart.
+
+mod authority;
+mod credentials;
+mod files;
+mod join;
+mod trust;
+
+pub use self::authority::{Authority, Issued, NODE_VALIDITY, RENEW_BEFORE, init, renew, revoke};
+pub use self::credentials::{Credentials, LOOK_EVERY, Material};
+pub use self::join::{JoinFile, MAX_JOIN_OCTETS};
+pub(crate) use self::trust::holder_of;
+pub use self::trust::{Holder, MAX_REVOKED, Revocations, Revoked};
+
+use std::path::PathBuf;
+
+use crate::names::{ClusterId, NameError, NodeId};
+
+/// Why certificates cannot be made or used: each case says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum CertificateError {
+    /// A file cannot be read or written: correct its path or its rights.
+    #[error("{0}: {1}")]
+    File(PathBuf, std::io::Error),
+    /// A file with a key can be read by others: `chmod 600`, and think who may have read it.
+    #[error("{0} holds a key and others may read it: chmod 600 {0}")]
+    Exposed(PathBuf),
+    /// A file holds something else than it should: put back a good one.
+    #[error("{0} cannot be used: {1}")]
+    Unusable(PathBuf, String),
+    /// The directory is another cluster's, or another node's: nothing was changed.
+    #[error("{0} belongs to node {1} of cluster {2}: choose another directory")]
+    Taken(PathBuf, NodeId, ClusterId),
+    /// A name is wrong.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// The list of what is revoked is full: make a new cluster authority.
+    #[error("more than {MAX_REVOKED} certificates are revoked: make a new authority")]
+    TooManyRevoked,
+    /// A certificate could not be made.
+    #[error("cannot make a certificate: {0}")]
+    Making(#[from] rcgen::Error),
+    /// TLS cannot be set up with what the files hold.
+    #[error("certificates do not go together: {0}")]
+    Tls(String),
+}
+
+#[cfg(test)]
+mod tests;

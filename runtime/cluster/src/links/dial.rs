@@ -1,0 +1,220 @@
+//! Making a link: TCP, TLS with both certificates, HTTP/2, and a first question that tells the
+//! peer's version. Each way to fail says something else about the peer.
+
+use std::io::ErrorKind;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_util::sync::CancellationToken;
+use tonic::Request;
+use tonic::client::Grpc;
+use tonic::codegen::http::Uri;
+use tonic::codegen::{Context, Poll, Service};
+use tonic::transport::{Channel, Endpoint};
+use tonic_prost::ProstCodec;
+
+use super::api::{LinkError, WireVersion};
+use super::io::{Cord, Io, alert_of, tls_error_of};
+use super::large::{CONNECTION_WINDOW, STREAM_WINDOW};
+use super::wire::{CHUNK_OCTETS, Frame, HELLO, Kind, MAX_FRAME_OCTETS, path};
+use crate::certificates::{Holder, Material};
+use crate::names::NodeId;
+
+/// How long making a link may take. A node's host that is lost says nothing at all.
+pub(super) const DIAL_TIME: Duration = Duration::from_secs(3);
+
+/// After how long without an octet the other end is asked whether it is there.
+pub(super) const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(1);
+
+/// How long it may take to say so. With the time before it a lost host is noticed in 4 s.
+pub(super) const KEEP_ALIVE_TIME: Duration = Duration::from_secs(3);
+
+/// How often a link's round trip is measured.
+const PING_EVERY: Duration = Duration::from_secs(2);
+
+/// How many requests wait for their turn to be given to HTTP/2.
+const BUFFERED: usize = 1_024;
+
+/// What HTTP/2 calls the other end. Certificates decide who it is, so this is for nobody.
+const AUTHORITY: &str = "http://postroom.internal";
+
+/// A link that stands.
+pub(super) struct Connection {
+    channel: Channel,
+    pub(super) cord: Cord,
+    /// Who the peer's certificate says it is.
+    pub(super) holder: Holder,
+    /// The peer's own version.
+    pub(super) theirs: WireVersion,
+    /// What both speak.
+    pub(super) common: WireVersion,
+    pub(super) since: Instant,
+    /// Smoothed round trip, in microseconds.
+    round_trip_us: AtomicU64,
+}
+
+impl Connection {
+    pub(super) fn grpc(&self) -> Grpc<Channel> {
+        let origin = Uri::from_static(AUTHORITY);
+        Grpc::with_origin(self.channel.clone(), origin).max_decoding_message_size(MAX_FRAME_OCTETS)
+    }
+
+    pub(super) fn round_trip(&self) -> Duration {
+        Duration::from_micros(self.round_trip_us.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn is_gone(&self) -> bool {
+        self.cord.gone.is_cancelled() || self.cord.cut.is_cancelled()
+    }
+
+    /// Measures the round trip for as long as the link stands and somebody holds it.
+    async fn measure(this: std::sync::Weak<Self>, gone: CancellationToken, ours: WireVersion) {
+        let mut ticks = tokio::time::interval(PING_EVERY);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        ticks.tick().await; // The first one was the question that made the link.
+        while gone.run_until_cancelled(ticks.tick()).await.is_some() {
+            let Some(connection) = this.upgrade() else { return };
+            let began = Instant::now();
+            if let Ok(Ok(_)) = timeout(KEEP_ALIVE_TIME, hello(connection.grpc(), ours)).await {
+                let (new, old) = (began.elapsed(), connection.round_trip());
+                let smooth = (old * 7 + new) / 8;
+                connection.round_trip_us.store(smooth.as_micros() as u64, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // Streams that somebody still reads hold the channel; without us nobody watches over it.
+        self.cord.cut.cancel();
+    }
+}
+
+/// Makes a link to `peer` at `address` (`host:port`) in at most [`DIAL_TIME`].
+pub(super) async fn dial(
+    peer: &NodeId,
+    address: &str,
+    material: &Material,
+    ours: WireVersion,
+    cut: CancellationToken,
+) -> Result<Arc<Connection>, LinkError> {
+    let made = timeout(DIAL_TIME, attempt(peer, address, material, ours, cut)).await;
+    let silent = || LinkError::Unreachable(format!("no answer in {DIAL_TIME:?}"));
+    made.unwrap_or_else(|_| Err(silent()))
+}
+
+async fn attempt(
+    peer: &NodeId,
+    address: &str,
+    material: &Material,
+    ours: WireVersion,
+    cut: CancellationToken,
+) -> Result<Arc<Connection>, LinkError> {
+    let tcp = TcpStream::connect(address).await.map_err(tcp_failure)?;
+    let unreachable = |error: std::io::Error| LinkError::Unreachable(error.to_string());
+    tcp.set_nodelay(true).map_err(unreachable)?;
+    let name = ServerName::try_from(peer.dns_name(&material.holder.cluster))
+        .map_err(|error| LinkError::WrongPeer(error.to_string()))?;
+    let connector = TlsConnector::from(material.client.clone());
+    let tls = connector.connect(name, tcp).await.map_err(|error| tls_failure(&error))?;
+    let holder = verified(&tls, peer)?;
+
+    let cord = Cord::new(cut);
+    let once = Once(Arc::new(Mutex::new(Some(Io::new(tls, cord.clone())))));
+    let broken = |error: &dyn std::fmt::Display| match cord.alert() {
+        Some(alert) => LinkError::NotAdmitted(format!("{alert:?}")),
+        None => LinkError::Unreachable(error.to_string()),
+    };
+    let channel = endpoint().connect_with_connector(once).await.map_err(|error| broken(&error))?;
+    let began = Instant::now();
+    let grpc = Grpc::with_origin(channel.clone(), Uri::from_static(AUTHORITY));
+    let theirs = hello(grpc, ours).await.map_err(|why| broken(&why))?;
+    let common = ours.common(theirs).ok_or(LinkError::Version { ours, theirs })?;
+    let round_trip_us = AtomicU64::new(began.elapsed().as_micros() as u64);
+    let since = Instant::now();
+    let connection =
+        Arc::new(Connection { channel, cord, holder, theirs, common, since, round_trip_us });
+    let weak = Arc::downgrade(&connection);
+    tokio::spawn(Connection::measure(weak, connection.cord.gone.clone(), ours));
+    Ok(connection)
+}
+
+/// Who the certificate says is there. The TLS library has compared the name; this is the second of
+/// two looks, at the one place where a wrong answer would hurt most.
+fn verified(tls: &TlsStream<TcpStream>, peer: &NodeId) -> Result<Holder, LinkError> {
+    let certificates = tls.get_ref().1.peer_certificates().unwrap_or(&[]);
+    let certificate = certificates.first().ok_or("no certificate".to_owned());
+    let holder = certificate.and_then(|der| crate::certificates::holder_of(der));
+    let holder = holder.map_err(LinkError::WrongPeer)?;
+    if holder.node != *peer {
+        return Err(LinkError::WrongPeer(format!("it is {}", holder.node)));
+    }
+    Ok(holder)
+}
+
+fn endpoint() -> Endpoint {
+    Endpoint::from_static(AUTHORITY)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(CHUNK_OCTETS as u32)
+        .http2_keep_alive_interval(KEEP_ALIVE_EVERY)
+        .keep_alive_timeout(KEEP_ALIVE_TIME)
+        .keep_alive_while_idle(true)
+        .buffer_size(BUFFERED)
+}
+
+async fn hello(mut grpc: Grpc<Channel>, ours: WireVersion) -> Result<WireVersion, String> {
+    grpc.ready().await.map_err(|error| error.to_string())?;
+    let sent = futures::stream::iter([Frame::from(Kind::Hello(ours.0))]);
+    let answer = grpc.streaming(Request::new(sent), path(HELLO), ProstCodec::default()).await;
+    let mut frames = answer.map_err(|status| status.to_string())?.into_inner();
+    match frames.message().await.map_err(|status| status.to_string())? {
+        Some(Frame { kind: Some(Kind::Hello(theirs)) }) => Ok(WireVersion(theirs)),
+        _ => Err("the peer does not say its version".to_owned()),
+    }
+}
+
+fn tcp_failure(error: std::io::Error) -> LinkError {
+    match error.kind() {
+        ErrorKind::ConnectionRefused => LinkError::Refused,
+        _ => LinkError::Unreachable(error.to_string()),
+    }
+}
+
+fn tls_failure(error: &std::io::Error) -> LinkError {
+    if let Some(alert) = alert_of(error) {
+        return LinkError::NotAdmitted(format!("{alert:?}"));
+    }
+    match tls_error_of(error) {
+        Some(rustls::Error::InvalidCertificate(bad)) => LinkError::WrongPeer(bad.to_string()),
+        _ => LinkError::Unreachable(error.to_string()),
+    }
+}
+
+/// Gives out one connection, once. A link that breaks is made anew by us, who know why it did.
+#[derive(Clone)]
+struct Once(Arc<Mutex<Option<Io<TlsStream<TcpStream>>>>>);
+
+impl Service<Uri> for Once {
+    type Response = TokioIo<Io<TlsStream<TcpStream>>>;
+    type Error = std::io::Error;
+    type Future = std::future::Ready<Result<Self::Response, std::io::Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), std::io::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let io = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let broken = || std::io::Error::new(ErrorKind::NotConnected, "the link broke");
+        std::future::ready(io.map(TokioIo::new).ok_or_else(broken))
+    }
+}
