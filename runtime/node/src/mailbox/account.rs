@@ -79,8 +79,9 @@ impl Account {
                 let (selected, watch) = self.select(session, &name, read_write).await?;
                 Ok(Answer::Selected(Box::new(selected), watch))
             }
-            Ask::Attach { mailbox, read_write, released } => {
-                Ok(Answer::Attached(self.attach(session, mailbox, read_write, released).await?))
+            Ask::Attach { mailbox, uid_validity, read_write, released } => {
+                let which = (mailbox, uid_validity);
+                Ok(Answer::Attached(self.attach(session, which, read_write, released).await?))
             }
             Ask::Changes { since, known, released } => {
                 Ok(Answer::Changes(self.changes(session, since, known, released).await?))
@@ -119,6 +120,11 @@ impl Account {
     pub(super) async fn close(&self) {
         // When it has ended already there is nobody to receive it.
         let _ = self.queue.send(Job::Close).await;
+    }
+
+    /// Comes back when the writer has ended.
+    pub(super) async fn ended(&self) {
+        self.queue.closed().await;
     }
 
     /// Queues a job for the writer and waits for its answer.

@@ -1,11 +1,11 @@
 //! The accounts that are in memory.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use postroom_core::error::StoreError;
-use postroom_core::types::{AccountId, SessionId};
+use postroom_core::types::{AccountId, SessionId, Slot};
 use tokio_util::task::TaskTracker;
 
 use crate::guest::Stores;
@@ -23,7 +23,7 @@ pub struct Env {
     /// Who lays records out.
     pub stores: Stores,
     /// The slots of this node.
-    pub claims: Claims,
+    pub claims: Arc<Claims>,
     /// Names and ids.
     pub mint: Arc<Mint>,
     /// Large bodies that were read a moment ago.
@@ -142,6 +142,38 @@ impl Accounts {
         let actor = actor::run(account.clone(), queue, Arc::downgrade(&self.registry));
         self.registry.tasks.spawn(actor);
         Ok(account)
+    }
+
+    /// How many accounts of each slot are open.
+    pub fn slots(&self) -> BTreeMap<Slot, usize> {
+        let mut slots = BTreeMap::new();
+        for account in self.registry.open().accounts.keys() {
+            *slots.entry(Slot::of(*account)).or_default() += 1;
+        }
+        slots
+    }
+
+    /// Takes a slot's accounts out of memory, as they should be: what is queued is carried out, what is in
+    /// memory only is written. The caller lets no call in meanwhile.
+    pub async fn close_slot(&self, slot: Slot) {
+        for account in self.of_slot(slot) {
+            account.close().await;
+            account.ended().await;
+        }
+    }
+
+    /// Takes a slot's accounts out of memory at once: another claim holds the slot, and nothing that they
+    /// write has an effect any more.
+    pub fn abandon_slot(&self, slot: Slot) {
+        for account in self.of_slot(slot) {
+            self.registry.remove(&account);
+            account.nudge(Job::Abandon);
+        }
+    }
+
+    fn of_slot(&self, slot: Slot) -> Vec<Arc<Account>> {
+        let open = self.registry.open();
+        open.accounts.values().filter(|account| Slot::of(account.id()) == slot).cloned().collect()
     }
 
     /// Accepts no more calls, carries out those that wait, writes what is in memory only.

@@ -54,6 +54,8 @@ pub(super) enum Job {
     Retire,
     /// End, when everything queued before is done.
     Close,
+    /// End: the account is open elsewhere.
+    Abandon,
 }
 
 /// An operation and whom to answer.
@@ -170,6 +172,8 @@ impl Actor {
                     }
                 }
                 Some(Job::Close) | None => return self.flush().await,
+                // Who waits in the queue is told by the absence of an answer.
+                Some(Job::Abandon) => return,
             }
         }
     }
@@ -260,7 +264,7 @@ impl Actor {
                     let _ = answer.send(Err(StoreError::Unavailable(text)));
                 }
                 // Whoever waits is told by its absence.
-                Job::Check { .. } | Job::Tend | Job::Retire | Job::Close => {}
+                Job::Check { .. } | Job::Tend | Job::Retire | Job::Close | Job::Abandon => {}
             }
         }
         while let Some(write) = self.backlog.pop_front() {

@@ -8,6 +8,7 @@ use postroom_core::calls::{Changes, MailboxList, MailboxStatus, Reply, Selected}
 use postroom_core::mailbox::{Arrival, Seen, Target};
 use postroom_core::types::{
     AccountId, FlagChange, MailboxId, MailboxName, ModSeq, SessionId, TransactionId, Uid, UidSet,
+    UidValidity,
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -50,6 +51,8 @@ pub enum Ask {
     Attach {
         /// Which.
         mailbox: MailboxId,
+        /// As it was when the session selected it: with another one its messages are others.
+        uid_validity: UidValidity,
         /// Not EXAMINE.
         read_write: bool,
         /// Removals up to here have been told to its client.

@@ -1,5 +1,6 @@
-//! The slots that this node has claimed. A slot is claimed when the first of its accounts is opened;
-//! every commit to it carries the claim's fence.
+//! The slots that this node has claimed; every commit to one carries its claim's fence. A node of its own
+//! claims a slot when the first of its accounts is opened. In a cluster the router does, because others may
+//! have it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,20 +21,36 @@ pub struct Claims {
     engine: Arc<dyn Engine>,
     node: String,
     generation: u64,
+    /// Slots are claimed elsewhere, and held here only as long as they are ours.
+    given: bool,
     held: Mutex<HashMap<Slot, Arc<OnceCell<Fence>>>>,
 }
 
 impl Claims {
     /// No claims yet, for a node in its so-many-eth life.
     pub fn new(engine: Arc<dyn Engine>, node: String, generation: u64) -> Self {
-        Self { engine, node, generation, held: Mutex::default() }
+        Self { engine, node, generation, given: false, held: Mutex::default() }
+    }
+
+    /// No claims yet, and none but those that are given by [`hold`](Self::hold).
+    pub fn given(self) -> Self {
+        Self { given: true, ..self }
+    }
+
+    /// From now on this is the slot's fence.
+    pub fn hold(&self, fence: Fence) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.insert(fence.slot, Arc::new(OnceCell::new_with(Some(fence))));
     }
 
     /// The fence of a slot, claiming it if need be. Callers that arrive meanwhile share one claim.
     pub async fn fence(&self, slot: Slot) -> Result<Fence, StoreError> {
         let cell = {
             let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-            held.entry(slot).or_default().clone()
+            match self.given {
+                true => held.get(&slot).cloned().ok_or(StoreError::Fenced)?,
+                false => held.entry(slot).or_default().clone(),
+            }
         };
         cell.get_or_try_init(|| self.claim(slot)).await.copied()
     }

@@ -5,7 +5,7 @@ use postroom_core::calls::{Changes, MailboxStatus, Selected};
 use postroom_core::error::StoreError;
 use postroom_core::mailbox::ledger::{self, BodyRow};
 use postroom_core::mailbox::{Account as State, Seen};
-use postroom_core::types::{MailboxId, MailboxName, ModSeq, SessionId, Uid, UidSet};
+use postroom_core::types::{MailboxId, MailboxName, ModSeq, SessionId, Uid, UidSet, UidValidity};
 use tokio::sync::watch;
 
 use crate::guest::Part;
@@ -84,13 +84,18 @@ impl Account {
     pub(super) async fn attach(
         &self,
         session: SessionId,
-        id: MailboxId,
+        (id, uid_validity): (MailboxId, UidValidity),
         read_write: bool,
         released: ModSeq,
     ) -> Result<watch::Receiver<News>, StoreError> {
         self.leave(session);
         for _ in 0..MAX_ATTEMPTS {
-            let counters = self.committed().await?.mailbox(id).ok_or_else(gone)?.counters;
+            let account = self.committed().await?;
+            let mailbox = account.mailbox(id).ok_or_else(gone)?;
+            if mailbox.row.uid_validity != uid_validity {
+                return Err(gone());
+            }
+            let counters = mailbox.counters;
             if released > counters.highest_modseq {
                 // What was announced is not there: storage is older than it was.
                 return Err(StoreError::Damaged(format!("mailbox {id} has gone back")));
@@ -126,7 +131,7 @@ impl Account {
             let read_write = shared.sessions.active(session).is_some_and(|a| a.read_write);
             let recent = shared.recent(id, read_write);
             let active = shared.active(session).ok_or_else(gone)?;
-            Ok((active, recent, shared.settleable(id).is_some()))
+            Ok::<_, StoreError>((active, recent, shared.settleable(id).is_some()))
         })?;
         if settleable {
             self.nudge(Job::Tend);

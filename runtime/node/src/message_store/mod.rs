@@ -121,7 +121,7 @@ impl MessageStore {
         let env = Env {
             engine: engine.clone(),
             stores: stores.clone(),
-            claims,
+            claims: Arc::new(claims),
             mint: mint.clone(),
             recent: RecentBodies::default(),
             commit_deadline: patience.commit,

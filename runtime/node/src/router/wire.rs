@@ -5,9 +5,7 @@
 //! node by node. Version 1 is the first.
 
 use bytes::Bytes;
-use postroom_core::calls::{
-    Changes, Copied, FlagRow, MailboxList, MailboxStatus, Reply, Selected,
-};
+use postroom_core::calls::{Changes, Copied, FlagRow, MailboxList, MailboxStatus, Reply, Selected};
 use postroom_core::error::StoreError;
 use postroom_core::mailbox::Seen;
 use postroom_core::types::{
@@ -24,8 +22,9 @@ pub const VERSION: u32 = 1;
 /// What a node asks of the one that has an account's slot open.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Question {
-    /// To carry out a call. Its session is one of the asking node.
-    Call(Request),
+    /// To carry out a call, whose session is one of the asking node; and to open the slot for it when nobody
+    /// has it, because the asking node may not.
+    Call(Request, bool),
     /// To leave a session's active mailbox.
     Leave {
         /// Of which account.
@@ -199,13 +198,14 @@ mod tests {
     use crate::mailbox::Ask;
 
     fn question() -> Question {
-        Question::Call(Request {
+        let request = Request {
             account: AccountId([1; 16]),
             session: SessionId(7),
             transaction: TransactionId([2; 16]),
             quota: Some(10),
             ask: Ask::Select { name: MailboxName::inbox(), read_write: true },
-        })
+        };
+        Question::Call(request, true)
     }
 
     #[test]

@@ -1,0 +1,366 @@
+//! One node among others: calls that are made here go where their account's slot is open.
+
+mod life;
+
+mod service;
+
+mod status;
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use postroom_core::cluster::{
+    CallKind, Facts, Fence, NewCall, NodeId, NodeState, Origin, Ownership, PeerAnswer, Table,
+};
+use postroom_core::error::StoreError;
+use postroom_core::types::{AccountId, Epoch, MailboxId, SessionId, Slot};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::attached::{Attachments, Place};
+use super::guests::Guests;
+use super::hub::Hub;
+use super::owner::{Ended, Owner};
+use super::record;
+use super::wire::{self, Question, Response, Said};
+use crate::cluster::gossip::Scuttlebutt;
+use crate::cluster::links::{
+    Call, LinkError, LinkServer, Links, TransactionId as LinkTransaction, WireVersion,
+};
+use crate::mailbox::{Accounts, Answer, Ask, News, Request, Write};
+use crate::storage::Engine;
+
+pub use status::NodeStatus;
+
+/// How long a call looks for its account and waits for its answer. A write is asked for again after that,
+/// under its id, as long as its caller has time.
+const CALL_TIME: Duration = Duration::from_secs(60);
+/// How long a peer has for a short message.
+const NOTE_TIME: Duration = Duration::from_secs(5);
+
+/// What a node needs to be one of several.
+#[derive(Clone, Debug)]
+pub struct ClusterConfig {
+    /// This node's generation: higher with each start.
+    pub generation: u64,
+    /// Folder with the certificates that `postroom cluster init` or `join` has made.
+    pub certificates: PathBuf,
+    /// Where links listen.
+    pub listen: SocketAddr,
+    /// Where others reach that: `host:port`.
+    pub advertise: String,
+    /// Nodes to speak with at first, `(name, host:port)`.
+    pub seeds: Vec<(String, String)>,
+}
+
+/// A node among others.
+pub struct Cluster {
+    me: NodeId,
+    owner: Arc<Owner>,
+    accounts: Accounts,
+    engine: Arc<dyn Engine>,
+    attachments: Attachments,
+    guests: Arc<Guests>,
+    hub: Hub,
+    /// Mailboxes open here whose changes this node's sessions are told of, with the claim.
+    fed: Mutex<HashSet<(MailboxId, Epoch)>>,
+    links: Links,
+    server: OnceLock<LinkServer>,
+    gossip: OnceLock<Scuttlebutt>,
+    facts: watch::Sender<Facts>,
+    /// Peers whose events are read.
+    heard: Mutex<HashSet<NodeId>>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Cluster {
+    /// Carries a call out where its account is.
+    ///
+    /// # Errors
+    /// Those of the call; `Unavailable` when no owner was found in time; `UnknownOutcome` for a write of
+    /// which it is not known whether it took effect.
+    pub async fn call(self: &Arc<Self>, request: Request) -> Result<Answer, StoreError> {
+        if let Ask::Changes { released, .. } = &request.ask {
+            self.attachments.released(request.session, *released);
+        }
+        let call = NewCall {
+            transaction: request.transaction,
+            slot: Slot::of(request.account),
+            kind: kind(&request.ask),
+            origin: Origin::Local,
+            deadline: record::now() + CALL_TIME,
+        };
+        let here = async |fence| self.here(&request, fence).await;
+        let there = async |node: &NodeId, open| self.there(&request, node, open).await;
+        match self.owner.carry(call, here, there).await {
+            Ended::Answered(answer) => answer,
+            Ended::Failed(_, true) if matches!(request.ask, Ask::Write(_)) => {
+                Err(StoreError::UnknownOutcome)
+            }
+            Ended::Failed(why, _) => Err(why.into()),
+            Ended::NotMine(_) => {
+                Err(StoreError::Unavailable("the mailbox is on its way to another node".into()))
+            }
+        }
+    }
+
+    async fn here(self: &Arc<Self>, request: &Request, fence: Fence) -> Result<Answer, StoreError> {
+        let at = Place { node: self.me.clone(), epoch: fence.epoch };
+        let session = request.session;
+        if needs_active(&request.ask)
+            && let Some(attach) = self.attachments.to_attach(session, request.transaction, &at)
+        {
+            let Ask::Attach { mailbox, .. } = attach.ask else { return Err(mixed_up()) };
+            let Answer::Attached(watch) = self.accounts.ask(attach).await? else {
+                return Err(mixed_up());
+            };
+            self.feed(mailbox, at.epoch, watch);
+            self.attachments.moved(session, at.clone());
+        }
+        let answer = self.accounts.ask(request.clone()).await?;
+        let admitted = |modseq| {
+            // An owner that is none any more: it looks at the record.
+            self.attachments.admit(session, at.epoch, modseq).map_err(|_| StoreError::Fenced)
+        };
+        match answer {
+            Answer::Selected(selected, watch) => {
+                let (mailbox, highest) = (selected.status.mailbox, selected.status.highest_modseq);
+                self.attachments.selected(request, &selected, at.clone());
+                let news = self.hub.subscribe(mailbox, highest);
+                self.feed(mailbox, at.epoch, watch);
+                Ok(Answer::Selected(selected, news))
+            }
+            Answer::Changes(changes) => {
+                admitted(Some(changes.upto))?;
+                Ok(Answer::Changes(changes))
+            }
+            answer => {
+                admitted(None)?;
+                Ok(answer)
+            }
+        }
+    }
+
+    /// Tells this node's sessions of the changes of a mailbox that is open here. They have subscribed.
+    fn feed(self: &Arc<Self>, mailbox: MailboxId, epoch: Epoch, mut watch: watch::Receiver<News>) {
+        let fed = |cluster: &Self| cluster.fed.lock().unwrap_or_else(PoisonError::into_inner);
+        if !fed(self).insert((mailbox, epoch)) {
+            return;
+        }
+        let cluster = self.clone();
+        self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(async move {
+            loop {
+                let at = watch.borrow_and_update().at;
+                {
+                    let mut fed = fed(&cluster);
+                    // Under the lock: who subscribes after this finds nobody who feeds.
+                    if !cluster.hub.changed(mailbox, at) {
+                        fed.remove(&(mailbox, epoch));
+                        return;
+                    }
+                }
+                if watch.changed().await.is_err() {
+                    fed(&cluster).remove(&(mailbox, epoch));
+                    return cluster.hub.wake(mailbox);
+                }
+            }
+        }));
+    }
+
+    async fn there(
+        &self,
+        request: &Request,
+        node: &NodeId,
+        open: bool,
+    ) -> Result<Result<Answer, StoreError>, PeerAnswer> {
+        let session = request.session;
+        let mut response = self.ask(node, Question::Call(request.clone(), open)).await?;
+        if matches!(response, Response::NotAttached)
+            && let Some(attach) = self.attachments.again(session, request.transaction)
+        {
+            let Ask::Attach { mailbox, .. } = attach.ask else { return Ok(Err(mixed_up())) };
+            match self.ask(node, Question::Call(attach, open)).await? {
+                Response::Answered(epoch, said) => {
+                    let Said::Attached(at) = *said else { return Ok(Err(mixed_up())) };
+                    self.attachments.moved(session, Place { node: node.clone(), epoch });
+                    self.hub.changed(mailbox, at);
+                }
+                Response::Failed(_, error) => return Ok(Err(error)),
+                Response::NotMine | Response::NotAttached | Response::Noted => {
+                    return Err(PeerAnswer::NotMine { hint: None });
+                }
+            }
+            response = self.ask(node, Question::Call(request.clone(), open)).await?;
+        }
+        match response {
+            Response::Answered(epoch, said) => self.said(request, node, epoch, *said),
+            Response::Failed(_, error) => Ok(Err(error)),
+            // It has forgotten what nobody here knows of either.
+            Response::NotAttached => Ok(Err(StoreError::NotFound("the selected mailbox".into()))),
+            Response::NotMine | Response::Noted => Err(PeerAnswer::NotMine { hint: None }),
+        }
+    }
+
+    fn said(
+        &self,
+        request: &Request,
+        node: &NodeId,
+        epoch: Epoch,
+        said: Said,
+    ) -> Result<Result<Answer, StoreError>, PeerAnswer> {
+        let at = Place { node: node.clone(), epoch };
+        let modseq = match &said {
+            Said::Changes(changes) => Some(changes.upto),
+            _ => None,
+        };
+        if !matches!(said, Said::Selected(..)) {
+            // That node has not noticed yet that it is the owner no more.
+            let admitted = self.attachments.admit(request.session, epoch, modseq);
+            admitted.map_err(|_| PeerAnswer::NotMine { hint: None })?;
+        }
+        Ok(Ok(match said {
+            Said::Mailboxes(list) => Answer::Mailboxes(list),
+            Said::Status(status) => Answer::Status(status),
+            Said::Used(octets) => Answer::Used(octets),
+            Said::Selected(selected, at_least) => {
+                self.attachments.selected(request, &selected, at);
+                let news = self.hub.subscribe(selected.status.mailbox, at_least);
+                Answer::Selected(selected, news)
+            }
+            Said::Attached(_) => return Ok(Err(mixed_up())),
+            Said::Changes(changes) => Answer::Changes(changes),
+            Said::Seen(seen, more) => Answer::Seen(seen, more),
+            Said::Body(octets) => Answer::Body(octets),
+            Said::Done(made) => Answer::Done(made.reply()),
+            Said::Checked(checked) => Answer::Checked(checked),
+        }))
+    }
+
+    /// Asks another node.
+    async fn ask(&self, node: &NodeId, question: Question) -> Result<Response, PeerAnswer> {
+        let (transaction, within) = match &question {
+            Question::Call(request, _) => (request.transaction.0, CALL_TIME),
+            Question::Leave { .. } | Question::Active(_) => {
+                (LinkTransaction::random().0, NOTE_TIME)
+            }
+        };
+        let lost = || PeerAnswer::Unreachable;
+        let call = Call {
+            transaction: LinkTransaction(transaction),
+            within,
+            version: WireVersion(wire::VERSION),
+            trace_parent: None,
+            payload: wire::encode(&question).map_err(|_| lost())?,
+        };
+        let Some(peer) = peer_id(node) else { return Err(lost()) };
+        match self.links.call(&peer, call).await {
+            Ok(reply) => wire::decode(&reply.payload).ok_or_else(lost),
+            Err(LinkError::Refused) => Err(PeerAnswer::Refused),
+            Err(error) => {
+                tracing::debug!(%node, %error, "a call to another node has no answer");
+                Err(lost())
+            }
+        }
+    }
+
+    /// Leaves a session's active mailbox, without waiting for it.
+    pub fn leave(self: &Arc<Self>, account: AccountId, session: SessionId) {
+        match self.attachments.left(session) {
+            Some(at) if at.node != self.me => {
+                let cluster = self.clone();
+                self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(async move {
+                    // In vain is no harm: it is named no more.
+                    let _ = cluster.ask(&at.node, Question::Leave { account, session }).await;
+                }));
+            }
+            Some(_) | None => self.accounts.leave(account, session),
+        }
+    }
+
+    /// This node's name.
+    pub fn me(&self) -> &NodeId {
+        &self.me
+    }
+
+    /// Who has an account's slot open, as this node sees it, and the claim as storage has it.
+    ///
+    /// # Errors
+    /// `Unavailable` when storage does not answer.
+    pub async fn place_of(
+        &self,
+        account: AccountId,
+    ) -> Result<(Slot, Option<(String, u64)>), StoreError> {
+        let slot = Slot::of(account);
+        let record = record::claim(&*self.engine, slot).await;
+        let record =
+            record.map_err(|_| StoreError::Unavailable("storage does not answer".into()))?;
+        let claim = record.filter(|record| record.released.is_none());
+        let who = claim.map(|claim| (claim.claimant.node.as_str().to_owned(), claim.epoch.0));
+        Ok((slot, who))
+    }
+
+    /// Cancelled when a later start of this node has been seen: the process must end.
+    pub fn superseded(&self) -> &CancellationToken {
+        self.owner.superseded()
+    }
+
+    fn state(&self, state: NodeState) {
+        self.facts.send_modify(|facts| facts.state = state);
+    }
+
+    fn look<T>(&self, look: impl FnOnce(&Table, &Ownership) -> T) -> T {
+        self.owner.look(look)
+    }
+}
+
+/// A node as the links name it.
+fn peer_id(node: &NodeId) -> Option<crate::cluster::NodeId> {
+    node.as_str().parse().ok()
+}
+
+/// What a call needs of the claim.
+fn kind(ask: &Ask) -> CallKind {
+    match ask {
+        Ask::Write(_) | Ask::Check { repair: true, .. } => CallKind::Write,
+        Ask::Select { .. } | Ask::Attach { .. } | Ask::Changes { .. } => CallKind::Validated,
+        Ask::Mailboxes
+        | Ask::Status(_)
+        | Ask::Used
+        | Ask::Seen { .. }
+        | Ask::Body(_)
+        | Ask::Check { repair: false, .. } => CallKind::Read,
+    }
+}
+
+/// Whether a call means the session's active mailbox.
+fn needs_active(ask: &Ask) -> bool {
+    match ask {
+        Ask::Changes { .. } | Ask::Seen { .. } | Ask::Body(_) => true,
+        Ask::Write(write) => match write {
+            Write::Store { .. }
+            | Write::Expunge { .. }
+            | Write::Copy { .. }
+            | Write::Move { .. } => true,
+            Write::Create { .. }
+            | Write::Delete(_)
+            | Write::Rename { .. }
+            | Write::Subscribe { .. }
+            | Write::Append { .. } => false,
+        },
+        Ask::Mailboxes
+        | Ask::Status(_)
+        | Ask::Used
+        | Ask::Select { .. }
+        | Ask::Attach { .. }
+        | Ask::Check { .. } => false,
+    }
+}
+
+fn mixed_up() -> StoreError {
+    StoreError::Broken("the account answered another question".into())
+}

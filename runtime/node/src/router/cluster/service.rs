@@ -1,0 +1,132 @@
+//! What this node does for others: calls for slots that are open here, and events.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use postroom_core::cluster::{Fence, NewCall, NodeId, Origin, PeerAnswer};
+use postroom_core::error::StoreError;
+use postroom_core::types::{Epoch, SessionId, Slot};
+
+use super::{Cluster, kind, needs_active};
+use crate::cluster::links::{EventSource, IncomingCall, Refusal, Reply, Service};
+use crate::mailbox::{Answer, Ask, Request};
+use crate::router::owner::Ended;
+use crate::router::record;
+use crate::router::wire::{self, Question, Response, Said};
+
+/// The node, as its links see it.
+pub(super) struct Serving(pub(super) Arc<Cluster>);
+
+#[async_trait]
+impl Service for Serving {
+    async fn call(
+        &self,
+        from: &crate::cluster::NodeId,
+        call: IncomingCall,
+    ) -> Result<Reply, Refusal> {
+        let malformed = || Refusal::Malformed("no question of this version".into());
+        let question: Question = wire::decode(&call.payload).ok_or_else(malformed)?;
+        let from = node_id(from).ok_or_else(malformed)?;
+        let deadline = record::now() + call.remaining;
+        let response = match question {
+            Question::Call(request, open) => {
+                let new = NewCall {
+                    transaction: request.transaction,
+                    slot: Slot::of(request.account),
+                    kind: kind(&request.ask),
+                    origin: Origin::Peer { open },
+                    deadline,
+                };
+                self.0.serve(&from, new, request).await
+            }
+            Question::Leave { session, .. } => {
+                self.0.guests.left(&from, session);
+                Response::Noted
+            }
+            Question::Active(sessions) => {
+                self.0.guests.named(&from, &sessions);
+                Response::Noted
+            }
+        };
+        let payload = wire::encode(&response).map_err(|_| malformed())?;
+        Ok(Reply { payload })
+    }
+
+    fn events(&self, from: &crate::cluster::NodeId) -> Result<EventSource, Refusal> {
+        let from = node_id(from).ok_or_else(|| Refusal::Malformed("no name of a node".into()))?;
+        Ok(self.0.guests.events(&from))
+    }
+
+    fn gossip(&self, from: &crate::cluster::NodeId, datagram: Bytes) {
+        if let Some(gossip) = self.0.gossip.get() {
+            gossip.receive(from, datagram);
+        }
+    }
+}
+
+impl Cluster {
+    async fn serve(self: &Arc<Self>, from: &NodeId, new: NewCall, request: Request) -> Response {
+        let here = async |fence: Fence| self.for_guest(from, &request, fence).await;
+        // Calls of others are never sent on.
+        let there = async |_: &NodeId, _: bool| Err(PeerAnswer::NotMine { hint: None });
+        match self.owner.carry(new, here, there).await {
+            Ended::Answered(Ok(response)) => response,
+            Ended::Answered(Err(error)) => Response::Failed(Epoch(0), error),
+            Ended::NotMine(_) => Response::NotMine,
+            Ended::Failed(why, _) => Response::Failed(Epoch(0), why.into()),
+        }
+    }
+
+    async fn for_guest(
+        self: &Arc<Self>,
+        from: &NodeId,
+        request: &Request,
+        fence: Fence,
+    ) -> Result<Response, StoreError> {
+        let (session, epoch) = (request.session, fence.epoch);
+        let local = match &request.ask {
+            Ask::Select { .. } | Ask::Attach { .. } => match self.guests.number(from, session) {
+                Some(local) => local,
+                None => {
+                    let full = "too many sessions of that node have mailboxes active here";
+                    return Ok(Response::Failed(epoch, StoreError::Busy(full.into())));
+                }
+            },
+            ask if needs_active(ask) => match self.guests.known(from, session, epoch) {
+                Some(local) => local,
+                None => return Ok(Response::NotAttached),
+            },
+            // It needs no session.
+            _ => SessionId(0),
+        };
+        let asked = Request { session: local, ..request.clone() };
+        let answer = match self.accounts.ask(asked).await {
+            Ok(answer) => answer,
+            Err(StoreError::Fenced) => return Err(StoreError::Fenced),
+            Err(error) => return Ok(Response::Failed(epoch, error)),
+        };
+        let active = match (&answer, &request.ask) {
+            (Answer::Selected(selected, watch), _) => {
+                Some((selected.status.mailbox, watch.clone()))
+            }
+            (Answer::Attached(watch), Ask::Attach { mailbox, .. }) => {
+                Some((*mailbox, watch.clone()))
+            }
+            _ => None,
+        };
+        if let Some((mailbox, watch)) = active {
+            let what = (request.account, mailbox, epoch);
+            self.guests.attached(from, (session, local), what, watch);
+        }
+        Ok(match Said::of(answer) {
+            Ok(said) => Response::Answered(epoch, Box::new(said)),
+            Err(error) => Response::Failed(epoch, error),
+        })
+    }
+}
+
+/// A peer as the table names it.
+pub(super) fn node_id(peer: &crate::cluster::NodeId) -> Option<NodeId> {
+    peer.as_str().parse().ok()
+}

@@ -1,0 +1,371 @@
+//! Drives the ownership machine of `core::cluster`: performs what it says, and tells it what has become of
+//! that. Everything that decides is in there.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use postroom_core::cluster::{
+    Action, Ask, Attempt, CallId, Changed, Claimed, Facts, Fence, Generation, Input, Moment,
+    NewCall, NoAnswer, NodeId, Ownership, PeerAnswer, Ran, Released, Sighting, SlotSet, Table,
+    Timing, Why,
+};
+use postroom_core::error::StoreError;
+use postroom_core::types::{Epoch, Slot};
+use tokio::sync::{Notify, broadcast, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::record;
+use crate::mailbox::{Accounts, Claims, random};
+use crate::storage::Engine;
+
+/// How long storage has for one question about a claim. Less than a heartbeat is good for: whoever cannot
+/// ask for longer may not be the owner any more.
+const ASK_TIME: Duration = Duration::from_secs(3);
+/// How many slots may be told of as moved before whoever tells the peers has looked: a whole node's.
+const MOVED_BACKLOG: usize = postroom_core::types::SLOTS as usize;
+
+/// What a call is to do next.
+#[derive(Clone, Debug)]
+enum Step {
+    /// Nothing.
+    Wait,
+    /// Run here.
+    Here(Attempt, Fence),
+    /// Go to another node.
+    There { attempt: Attempt, node: NodeId, open: bool },
+    /// Answer what the last attempt has brought.
+    Answer,
+    /// Say that the slot is not here.
+    NotMine(Option<NodeId>),
+    /// Fail.
+    Fail(Why),
+}
+
+/// How a call has ended.
+#[derive(Debug)]
+pub enum Ended<T> {
+    /// With an answer.
+    Answered(Result<T, StoreError>),
+    /// The slot is not here; who seems to have it.
+    NotMine(Option<NodeId>),
+    /// Without one; whether it was tried, so that it may have had an effect.
+    Failed(Why, bool),
+}
+
+/// One node's ownership of slots.
+pub struct Owner {
+    me: NodeId,
+    generation: Generation,
+    engine: Arc<dyn Engine>,
+    accounts: Accounts,
+    claims: Arc<Claims>,
+    state: Mutex<State>,
+    /// When the machine wants to be asked again may have changed.
+    sooner: Notify,
+    open: watch::Sender<SlotSet>,
+    moved: broadcast::Sender<Slot>,
+    superseded: CancellationToken,
+}
+
+struct State {
+    machine: Ownership,
+    table: Table,
+    calls: HashMap<CallId, watch::Sender<Step>>,
+    last: u64,
+}
+
+impl Owner {
+    /// A node that holds nothing. [`run`](Self::run) gives it time.
+    pub fn new(
+        (me, generation): (NodeId, Generation),
+        engine: Arc<dyn Engine>,
+        accounts: Accounts,
+        timing: Timing,
+    ) -> Arc<Self> {
+        let state = State {
+            machine: Ownership::new(me.clone(), generation, timing),
+            table: Table::new(me.clone()),
+            calls: HashMap::new(),
+            last: 0,
+        };
+        Arc::new(Self {
+            me,
+            generation,
+            engine,
+            claims: accounts.env().claims.clone(),
+            accounts,
+            state: Mutex::new(state),
+            sooner: Notify::new(),
+            open: watch::channel(SlotSet::default()).0,
+            moved: broadcast::channel(MOVED_BACKLOG).0,
+            superseded: CancellationToken::new(),
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// This node's name.
+    pub fn me(&self) -> &NodeId {
+        &self.me
+    }
+
+    /// The slots that are open here, as they change.
+    pub fn open(&self) -> watch::Receiver<SlotSet> {
+        self.open.subscribe()
+    }
+
+    /// Slots that have left this node.
+    pub fn moved(&self) -> broadcast::Receiver<Slot> {
+        self.moved.subscribe()
+    }
+
+    /// Cancelled when a later start of this node has been seen: this process must end.
+    pub fn superseded(&self) -> &CancellationToken {
+        &self.superseded
+    }
+
+    /// Looks at the table and the machine.
+    pub fn look<T>(&self, look: impl FnOnce(&Table, &Ownership) -> T) -> T {
+        let state = self.state();
+        look(&state.table, &state.machine)
+    }
+
+    /// Takes all that gossip has at the moment.
+    pub fn hear(self: &Arc<Self>, sightings: Vec<Sighting>) -> Changed {
+        let changed = self.state().table.hear(sightings);
+        self.input(Input::TableChanged);
+        changed
+    }
+
+    /// What a node says of itself.
+    pub fn facts(&self, node: &NodeId) -> Option<Facts> {
+        self.state().table.facts(node).cloned()
+    }
+
+    /// Tells the machine what has happened.
+    pub fn input(self: &Arc<Self>, input: Input) {
+        let mut jitter = [0; 2];
+        // Without randomness pauses are full.
+        let _ = getrandom::fill(&mut jitter);
+        let at = Moment { now: record::now(), jitter: u16::from_be_bytes(jitter) };
+        let mut state = self.state();
+        let State { machine, table, calls, .. } = &mut *state;
+        // Performed under the lock: what two inputs bring about keeps its order. Nothing here waits.
+        for action in machine.handle(at, table, input) {
+            self.perform(calls, action);
+        }
+        drop(state);
+        self.sooner.notify_one();
+    }
+
+    fn perform(self: &Arc<Self>, calls: &HashMap<CallId, watch::Sender<Step>>, action: Action) {
+        let step = |call: CallId, step: Step| {
+            if let Some(steps) = calls.get(&call) {
+                steps.send_replace(step);
+            }
+        };
+        match action {
+            Action::RunHere(call, attempt, fence) => {
+                self.claims.hold(record::fence_to_storage(&fence));
+                step(call, Step::Here(attempt, fence));
+            }
+            Action::SendTo { call, attempt, node, open } => {
+                step(call, Step::There { attempt, node, open });
+            }
+            Action::Answer(call) => step(call, Step::Answer),
+            Action::NotMine { call, hint } => step(call, Step::NotMine(hint)),
+            Action::Fail(call, why) => step(call, Step::Fail(why)),
+            Action::Lost(fence) => {
+                warn!(
+                    slot = fence.slot.0,
+                    epoch = fence.epoch.0,
+                    "the slot is lost to another node"
+                );
+                self.claims.lost(record::fence_to_storage(&fence));
+                self.accounts.abandon_slot(fence.slot);
+            }
+            // Nobody listening is no harm: sessions ask.
+            Action::TellMoved(slot) => drop(self.moved.send(slot)),
+            Action::Publish(slots) => drop(self.open.send_replace(slots)),
+            Action::StepBack { slot, seen, found } => {
+                error!(
+                    slot = slot.0,
+                    seen = seen.0,
+                    found = found.map(|epoch| epoch.0),
+                    "storage is older than it was: the slot stays closed until `postroom cluster restored`"
+                );
+            }
+            Action::Superseded => {
+                error!("a later start of this node has claims: this process ends");
+                self.superseded.cancel();
+            }
+            Action::ReadRecord(..)
+            | Action::ReadBeat(..)
+            | Action::Claim { .. }
+            | Action::Validate(..)
+            | Action::CloseSlot(_)
+            | Action::Release { .. } => {
+                let owner = self.clone();
+                tokio::spawn(async move {
+                    let answer = owner.ask(action).await;
+                    owner.input(answer);
+                });
+            }
+        }
+    }
+
+    /// Asks storage, or this node's accounts, and says what they answer.
+    async fn ask(&self, action: Action) -> Input {
+        match action {
+            Action::ReadRecord(ask, slot) => {
+                let read = in_time(record::claim(&*self.engine, slot)).await;
+                Input::RecordRead(ask, slot, read)
+            }
+            Action::ReadBeat(ask, slot, node) => {
+                Input::BeatRead(ask, slot, in_time(record::beat(&*self.engine, &node)).await)
+            }
+            Action::Claim { ask, slot, previous } => {
+                Input::ClaimDone(ask, slot, self.claim(slot, previous).await)
+            }
+            Action::Validate(ask, slots) => self.validate(ask, slots).await,
+            Action::CloseSlot(fence) => {
+                self.accounts.close_slot(fence.slot).await;
+                self.claims.lost(record::fence_to_storage(&fence));
+                Input::WritesSettled(fence.slot, fence.epoch)
+            }
+            Action::Release { ask, fence, .. } => {
+                let released = in_time(record::release(&*self.engine, &fence)).await;
+                let released = match released {
+                    Ok(true) => Released::Done,
+                    Ok(false) => Released::Conflict,
+                    Err(NoAnswer) => Released::NoAnswer,
+                };
+                Input::ReleaseDone(ask, fence.slot, released)
+            }
+            // What is performed at once asks nothing.
+            _ => Input::Tick,
+        }
+    }
+
+    async fn claim(&self, slot: Slot, previous: Option<Epoch>) -> Claimed {
+        let claimant = (self.me.as_str(), self.generation.0, random());
+        match in_time(record::take(&*self.engine, slot, claimant, previous)).await {
+            Ok(Some(fence)) => {
+                info!(slot = slot.0, epoch = fence.epoch.0, "the slot is open here");
+                Claimed::Held(fence)
+            }
+            Ok(None) => Claimed::Conflict,
+            Err(NoAnswer) => Claimed::NoAnswer,
+        }
+    }
+
+    async fn validate(&self, ask: Ask, slots: Vec<Slot>) -> Input {
+        Input::Validated(ask, in_time(record::claims(&*self.engine, slots)).await)
+    }
+
+    /// Gives the machine time, for ever.
+    pub async fn run(self: Arc<Self>) {
+        loop {
+            let wake = self.state().machine.next_wake();
+            let rest = wake.map(|wake| wake.saturating_sub(record::now()));
+            // Cancel-safe both: a notice that is not taken stays.
+            tokio::select! {
+                () = self.sooner.notified() => {}
+                () = sleep_for(rest) => self.input(Input::Tick),
+            }
+        }
+    }
+
+    /// Carries a call to its end: here under a fence, or by another node.
+    pub async fn carry<T>(
+        self: &Arc<Self>,
+        call: NewCall,
+        here: impl AsyncFn(Fence) -> Result<T, StoreError>,
+        there: impl AsyncFn(&NodeId, bool) -> Result<Result<T, StoreError>, PeerAnswer>,
+    ) -> Ended<T> {
+        let (id, mut steps) = self.register();
+        let _registered = Registered { owner: self.clone(), id };
+        self.input(Input::CallArrived(id, call));
+        let (mut outcome, mut tried) = (None, false);
+        loop {
+            let step = steps.borrow_and_update().clone();
+            match step {
+                Step::Wait => {}
+                Step::Here(attempt, fence) => {
+                    tried = true;
+                    let done = tokio::select! {
+                        // A write that was taken up goes on when this is dropped.
+                        done = here(fence) => done,
+                        _ = steps.changed() => continue,
+                    };
+                    let ran = match &done {
+                        Err(StoreError::Fenced) => Ran::Fenced,
+                        _ => Ran::Done,
+                    };
+                    outcome = Some(done);
+                    self.input(Input::RanHere(id, attempt, ran));
+                }
+                Step::There { attempt, node, open } => {
+                    tried = true;
+                    let done = tokio::select! {
+                        done = there(&node, open) => done,
+                        _ = steps.changed() => continue,
+                    };
+                    let answer = match done {
+                        Ok(done) => {
+                            outcome = Some(done);
+                            PeerAnswer::Done
+                        }
+                        Err(answer) => answer,
+                    };
+                    self.input(Input::PeerAnswered(id, attempt, answer));
+                }
+                Step::Answer => {
+                    let lost = Err(StoreError::UnknownOutcome);
+                    return Ended::Answered(outcome.unwrap_or(lost));
+                }
+                Step::NotMine(hint) => return Ended::NotMine(hint),
+                Step::Fail(why) => return Ended::Failed(why, tried),
+            }
+            // It fails only when the sender is gone, which `_registered` keeps.
+            let _ = steps.changed().await;
+        }
+    }
+
+    fn register(&self) -> (CallId, watch::Receiver<Step>) {
+        let mut state = self.state();
+        state.last += 1;
+        let id = CallId(state.last);
+        let (give, steps) = watch::channel(Step::Wait);
+        state.calls.insert(id, give);
+        (id, steps)
+    }
+}
+
+/// Takes a call out however it ends.
+struct Registered {
+    owner: Arc<Owner>,
+    id: CallId,
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.owner.state().calls.remove(&self.id);
+        self.owner.input(Input::CallGone(self.id));
+    }
+}
+
+async fn in_time<T>(ask: impl Future<Output = Result<T, NoAnswer>>) -> Result<T, NoAnswer> {
+    tokio::time::timeout(ASK_TIME, ask).await.unwrap_or(Err(NoAnswer))
+}
+
+async fn sleep_for(rest: Option<Duration>) {
+    match rest {
+        Some(rest) => tokio::time::sleep(rest).await,
+        None => std::future::pending().await,
+    }
+}
