@@ -144,10 +144,10 @@ impl State {
             return false;
         };
         let (from_a, from_b) = (first.news_for(second), second.news_for(first));
-        let news = !from_a.is_empty() || !from_b.is_empty();
+        let mut news = false;
         for (node, heard) in [(b, from_a), (a, from_b)] {
             if let Some(node_state) = self.nodes.get_mut(node) {
-                node_state.hear(node, heard);
+                news |= node_state.hear(node, heard);
             }
         }
         news
@@ -168,10 +168,14 @@ impl Node {
         newer.map(|(name, member)| (name.clone(), member.clone(), self.versions[name])).collect()
     }
 
-    fn hear(&mut self, own: &NodeId, news: News) {
+    /// Whether any of it was new.
+    fn hear(&mut self, own: &NodeId, news: News) -> bool {
+        let mut changed = false;
         for (name, heard, version) in news {
             if name == *own {
+                // What others know of an older self, or of a twin, stays what they know.
                 let twin = (heard.generation > self.generation).then_some(heard.generation);
+                changed |= twin > self.members.twin;
                 self.members.twin = self.members.twin.max(twin);
                 continue;
             }
@@ -181,8 +185,10 @@ impl Node {
             };
             self.members.nodes.insert(name.clone(), Member { live, ..heard });
             self.versions.insert(name, version);
+            changed = true;
         }
         self.tell();
+        changed
     }
 
     fn tell(&self) {
@@ -270,6 +276,18 @@ mod tests {
         assert_eq!(seen(&three, "one"), None);
         hub.spread();
         assert_eq!(seen(&three, "one").as_deref(), Some("up"));
+    }
+
+    #[test]
+    fn a_node_that_starts_with_a_lower_generation_hears_of_its_twin() {
+        let hub = Hub::new(Spreading::AtOnce);
+        let (first, other) = (hub.join(id("one"), 5), hub.join(id("two"), 1));
+        hub.kill(&id("one"));
+        assert!(first.watch().has_changed().is_err());
+        let copy = hub.join(id("one"), 4);
+        assert_eq!(copy.watch().borrow().twin, Some(5));
+        set(&copy, "mine");
+        assert_eq!(seen(&other, "one"), None, "the higher generation counts");
     }
 
     #[test]

@@ -154,42 +154,4 @@ fn check_fact(facts: &BTreeMap<String, Bytes>, key: &str, value: &Bytes) -> Resu
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn facts_stay_within_their_bounds() {
-        let mut facts = BTreeMap::new();
-        let value = |size| Bytes::from(vec![0; size]);
-        assert_eq!(check_fact(&facts, "slots", &value(MAX_FACT_OCTETS)), Ok(()));
-        let large = check_fact(&facts, "slots", &value(MAX_FACT_OCTETS + 1));
-        assert_eq!(large, Err(FactError::TooLarge));
-        for bad in ["", "A", "a b", "a.b", &"x".repeat(MAX_KEY_OCTETS + 1)] {
-            assert_eq!(check_fact(&facts, bad, &value(1)), Err(FactError::Key), "{bad}");
-        }
-        for key in 0..4 {
-            facts.insert(format!("large{key}"), value(MAX_FACT_OCTETS));
-        }
-        assert_eq!(check_fact(&facts, "more", &value(1)), Err(FactError::TooLarge));
-        assert_eq!(check_fact(&facts, "large0", &value(MAX_FACT_OCTETS)), Ok(()));
-        facts.retain(|key, _| key == "large0");
-        for key in 1..MAX_FACTS {
-            facts.insert(format!("small{key}"), value(1));
-        }
-        assert_eq!(check_fact(&facts, "another", &value(1)), Err(FactError::TooMany));
-        assert_eq!(check_fact(&facts, "small1", &value(2)), Ok(()));
-    }
-
-    #[test]
-    fn of_two_generations_the_higher_one_counts_in_any_order() {
-        let member = |generation, live| Member { generation, live, facts: BTreeMap::new() };
-        let node: NodeId = "one".parse().unwrap();
-        for order in [[1, 2, 3], [3, 2, 1], [2, 3, 1]] {
-            let mut members = Members::default();
-            for generation in order {
-                members.hear(node.clone(), member(generation, generation != 3));
-            }
-            assert_eq!(members.nodes[&node], member(3, false));
-        }
-    }
-}
+mod tests;

@@ -132,6 +132,12 @@ impl Scuttlebutt {
         Ok(Self { handle, shims, facts, members, changed, stop })
     }
 
+    /// Where its socket is.
+    #[cfg(test)]
+    pub(super) fn local(&self) -> SocketAddr {
+        self.shims.gossip_socket()
+    }
+
     /// Takes a datagram that came over `from`'s link. Drops it when there is no room.
     pub fn receive(&self, from: &NodeId, datagram: Bytes) {
         if let Err(error) = self.shims.incoming(from, &datagram) {

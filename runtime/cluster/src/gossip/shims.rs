@@ -57,6 +57,11 @@ impl Shims {
         Self { own, gossip, carrier, table: Mutex::default(), stop }
     }
 
+    #[cfg(test)]
+    pub(super) fn gossip_socket(&self) -> SocketAddr {
+        self.gossip
+    }
+
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
