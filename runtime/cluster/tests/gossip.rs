@@ -15,7 +15,8 @@ use bytes::Bytes;
 use common::*;
 use postroom_cluster::gossip::{Carrier, Gossip, GossipOptions, Members, Scuttlebutt};
 use postroom_cluster::links::{
-    EventSource, IncomingCall, LinkServer, Links, Refusal, Reply, ServerOptions, Service,
+    EventSource, IncomingCall, LinkServer, Links, LinksOptions, Refusal, Reply, ServerOptions,
+    Service,
 };
 use postroom_cluster::names::NodeId;
 use tokio::net::TcpListener;
@@ -36,7 +37,7 @@ struct Gossiper {
 }
 
 #[derive(Default)]
-struct Receiver(OnceLock<Arc<Scuttlebutt>>);
+struct Receiver(OnceLock<(Arc<Scuttlebutt>, Links)>);
 
 #[async_trait]
 impl Service for Receiver {
@@ -48,8 +49,14 @@ impl Service for Receiver {
         Err(Refusal::Busy)
     }
 
+    fn met(&self, from: &NodeId, address: &str) {
+        if let Some((_, links)) = self.0.get() {
+            let _ = links.set_address(from, address); // Else they are shut down.
+        }
+    }
+
     fn gossip(&self, from: &NodeId, datagram: Bytes) {
-        if let Some(gossip) = self.0.get() {
+        if let Some((gossip, _)) = self.0.get() {
             gossip.receive(from, datagram);
         }
     }
@@ -76,13 +83,15 @@ impl Gossiper {
         interval: Duration,
     ) -> Self {
         let credentials = cluster.credentials(name);
-        let links = links(credentials.clone(), VERSION);
-        seeds.iter().for_each(|(seed, address)| links.set_address(seed, address).unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let service = Arc::new(Receiver::default());
+        let own = credentials.clone();
         let options = ServerOptions { credentials, version: VERSION };
         let server = LinkServer::start(listener, service.clone(), options).unwrap();
         let address = server.address().to_string();
+        let options = LinksOptions { credentials: own, version: VERSION, address: address.clone() };
+        let links = Links::new(options);
+        seeds.iter().for_each(|(seed, address)| links.set_address(seed, address).unwrap());
         let facts = [("address", address.into()), ("slots", bitmap(generation))];
         let octets = Arc::new(AtomicU64::new(0));
         let options = GossipOptions {
@@ -95,7 +104,7 @@ impl Gossiper {
         };
         let carrier = Arc::new(Counting(links.clone(), octets.clone()));
         let gossip = Arc::new(Scuttlebutt::start(options, carrier).await.unwrap());
-        service.0.set(gossip.clone()).ok().unwrap();
+        service.0.set((gossip.clone(), links.clone())).ok().unwrap();
         tokio::spawn(follow(gossip.watch(), links.clone(), id(name)));
         Self { name: id(name), gossip, links, server, octets }
     }

@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -21,26 +22,38 @@ async fn until_refused(node: &Node, reason: &str, count: u64) {
     eventually(reason, || node.refused(reason) == count).await;
 }
 
-/// A TLS client with our authority and, if told, a certificate, but with its own mind on the rest.
+/// A TLS client with our authority and, if told, the first node's certificate, but with its own mind
+/// on the rest.
 fn tls(
     cluster: &Cluster,
     with_certificate: bool,
     versions: &[&'static rustls::SupportedProtocolVersion],
 ) -> TlsConnector {
-    let read = |file: &str| std::fs::read(cluster.directory("one").join(file)).unwrap();
+    let own = cluster.directory("one").join("node.pem");
+    tls_with(cluster, with_certificate.then_some(own.as_path()), versions)
+}
+
+fn tls_with(
+    cluster: &Cluster,
+    certificate: Option<&Path>,
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> TlsConnector {
     cluster.credentials("one");
+    let authority = std::fs::read(cluster.directory("one").join("authority.pem")).unwrap();
     let mut roots = rustls::RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(&read("authority.pem")).unwrap()).unwrap();
+    roots.add(CertificateDer::from_pem_slice(&authority).unwrap()).unwrap();
     let builder = rustls::ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_protocol_versions(versions)
         .unwrap()
         .with_root_certificates(roots);
-    let mut config = if with_certificate {
-        let node = read("node.pem");
-        let chain = vec![CertificateDer::from_pem_slice(&node).unwrap()];
-        builder.with_client_auth_cert(chain, PrivateKeyDer::from_pem_slice(&node).unwrap()).unwrap()
-    } else {
-        builder.with_no_client_auth()
+    let mut config = match certificate {
+        Some(file) => {
+            let pem = std::fs::read(file).unwrap();
+            let chain = vec![CertificateDer::from_pem_slice(&pem).unwrap()];
+            let key = PrivateKeyDer::from_pem_slice(&pem).unwrap();
+            builder.with_client_auth_cert(chain, key).unwrap()
+        }
+        None => builder.with_no_client_auth(),
     };
     config.alpn_protocols = vec![b"h2".to_vec()];
     TlsConnector::from(Arc::new(config))
@@ -141,10 +154,9 @@ async fn a_stranger_who_trusts_us_is_still_not_let_in() {
     let theirs = Cluster::new();
     theirs.credentials("one");
     // Theirs, but with our authority beside it: it believes us, we do not believe it.
-    let file = |cluster: &Cluster, file: &str| cluster.directory("one").join(file);
-    ours.credentials("one");
-    std::fs::copy(file(&theirs, "node.pem"), file(&ours, "node.pem")).unwrap();
-    let stream = connect(&ours, &two, tls(&ours, true, &[&rustls::version::TLS13])).await;
+    let file = theirs.directory("one").join("node.pem");
+    let connector = tls_with(&ours, Some(&file), &[&rustls::version::TLS13]);
+    let stream = connect(&ours, &two, connector).await;
     let read = soon("the end", stream.unwrap().read(&mut [0; 64])).await;
     assert!(read.is_err(), "{read:?}");
     until_refused(&two, "stranger", 1).await;
