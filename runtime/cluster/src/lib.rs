@@ -13,4 +13,6 @@ pub mod certificates;
 
 pub mod links;
 
+pub mod gossip;
+
 pub use names::{ClusterId, NameError, NodeId};

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use common::*;
 use futures::future::join_all;
 use postroom_cluster::links::{
-    LinkError, LinkState, MAX_PAYLOAD_OCTETS, NotSent, Refusal, WireVersion,
+    LinkError, LinkState, Links, LinksOptions, MAX_PAYLOAD_OCTETS, NotSent, Refusal, WireVersion,
 };
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
@@ -32,6 +32,21 @@ async fn a_call_goes_there_and_its_reply_comes_back() {
     let status = links.status();
     assert!(matches!(&status[0].state, LinkState::Up { version: VERSION, round_trip, .. }
         if !round_trip.is_zero() && *round_trip < SECOND));
+}
+
+#[tokio::test]
+async fn a_peer_is_told_once_for_each_link_where_the_caller_is() {
+    let (cluster, plain, two) = pair().await;
+    ask(&plain, &two.name, "hello").await.unwrap();
+    assert!(two.fake.met.lock().unwrap().is_empty());
+    let (credentials, address) = (cluster.credentials("first"), "mail.example:4190".to_owned());
+    let options = LinksOptions { credentials, version: VERSION, address: address.clone() };
+    let links = Links::new(options);
+    links.set_address(&two.name, &two.address()).unwrap();
+    for _ in 0..3 {
+        ask(&links, &two.name, "hello").await.unwrap();
+    }
+    assert_eq!(*two.fake.met.lock().unwrap(), [(id("first"), address)]);
 }
 
 #[tokio::test]

@@ -19,6 +19,9 @@ pub const MAX_DEADLINE: Duration = Duration::from_secs(600);
 /// Longest trace parent, in octets: W3C's has 55.
 pub const MAX_TRACE_OCTETS: usize = 64;
 
+/// Longest address of a node, `host:port`, in octets: a DNS name has at most 253.
+pub const MAX_ADDRESS_OCTETS: usize = 260;
+
 /// Largest datagram of gossip, in octets: what UDP carries.
 pub const MAX_DATAGRAM_OCTETS: usize = 65_507;
 
@@ -193,6 +196,10 @@ pub trait Service: Send + Sync + 'static {
     /// `from` wants this node's events: a new stream, which replaces an older one of the same peer.
     /// The sender learns of its end by [`EventSender::broken`](super::EventSender::broken).
     fn events(&self, from: &NodeId) -> Result<EventSource, Refusal>;
+
+    /// `from` has made a link to this node, and says where its own server is (`host:port`): a node
+    /// that has just joined is known from nothing else. Its address is its own word; its name is not.
+    fn met(&self, from: &NodeId, address: &str);
 
     /// A datagram of gossip has arrived. Must not wait: drop it when there is no room.
     fn gossip(&self, from: &NodeId, datagram: Bytes);

@@ -27,6 +27,9 @@ pub struct LinksOptions {
     pub credentials: Arc<Credentials>,
     /// What this node writes; it reads the version before it too.
     pub version: WireVersion,
+    /// Where this node's own server is (`host:port`), which peers are told. Empty for a node that
+    /// is not to be called.
+    pub address: String,
 }
 
 /// This node's links to others. Cheap to clone. When [`Links::shutdown`] is called, or the last
@@ -96,9 +99,8 @@ impl Links {
             None if links.len() >= MAX_PEERS => return Err(LinkError::NotSent(NotSent::Busy)),
             None => {}
         }
-        let LinksOptions { credentials, version } = self.0.options.clone();
-        let stop = self.0.stop.child_token();
-        let link = Link::new(peer.clone(), address.to_owned(), version, credentials, stop);
+        let (options, stop) = (self.0.options.clone(), self.0.stop.child_token());
+        let link = Link::new(peer.clone(), address.to_owned(), options, stop);
         links.insert(peer.clone(), Arc::new(link));
         Ok(())
     }

@@ -23,7 +23,7 @@ use tonic_prost::ProstCodec;
 use super::api::{LinkError, WireVersion};
 use super::io::{Cord, Io, alert_of, tls_error_of};
 use super::large::{CONNECTION_WINDOW, STREAM_WINDOW};
-use super::wire::{CHUNK_OCTETS, Frame, HELLO, Kind, MAX_FRAME_OCTETS, path};
+use super::wire::{CHUNK_OCTETS, Frame, HELLO, HelloFrame, Kind, MAX_FRAME_OCTETS, path};
 use crate::certificates::{Holder, Material};
 use crate::names::NodeId;
 
@@ -82,7 +82,7 @@ impl Connection {
         while gone.run_until_cancelled(ticks.tick()).await.is_some() {
             let Some(connection) = this.upgrade() else { return };
             let began = Instant::now();
-            if let Ok(Ok(_)) = timeout(KEEP_ALIVE_TIME, hello(connection.grpc(), ours)).await {
+            if let Ok(Ok(_)) = timeout(KEEP_ALIVE_TIME, hello(connection.grpc(), ours, "")).await {
                 let (new, old) = (began.elapsed(), connection.round_trip());
                 let smooth = (old * 7 + new) / 8;
                 connection.round_trip_us.store(smooth.as_micros() as u64, Ordering::Relaxed);
@@ -104,9 +104,10 @@ pub(super) async fn dial(
     address: &str,
     material: &Material,
     ours: WireVersion,
+    own_address: &str,
     cut: CancellationToken,
 ) -> Result<Arc<Connection>, LinkError> {
-    let made = timeout(DIAL_TIME, attempt(peer, address, material, ours, cut)).await;
+    let made = timeout(DIAL_TIME, attempt(peer, address, material, ours, own_address, cut)).await;
     let silent = || LinkError::Unreachable(format!("no answer in {DIAL_TIME:?}"));
     made.unwrap_or_else(|_| Err(silent()))
 }
@@ -116,6 +117,7 @@ async fn attempt(
     address: &str,
     material: &Material,
     ours: WireVersion,
+    own_address: &str,
     cut: CancellationToken,
 ) -> Result<Arc<Connection>, LinkError> {
     let tcp = TcpStream::connect(address).await.map_err(tcp_failure)?;
@@ -136,7 +138,7 @@ async fn attempt(
     let channel = endpoint().connect_with_connector(once).await.map_err(|error| broken(&error))?;
     let began = Instant::now();
     let grpc = Grpc::with_origin(channel.clone(), Uri::from_static(AUTHORITY));
-    let theirs = hello(grpc, ours).await.map_err(|why| broken(&why))?;
+    let theirs = hello(grpc, ours, own_address).await.map_err(|why| broken(&why))?;
     let common = ours.common(theirs).ok_or(LinkError::Version { ours, theirs })?;
     let round_trip_us = AtomicU64::new(began.elapsed().as_micros() as u64);
     let since = Instant::now();
@@ -171,13 +173,18 @@ fn endpoint() -> Endpoint {
         .buffer_size(BUFFERED)
 }
 
-async fn hello(mut grpc: Grpc<Channel>, ours: WireVersion) -> Result<WireVersion, String> {
+async fn hello(
+    mut grpc: Grpc<Channel>,
+    ours: WireVersion,
+    own_address: &str,
+) -> Result<WireVersion, String> {
     grpc.ready().await.map_err(|error| error.to_string())?;
-    let sent = futures::stream::iter([Frame::from(Kind::Hello(ours.0))]);
+    let hello = HelloFrame { version: ours.0, address: own_address.to_owned() };
+    let sent = futures::stream::iter([Frame::from(Kind::Hello(hello))]);
     let answer = grpc.streaming(Request::new(sent), path(HELLO), ProstCodec::default()).await;
     let mut frames = answer.map_err(|status| status.to_string())?.into_inner();
     match frames.message().await.map_err(|status| status.to_string())? {
-        Some(Frame { kind: Some(Kind::Hello(theirs)) }) => Ok(WireVersion(theirs)),
+        Some(Frame { kind: Some(Kind::Hello(theirs)) }) => Ok(WireVersion(theirs.version)),
         _ => Err("the peer does not say its version".to_owned()),
     }
 }

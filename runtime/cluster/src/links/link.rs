@@ -16,10 +16,11 @@ use super::api::{
     Call, LinkError, MAX_DEADLINE, MAX_PAYLOAD_OCTETS, MAX_TRACE_OCTETS, NotSent, Refusal, Reply,
     WireVersion,
 };
+use super::client::LinksOptions;
 use super::dial::{Connection, dial};
 use super::large::{self, Bounds};
 use super::wire::{self, AnswerHead, CallHead, Frame, Kind, Outcome};
-use crate::certificates::{Credentials, Material};
+use crate::certificates::Material;
 use crate::names::NodeId;
 
 /// Most calls to a peer that are under way: HTTP/2 streams of the link.
@@ -53,8 +54,7 @@ pub(super) enum State {
 pub(super) struct Link {
     pub(super) peer: NodeId,
     pub(super) address: String,
-    ours: WireVersion,
-    credentials: Arc<Credentials>,
+    options: LinksOptions,
     state: watch::Sender<State>,
     bounds: Bounds,
     slots: Semaphore,
@@ -68,15 +68,13 @@ impl Link {
     pub(super) fn new(
         peer: NodeId,
         address: String,
-        ours: WireVersion,
-        credentials: Arc<Credentials>,
+        options: LinksOptions,
         stop: CancellationToken,
     ) -> Self {
         Self {
             peer,
             address,
-            ours,
-            credentials,
+            options,
             state: watch::Sender::new(State::Idle),
             bounds: Bounds::default(),
             slots: Semaphore::new(MAX_IN_FLIGHT),
@@ -173,9 +171,9 @@ impl Link {
     }
 
     async fn dial(self: Arc<Self>, failures: u32) {
-        let material = self.credentials.current();
-        let cut = self.stop.child_token();
-        let made = dial(&self.peer, &self.address, &material, self.ours, cut).await;
+        let LinksOptions { credentials, version, address } = &self.options;
+        let (material, cut) = (credentials.current(), self.stop.child_token());
+        let made = dial(&self.peer, &self.address, &material, *version, address, cut).await;
         let next = match made {
             Ok(connection) => State::Up(connection),
             Err(why) => {
@@ -191,7 +189,7 @@ impl Link {
             true
         });
         // What certificates say now may be other than when the link was begun.
-        self.review(&self.credentials.current(), false);
+        self.review(&credentials.current(), false);
     }
 
     /// Waits until a link that has failed may be tried again.

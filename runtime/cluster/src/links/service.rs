@@ -19,13 +19,15 @@ use tonic::{Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
 
 use super::api::{
-    IncomingCall, MAX_DATAGRAM_OCTETS, MAX_DEADLINE, MAX_TRACE_OCTETS, Refusal, Service,
-    TransactionId, WireVersion,
+    IncomingCall, MAX_ADDRESS_OCTETS, MAX_DATAGRAM_OCTETS, MAX_DEADLINE, MAX_TRACE_OCTETS, Refusal,
+    Service, TransactionId, WireVersion,
 };
 use super::events::{EventSource, WINDOW};
 use super::large::{self, Incomplete};
 use super::server::{Caller, Shared};
-use super::wire::{self, AnswerHead, CallHead, EventFrame, Frame, Kind, MAX_FRAME_OCTETS, Outcome};
+use super::wire::{
+    self, AnswerHead, CallHead, EventFrame, Frame, HelloFrame, Kind, MAX_FRAME_OCTETS, Outcome,
+};
 
 /// How long a stream's first message may take to follow its opening.
 const FIRST_TIME: Duration = Duration::from_secs(5);
@@ -113,7 +115,15 @@ impl StreamingService<Frame> for Bound {
                 (Method::Gossip, Some(Kind::Datagram(first))) => {
                     rpc.take_gossip(caller.clone(), first, frames)?
                 }
-                (Method::Hello, Some(Kind::Hello(_))) => one(Kind::Hello(rpc.shared.version.0)),
+                (Method::Hello, Some(Kind::Hello(hello))) => {
+                    if hello.address.len() > MAX_ADDRESS_OCTETS {
+                        return Err(nonsense("the address is too long"));
+                    }
+                    if !hello.address.is_empty() {
+                        rpc.service.met(&caller.holder.node, &hello.address);
+                    }
+                    one(rpc.hello())
+                }
                 _ => return Err(nonsense("a first message that makes no sense")),
             };
             caller.spoke.store(true, Ordering::Relaxed);
@@ -131,6 +141,11 @@ fn one(kind: Kind) -> Frames {
 }
 
 impl Rpc {
+    fn hello(&self) -> Kind {
+        let (version, address) = (self.shared.version.0, String::new());
+        Kind::Hello(HelloFrame { version, address })
+    }
+
     /// Dropped in the middle when the caller has gone.
     async fn take_call(&self, caller: &Caller, head: CallHead, frames: Streaming<Frame>) -> Frames {
         let remaining = Duration::from_micros(head.remaining_us).min(MAX_DEADLINE);
@@ -228,7 +243,7 @@ impl Rpc {
             let event = reading.next().await?;
             Some((Ok(event), reading))
         });
-        let hello = Frame::from(Kind::Hello(self.shared.version.0));
+        let hello = Frame::from(self.hello());
         Ok(stream::iter([Ok(hello)]).chain(events).boxed())
     }
 

@@ -45,9 +45,9 @@ pub(super) enum Kind {
     /// More of the payload.
     #[prost(bytes = "bytes", tag = "3")]
     Chunk(Bytes),
-    /// The sender's wire version.
-    #[prost(uint32, tag = "4")]
-    Hello(u32),
+    /// Who speaks.
+    #[prost(message, tag = "4")]
+    Hello(HelloFrame),
     /// An event.
     #[prost(message, tag = "5")]
     Event(EventFrame),
@@ -111,6 +111,16 @@ pub(super) enum Outcome {
     Version = 5,
     /// Its time was over; it may have had an effect.
     Late = 6,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct HelloFrame {
+    /// The sender's wire version.
+    #[prost(uint32, tag = "1")]
+    pub(super) version: u32,
+    /// Where the sender's own server is; empty when it was said before.
+    #[prost(string, tag = "2")]
+    pub(super) address: String,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

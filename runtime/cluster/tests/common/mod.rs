@@ -96,7 +96,7 @@ impl Cluster {
 }
 
 pub fn links(credentials: Arc<Credentials>, version: WireVersion) -> Links {
-    Links::new(LinksOptions { credentials, version })
+    Links::new(LinksOptions { credentials, version, address: String::new() })
 }
 
 /// A node that serves.
@@ -145,6 +145,7 @@ pub struct Fake {
     pub seen_rx: tokio::sync::Mutex<mpsc::Receiver<(NodeId, IncomingCall)>>,
     pub senders: mpsc::Sender<EventSender>,
     pub senders_rx: tokio::sync::Mutex<mpsc::Receiver<EventSender>>,
+    pub met: std::sync::Mutex<Vec<(NodeId, String)>>,
     pub datagrams: mpsc::Sender<(NodeId, Bytes)>,
     pub datagrams_rx: tokio::sync::Mutex<mpsc::Receiver<(NodeId, Bytes)>>,
 }
@@ -161,6 +162,7 @@ impl Fake {
             seen_rx: seen_rx.into(),
             senders,
             senders_rx: senders_rx.into(),
+            met: std::sync::Mutex::default(),
             datagrams,
             datagrams_rx: datagrams_rx.into(),
         }
@@ -221,6 +223,10 @@ impl Service for Fake {
         let (sender, source) = event_queue();
         self.senders.try_send(sender).map_err(|_| Refusal::Busy)?;
         Ok(source)
+    }
+
+    fn met(&self, from: &NodeId, address: &str) {
+        self.met.lock().unwrap().push((from.clone(), address.to_owned()));
     }
 
     fn gossip(&self, from: &NodeId, datagram: Bytes) {

@@ -1,0 +1,157 @@
+//! The few facts that every node has about every other one: small values under a few keys, each
+//! written by its own node, spread to all by gossip, with an opinion on who is alive.
+//!
+//! A fact is old news by the time it is read, and an opinion may be wrong: what must be right is
+//! checked elsewhere (the claim in storage). Facts are overwritten, never removed: fresh nodes
+//! would not get in any more (quickwit-oss/chitchat#127).
+//!
+//! Two implementations: [`Scuttlebutt`] carries datagrams over the authenticated links, [`memory`]
+//! spreads facts within a process as a test or a simulation says.
+//!
+//! **What members can lie about.** Who carries a datagram is known from its certificate, but gossip
+//! passes on what it has heard of others, so a member can forge facts, heartbeats and generations of
+//! any other node; a datagram does not show it. Only members can (strangers have no link); a node
+//! that somebody claims to be with a higher generation hears of it ([`Members::twin`]); and whoever
+//! acts on a forged fact meets the certificate of the node that it calls and the fence in storage.
+//! The lie costs time, never mail; revoking the liar's certificate ends it.
+
+pub mod memory;
+mod scuttlebutt;
+mod shims;
+
+pub use self::scuttlebutt::{GossipOptions, INTERVAL, Scuttlebutt};
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use crate::links::Links;
+use crate::names::NodeId;
+
+/// Most keys that a node has. Each is looked at in every round of gossip.
+pub const MAX_FACTS: usize = 16;
+
+/// Longest key, in octets.
+pub const MAX_KEY_OCTETS: usize = 32;
+
+/// Largest value, in octets: four bitmaps of 4,096 slots. A value near a datagram's size
+/// (65,507 octets) would silently end the spreading of its key and all later ones.
+pub const MAX_FACT_OCTETS: usize = 2_048;
+
+/// Largest sum of a node's values, in octets: several nodes' go into one datagram.
+pub const MAX_FACTS_OCTETS: usize = 8_192;
+
+/// Most nodes that are heard of: gossip was measured with 50.
+pub const MAX_NODES: usize = 256;
+
+/// Why a fact is not taken: correct it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FactError {
+    /// The key is empty, too long, or has other octets than a-z, 0-9, '-' and '_'.
+    #[error("a key has 1 to {MAX_KEY_OCTETS} of a-z, 0-9, '-' and '_'")]
+    Key,
+    /// There would be too many keys.
+    #[error("a node has at most {MAX_FACTS} facts")]
+    TooMany,
+    /// The value is too large.
+    #[error("a fact has at most {MAX_FACT_OCTETS} octets, all together {MAX_FACTS_OCTETS}")]
+    TooLarge,
+    /// Gossip has ended.
+    #[error("gossip has ended")]
+    Ended,
+}
+
+/// What is known of a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// How often it was started: the highest one that was heard of.
+    pub generation: u64,
+    /// Whether it is believed to be alive.
+    pub live: bool,
+    /// What it says of itself.
+    pub facts: BTreeMap<String, Bytes>,
+}
+
+/// All nodes that are known, this one included. Those that have died stay for an hour.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Members {
+    /// By name.
+    pub nodes: BTreeMap<NodeId, Member>,
+    /// Somebody else claims to be this node, with this higher generation: its directory was
+    /// copied, or a member lies.
+    pub twin: Option<u64>,
+}
+
+impl Members {
+    /// A fact of a node.
+    pub fn fact(&self, node: &NodeId, key: &str) -> Option<&Bytes> {
+        self.nodes.get(node)?.facts.get(key)
+    }
+
+    /// Those who are believed to be alive.
+    pub fn live(&self) -> impl Iterator<Item = (&NodeId, &Member)> {
+        self.nodes.iter().filter(|(_, member)| member.live)
+    }
+
+    /// Takes up what was heard. Of two generations of a node the higher one counts; of the same one
+    /// what is in hand stays.
+    fn hear(&mut self, node: NodeId, heard: Member) {
+        if self.nodes.len() >= MAX_NODES && !self.nodes.contains_key(&node) {
+            return;
+        }
+        match self.nodes.get(&node) {
+            Some(known) if known.generation >= heard.generation => {}
+            _ => drop(self.nodes.insert(node, heard)),
+        }
+    }
+}
+
+/// Sets this node's facts, and watches all.
+#[async_trait]
+pub trait Gossip: Send + Sync {
+    /// Sets a fact of this node, over an older one.
+    async fn set(&self, key: &str, value: Bytes) -> Result<(), FactError>;
+
+    /// What is known now, and its changes; closed when gossip has ended.
+    fn watch(&self) -> watch::Receiver<Arc<Members>>;
+
+    /// Ends it. Others hear nothing more and soon believe that this node has died: a node that
+    /// leaves on purpose says so in a fact before.
+    async fn shutdown(&self);
+}
+
+/// Carries datagrams to peers.
+pub trait Carrier: Send + Sync + 'static {
+    /// Sends if there is room, else drops (`false`). Never waits.
+    fn carry(&self, to: &NodeId, datagram: Bytes) -> bool;
+}
+
+impl Carrier for Links {
+    fn carry(&self, to: &NodeId, datagram: Bytes) -> bool {
+        self.gossip(to, datagram)
+    }
+}
+
+/// Whether a node may have this fact beside those that it has.
+fn check_fact(facts: &BTreeMap<String, Bytes>, key: &str, value: &Bytes) -> Result<(), FactError> {
+    let known = |octet| matches!(octet, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_');
+    if !(1..=MAX_KEY_OCTETS).contains(&key.len()) || !key.bytes().all(known) {
+        return Err(FactError::Key);
+    }
+    let others = facts.iter().filter(|(other, _)| *other != key);
+    let (count, octets) =
+        others.fold((1, value.len()), |(n, sum), (_, value)| (n + 1, sum + value.len()));
+    if count > MAX_FACTS {
+        return Err(FactError::TooMany);
+    }
+    if value.len() > MAX_FACT_OCTETS || octets > MAX_FACTS_OCTETS {
+        return Err(FactError::TooLarge);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,135 @@
+//! Between gossip's UDP socket and the links: one socket on loopback for each peer. What gossip
+//! sends to a peer's socket goes over the link to that peer; what comes over a peer's link reaches
+//! gossip from that peer's socket and from no other.
+//!
+//! Gossip knows peers by *names in the form of addresses* ([`address_of`]), which are the same on
+//! all nodes and reach nowhere.
+
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use tokio::net::UdpSocket;
+use tokio_util::sync::CancellationToken;
+
+use super::{Carrier, MAX_NODES};
+use crate::links::MAX_DATAGRAM_OCTETS;
+use crate::names::NodeId;
+
+/// An address that stands for a node's name: local (RFC 4193), and the rest a digest of the name.
+pub(super) fn address_of(node: &NodeId) -> SocketAddr {
+    let mut octets = [0xfd; 16];
+    octets[1..].copy_from_slice(&blake3::hash(node.as_str().as_bytes()).as_bytes()[..15]);
+    SocketAddr::from((Ipv6Addr::from(octets), 1))
+}
+
+struct Shim {
+    socket: Arc<UdpSocket>,
+    /// Where gossip sees it.
+    local: SocketAddr,
+}
+
+/// All peers' sockets.
+pub(super) struct Shims {
+    own: NodeId,
+    /// Gossip's socket.
+    gossip: SocketAddr,
+    carrier: Arc<dyn Carrier>,
+    table: Mutex<Table>,
+    stop: CancellationToken,
+}
+
+#[derive(Default)]
+struct Table {
+    shims: HashMap<NodeId, Shim>,
+    /// From either form of a peer's address to its socket.
+    sockets: HashMap<SocketAddr, SocketAddr>,
+}
+
+impl Shims {
+    pub(super) fn new(
+        own: NodeId,
+        gossip: SocketAddr,
+        carrier: Arc<dyn Carrier>,
+        stop: CancellationToken,
+    ) -> Self {
+        Self { own, gossip, carrier, table: Mutex::default(), stop }
+    }
+
+    #[cfg(test)]
+    pub(super) fn gossip_socket(&self) -> SocketAddr {
+        self.gossip
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where gossip's datagram for `to` goes; `None` for nobody that is known.
+    pub(super) fn socket_for(&self, to: SocketAddr) -> Option<SocketAddr> {
+        self.table().sockets.get(&to).copied()
+    }
+
+    /// Whether a datagram that has reached gossip came from one of us.
+    pub(super) fn is_ours(&self, from: SocketAddr) -> bool {
+        from.ip().is_loopback() && self.table().sockets.get(&from) == Some(&from)
+    }
+
+    /// Makes a peer's socket if there is none. Fails when the process has no more of them.
+    pub(super) fn ensure(&self, peer: &NodeId) -> std::io::Result<()> {
+        let mut table = self.table();
+        if *peer == self.own || table.shims.contains_key(peer) {
+            return Ok(());
+        }
+        if table.shims.len() >= MAX_NODES {
+            return Err(std::io::Error::other(format!("more than {MAX_NODES} nodes")));
+        }
+        let socket = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+        // Nobody else's datagrams are taken.
+        socket.connect(self.gossip)?;
+        socket.set_nonblocking(true)?;
+        let local = socket.local_addr()?;
+        let socket = Arc::new(UdpSocket::from_std(socket)?);
+        tokio::spawn(outgoing(
+            peer.clone(),
+            socket.clone(),
+            self.carrier.clone(),
+            self.stop.clone(),
+        ));
+        table.sockets.insert(local, local);
+        table.sockets.insert(address_of(peer), local);
+        table.shims.insert(peer.clone(), Shim { socket, local });
+        Ok(())
+    }
+
+    /// Gives gossip a datagram that came over `from`'s link; drops it when there is no room.
+    pub(super) fn incoming(&self, from: &NodeId, datagram: &Bytes) -> std::io::Result<()> {
+        self.ensure(from)?;
+        let table = self.table();
+        let Some(shim) = table.shims.get(from) else { return Ok(()) }; // From ourselves.
+        debug_assert!(table.sockets.contains_key(&shim.local));
+        shim.socket.try_send(datagram).map(drop)
+    }
+}
+
+/// Carries what gossip sends to a peer.
+async fn outgoing(
+    peer: NodeId,
+    socket: Arc<UdpSocket>,
+    carrier: Arc<dyn Carrier>,
+    stop: CancellationToken,
+) {
+    let mut buffer = vec![0; MAX_DATAGRAM_OCTETS + 1];
+    while let Some(received) = stop.run_until_cancelled(socket.recv(&mut buffer)).await {
+        // An error is gossip's socket being away for a moment: nothing to carry.
+        let Ok(octets) = received else {
+            tokio::task::yield_now().await;
+            continue;
+        };
+        let carried = carrier.carry(&peer, Bytes::copy_from_slice(&buffer[..octets]));
+        let outcome = if carried { "carried" } else { "dropped" };
+        metrics::counter!("postroom_gossip_datagrams_total", "outcome" => outcome).increment(1);
+        metrics::counter!("postroom_gossip_octets_total").increment(octets as u64);
+    }
+}

@@ -1,0 +1,303 @@
+//! Who is not let in, and whom we do not talk to: each refused, counted, and told apart.
+
+mod common;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use common::*;
+use postroom_cluster::certificates::{Revoked, renew, revoke};
+use postroom_cluster::links::{LinkError, LinkState, Notice};
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+async fn until_refused(node: &Node, reason: &str, count: u64) {
+    eventually(reason, || node.refused(reason) == count).await;
+}
+
+/// A TLS client with our authority and, if told, the first node's certificate, but with its own mind
+/// on the rest.
+fn tls(
+    cluster: &Cluster,
+    with_certificate: bool,
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> TlsConnector {
+    let own = cluster.directory("one").join("node.pem");
+    tls_with(cluster, with_certificate.then_some(own.as_path()), versions)
+}
+
+fn tls_with(
+    cluster: &Cluster,
+    certificate: Option<&Path>,
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> TlsConnector {
+    cluster.credentials("one");
+    let authority = std::fs::read(cluster.directory("one").join("authority.pem")).unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(&authority).unwrap()).unwrap();
+    let builder = rustls::ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(versions)
+        .unwrap()
+        .with_root_certificates(roots);
+    let mut config = match certificate {
+        Some(file) => {
+            let pem = std::fs::read(file).unwrap();
+            let chain = vec![CertificateDer::from_pem_slice(&pem).unwrap()];
+            let key = PrivateKeyDer::from_pem_slice(&pem).unwrap();
+            builder.with_client_auth_cert(chain, key).unwrap()
+        }
+        None => builder.with_no_client_auth(),
+    };
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    TlsConnector::from(Arc::new(config))
+}
+
+async fn connect(
+    cluster: &Cluster,
+    node: &Node,
+    connector: TlsConnector,
+) -> std::io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
+    let name = node.name.dns_name(&cluster.authority.cluster());
+    let tcp = TcpStream::connect(node.server.address()).await.unwrap();
+    connector.connect(ServerName::try_from(name).unwrap(), tcp).await
+}
+
+async fn still_serves(cluster: &Cluster, node: &Node) {
+    let links = cluster.links("first");
+    links.set_address(&node.name, &node.address()).unwrap();
+    assert_eq!(ask(&links, &node.name, "hello").await.unwrap().payload, "hello");
+}
+
+#[tokio::test]
+async fn plain_text_and_rubbish_are_refused_and_counted() {
+    let (cluster, _links, two) = pair().await;
+    for (count, words) in
+        [&b"GET / HTTP/1.1\r\n\r\n"[..], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &[0; 99]]
+            .into_iter()
+            .enumerate()
+    {
+        let mut tcp = TcpStream::connect(two.server.address()).await.unwrap();
+        tcp.write_all(words).await.unwrap();
+        let mut answer = Vec::new();
+        // A reset is as good an end as any.
+        let _ = soon("the end", tcp.read_to_end(&mut answer)).await;
+        until_refused(&two, "not_tls", count as u64 + 1).await;
+    }
+    drop(TcpStream::connect(two.server.address()).await.unwrap());
+    until_refused(&two, "gave_up", 1).await;
+    still_serves(&cluster, &two).await;
+}
+
+#[tokio::test]
+async fn tls_without_a_certificate_or_of_an_older_version_is_refused() {
+    let (cluster, _links, two) = pair().await;
+    let mut stream =
+        connect(&cluster, &two, tls(&cluster, false, &[&rustls::version::TLS13])).await.unwrap();
+    let read = soon("the end", stream.read(&mut [0; 64])).await;
+    assert!(read.is_err(), "{read:?}");
+    until_refused(&two, "no_certificate", 1).await;
+    let old = connect(&cluster, &two, tls(&cluster, true, &[&rustls::version::TLS12])).await;
+    assert!(old.is_err());
+    until_refused(&two, "not_tls", 1).await;
+    still_serves(&cluster, &two).await;
+}
+
+#[tokio::test]
+async fn rubbish_after_the_handshake_ends_that_connection_and_no_other() {
+    let (cluster, _links, two) = pair().await;
+    let mut seed = 0x9e37_79b9_7f4a_7c15u64;
+    println!("seed {seed:#x}");
+    for count in 0..40 {
+        let connector = tls(&cluster, true, &[&rustls::version::TLS13]);
+        let mut stream = connect(&cluster, &two, connector).await.unwrap();
+        let mut octets = Vec::new();
+        if count % 2 == 1 {
+            octets.extend_from_slice(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+            octets.extend_from_slice(&[0, 0, 0, 4, 0, 0, 0, 0, 0]); // Empty settings.
+        }
+        for _ in 0..200 {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            octets.push((seed >> 33) as u8);
+        }
+        let _ = stream.write_all(&octets).await; // It may have hung up already.
+        let _ = stream.shutdown().await;
+        let mut answer = Vec::new();
+        let _ = soon("the end", stream.read_to_end(&mut answer)).await;
+        until_refused(&two, "nonsense", count + 1).await;
+    }
+    eventually("nobody left", || two.server.peers().is_empty()).await;
+    still_serves(&cluster, &two).await;
+}
+
+#[tokio::test]
+async fn a_node_of_another_cluster_is_neither_let_in_nor_talked_to() {
+    let (_ours, _links, two) = pair().await;
+    let theirs = Cluster::new();
+    let links = theirs.links("one");
+    links.set_address(&two.name, &two.address()).unwrap();
+    let error = ask(&links, &two.name, "hello").await.unwrap_err();
+    assert!(matches!(error, LinkError::WrongPeer(_)), "{error:?}");
+    until_refused(&two, "gave_up", 1).await;
+    assert_eq!(two.fake.calls.load(std::sync::atomic::Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn a_stranger_who_trusts_us_is_still_not_let_in() {
+    let (ours, _links, two) = pair().await;
+    let theirs = Cluster::new();
+    theirs.credentials("one");
+    // Theirs, but with our authority beside it: it believes us, we do not believe it.
+    let file = theirs.directory("one").join("node.pem");
+    let connector = tls_with(&ours, Some(&file), &[&rustls::version::TLS13]);
+    let stream = connect(&ours, &two, connector).await;
+    let read = soon("the end", stream.unwrap().read(&mut [0; 64])).await;
+    assert!(read.is_err(), "{read:?}");
+    until_refused(&two, "stranger", 1).await;
+}
+
+#[tokio::test]
+async fn another_node_at_a_peers_address_is_not_talked_to() {
+    let cluster = Cluster::new();
+    let (three, links) = (cluster.node("three").await, cluster.links("one"));
+    links.set_address(&id("two"), &three.address()).unwrap();
+    let error = ask(&links, &id("two"), "hello").await.unwrap_err();
+    assert!(matches!(error, LinkError::WrongPeer(_)), "{error:?}");
+    assert_eq!(three.fake.calls.load(std::sync::atomic::Ordering::Relaxed), 0);
+    links.set_address(&id("two"), &cluster.node("two").await.address()).unwrap();
+    assert_ne!(ask(&links, &id("two"), "hello").await, Err(error), "the address is corrected");
+}
+
+#[tokio::test]
+async fn expired_certificates_are_refused_at_both_ends() {
+    let cluster = Cluster::new();
+    let two = cluster.node("two").await;
+    let past = SystemTime::now() - 2 * DAY;
+    let old = links(cluster.limited("old", past, DAY), VERSION);
+    old.set_address(&two.name, &two.address()).unwrap();
+    let error = ask(&old, &two.name, "hello").await.unwrap_err();
+    assert!(matches!(&error, LinkError::NotAdmitted(_)), "{error:?}");
+    until_refused(&two, "expired", 1).await;
+
+    let server = Node::start("ancient", cluster.limited("ancient", past, DAY), VERSION).await;
+    let links = cluster.links("one");
+    links.set_address(&server.name, &server.address()).unwrap();
+    let error = ask(&links, &server.name, "hello").await.unwrap_err();
+    assert!(matches!(&error, LinkError::WrongPeer(_)), "{error:?}");
+
+    // One that is not yet good is not good.
+    let early = links_of(&cluster, "early", SystemTime::now() + 2 * DAY);
+    early.set_address(&two.name, &two.address()).unwrap();
+    let error = ask(&early, &two.name, "hello").await.unwrap_err();
+    assert!(matches!(&error, LinkError::NotAdmitted(_)), "{error:?}");
+}
+
+fn links_of(cluster: &Cluster, name: &str, from: SystemTime) -> postroom_cluster::links::Links {
+    links(cluster.limited(name, from, DAY), VERSION)
+}
+
+#[tokio::test]
+async fn a_certificate_that_expires_while_its_link_stands_ends_it() {
+    let cluster = Cluster::new();
+    let two = cluster.node("two").await;
+    let short = cluster.limited("short", SystemTime::now(), Duration::from_secs(3));
+    let links = links(short, VERSION);
+    links.set_address(&two.name, &two.address()).unwrap();
+    let hanging = soon("the end of its time", ask(&links, &two.name, "hang")).await;
+    assert!(matches!(hanging, Err(LinkError::Unknown(_))), "{hanging:?}");
+    until_refused(&two, "expired", 1).await;
+    two.fake.until_dropped(1).await;
+}
+
+#[tokio::test]
+async fn a_revoked_peer_is_cut_off_at_once_and_not_let_in_again() {
+    let cluster = Cluster::new();
+    let credentials = cluster.credentials("two");
+    let two = Node::start("two", credentials.clone(), VERSION).await;
+    let links = cluster.links("one");
+    links.set_address(&two.name, &two.address()).unwrap();
+    ask(&links, &two.name, "hello").await.unwrap();
+    let mut events = links.events(&two.name).unwrap();
+    assert_eq!(soon("the stream", events.next()).await, Some(Notice::Up));
+
+    revoke(&cluster.directory("two"), Revoked::Node(id("one"))).unwrap();
+    credentials.look();
+    assert!(matches!(soon("the cut", events.next()).await, Some(Notice::Down(_))));
+    let error = ask(&links, &two.name, "hello").await.unwrap_err();
+    assert!(matches!(&error, LinkError::NotAdmitted(_)), "{error:?}");
+    eventually("the count", || two.refused("revoked") >= 2).await;
+    still_serves(&cluster, &two).await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_revoked_is_not_talked_to_any_more() {
+    let cluster = Cluster::new();
+    let (two, credentials) = (cluster.node("two").await, cluster.credentials("one"));
+    let serial = cluster.credentials("two").current().holder.serial.clone();
+    let links = links(credentials.clone(), VERSION);
+    links.set_address(&two.name, &two.address()).unwrap();
+    let hanging = tokio::spawn({
+        let links = links.clone();
+        async move { ask(&links, &id("two"), "hang").await }
+    });
+    two.fake.until_inside(1).await;
+    revoke(&cluster.directory("one"), Revoked::Serial(serial)).unwrap();
+    credentials.look();
+    let hanging = soon("the cut", hanging).await.unwrap();
+    assert!(matches!(hanging, Err(LinkError::Unknown(_))), "{hanging:?}");
+    let error = ask(&links, &two.name, "hello").await.unwrap_err();
+    assert!(matches!(&error, LinkError::WrongPeer(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_renewed_certificate_is_used_without_a_restart() {
+    let cluster = Cluster::new();
+    let directory = cluster.directory("first");
+    let credentials = cluster.credentials("first");
+    let server = Node::start("first", credentials.clone(), VERSION).await;
+    let links = links(credentials.clone(), VERSION);
+    let two = cluster.node("two").await;
+    links.set_address(&two.name, &two.address()).unwrap();
+    ask(&links, &two.name, "hello").await.unwrap();
+
+    let issued = renew(&directory, SystemTime::now()).unwrap();
+    credentials.look();
+    eventually("the old link to go", || links.status()[0].state == LinkState::Idle).await;
+    ask(&links, &two.name, "hello").await.unwrap();
+    // Whoever comes now sees the new one.
+    let connector = tls(&cluster, true, &[&rustls::version::TLS13]);
+    let stream = connect(&cluster, &server, connector).await.unwrap();
+    let shown = stream.get_ref().1.peer_certificates().unwrap()[0].clone();
+    let issued = CertificateDer::from_pem_slice(issued.pem.as_bytes()).unwrap();
+    assert_eq!(shown, issued);
+}
+
+#[tokio::test]
+async fn a_peer_has_a_few_connections_at_most_and_the_oldest_goes() {
+    let (cluster, _links, two) = pair().await;
+    let mut streams = Vec::new();
+    for count in 1..=12 {
+        let connector = tls(&cluster, true, &[&rustls::version::TLS13]);
+        streams.push(connect(&cluster, &two, connector).await.unwrap());
+        let most = count.min(4);
+        eventually("the connection", || two.server.peers() == [(id("one"), most)]).await;
+    }
+    still_serves(&cluster, &two).await;
+}
+
+#[tokio::test]
+async fn strangers_who_say_nothing_do_not_keep_peers_out() {
+    let (cluster, _links, two) = pair().await;
+    let mut silent = Vec::new();
+    for _ in 0..400 {
+        silent.push(TcpStream::connect(two.server.address()).await.unwrap());
+    }
+    still_serves(&cluster, &two).await;
+    eventually("the oldest to be given up", || two.refused("silent") >= 200).await;
+}
