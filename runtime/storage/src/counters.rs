@@ -1,12 +1,13 @@
-//! What an engine on a disk has done, for `stats` and for the metrics.
+//! What an engine has done, for `stats` and for the metrics.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::EngineStats;
 
 /// Counts that only rise.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Counters {
+    engine: &'static str,
     commits: AtomicU64,
     refused: AtomicU64,
     groups: AtomicU64,
@@ -21,13 +22,30 @@ pub struct Counters {
 
 /// Adds to a count of our own and to the metric of that name.
 macro_rules! count {
-    ($counter:expr, $metric:literal, $by:expr) => {{
-        $counter.fetch_add($by, Ordering::Relaxed);
-        metrics::counter!($metric, "engine" => "redb").increment($by);
+    ($this:ident . $counter:ident, $metric:literal, $by:expr) => {{
+        $this.$counter.fetch_add($by, Ordering::Relaxed);
+        metrics::counter!($metric, "engine" => $this.engine).increment($by);
     }};
 }
 
 impl Counters {
+    /// Nothing yet, of the engine of this name.
+    pub fn new(engine: &'static str) -> Self {
+        Self {
+            engine,
+            commits: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            groups: AtomicU64::new(0),
+            syncs: AtomicU64::new(0),
+            row_octets: AtomicU64::new(0),
+            segment_octets: AtomicU64::new(0),
+            snapshot_octets: AtomicU64::new(0),
+            bodies: AtomicU64::new(0),
+            recoveries: AtomicU64::new(0),
+            rebuilds: AtomicU64::new(0),
+        }
+    }
+
     /// A group became durable.
     pub fn group(&self, commits: u64, refused: u64) {
         count!(self.groups, "postroom_storage_groups_total", 1);

@@ -133,6 +133,11 @@ pub fn claim(slot: Slot) -> Vec<u8> {
     vec![NODE, CLAIM, high, low]
 }
 
+/// Whether this is the key of a claim.
+pub fn is_claim(raw: &[u8]) -> bool {
+    raw.starts_with(&[NODE, CLAIM])
+}
+
 /// How much of a segment is in use.
 pub fn segment(id: u64) -> Vec<u8> {
     let mut key = vec![NODE, SEGMENT];

@@ -28,12 +28,14 @@ mod rows;
 pub mod files;
 
 pub mod memory;
+pub mod postgres;
 pub mod redb;
 
 #[cfg(test)]
 mod contract;
 
 pub use self::memory::MemoryEngine;
+pub use self::postgres::{PostgresEngine, PostgresOptions};
 pub use self::redb::{OpenError, RedbEngine, RedbOptions};
 pub use api::*;
 pub use fresh::FreshBodies;

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use postroom_core::types::{AccountId, Slot, TransactionId};
 
+use super::postgres::tests::empty_engine;
 use super::redb::tests::TemporaryEngine;
 use super::{
     Area, Body, Claimant, Commit, Committed, Engine, Fence, Idempotency, Key, MemoryEngine,
@@ -125,6 +126,16 @@ macro_rules! contract {
                 async fn $case() {
                     let engine = TemporaryEngine::new();
                     $module::$case(engine.engine.clone()).await;
+                }
+            )+)+
+        }
+
+        mod postgres_engine {
+            use super::*;
+            $($(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $case() {
+                    $module::$case(empty_engine().await).await;
                 }
             )+)+
         }

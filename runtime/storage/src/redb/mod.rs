@@ -138,7 +138,7 @@ impl RedbEngine {
 
     /// As [`open`](Self::open), over any files.
     pub fn open_files(files: Arc<dyn Files>, options: RedbOptions) -> Result<Self, OpenError> {
-        let counters = Arc::new(Counters::default());
+        let counters = Arc::new(Counters::new("redb"));
         let (index, directory, replayed) = open_index(&*files, options, &counters)?;
         let restored = directory::restored(&*files)?;
         let (segments, keeping) =

@@ -187,7 +187,7 @@ async fn a_segment_whose_row_is_lost_is_kept_for_the_bodies_in_it() {
     let Place::Segment(place) = place(&engine, &owner, &body) else { panic!("it is large") };
     drop(engine);
     let index =
-        Index::open(&*disk.files(), (1 << 20, false), &Arc::new(Counters::default())).unwrap();
+        Index::open(&*disk.files(), (1 << 20, false), &Arc::new(Counters::new("redb"))).unwrap();
     index.forget_segments(&[place.segment]).unwrap();
     index.close();
     for _ in 0..2 {

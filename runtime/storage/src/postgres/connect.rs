@@ -1,0 +1,175 @@
+//! Connections: bounded pools of them, how long anything on them may take, and what their errors mean.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use deadpool_postgres::{
+    Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime,
+};
+use tokio_postgres::config::TargetSessionAttrs;
+use tokio_postgres::error::{Severity, SqlState};
+use tokio_postgres::{Config, Error, NoTls};
+
+use super::schema::{self, Identity};
+use super::{OpenError, PostgresOptions};
+use crate::StorageError;
+
+/// How long making a connection may take: a server that is there answers in milliseconds.
+const CONNECT_TIME: Duration = Duration::from_secs(5);
+/// How long a call waits for a connection of the pool: less than any caller waits for it.
+const WAIT_TIME: Duration = Duration::from_secs(5);
+/// How long a read may take, scans of 16 MiB included.
+pub const READ_TIME: Duration = Duration::from_secs(15);
+/// How long a group may take: beyond that its outcome is unknown.
+pub const COMMIT_TIME: Duration = Duration::from_secs(30);
+/// What a dead network may keep us waiting for, before the connection is given up.
+const TCP_TIME: Duration = Duration::from_secs(10);
+/// After so long without a sign the peer is asked for one.
+const KEEPALIVE_TIME: Duration = Duration::from_secs(5);
+
+/// What is set on each connection. Locks are held for milliseconds. A statement is given up by the
+/// server a little before we do. Nothing is ever left open, but a lock of ours must not outlive us.
+/// Every statement goes by the primary key: a plan that walks a table is wrong, whatever the
+/// statistics say of a table that has just been made.
+const SESSION: &str = "
+SET lock_timeout = '2s';
+SET statement_timeout = '14s';
+SET idle_in_transaction_session_timeout = '5s';
+SET enable_seqscan = off;
+SET default_transaction_isolation = 'read committed';
+";
+
+/// The pools.
+pub struct Connections {
+    /// For reads, claims and beats.
+    reads: Pool,
+    /// For groups of commits.
+    commits: Pool,
+    /// As it was when the engine was opened.
+    pub identity: Identity,
+}
+
+impl Connections {
+    /// Prepares the database and makes the pools.
+    pub async fn open(options: &PostgresOptions) -> Result<Self, OpenError> {
+        let mut config: Config = options.connection.parse().map_err(OpenError::from_sql)?;
+        config
+            .connect_timeout(CONNECT_TIME)
+            .tcp_user_timeout(TCP_TIME)
+            .keepalives_idle(KEEPALIVE_TIME)
+            .target_session_attrs(TargetSessionAttrs::ReadWrite);
+        if config.get_application_name().is_none() {
+            config.application_name("postroom");
+        }
+        let cluster = Arc::new(OnceLock::new());
+        let reads = pool(&config, options.read_connections, &cluster)?;
+        let commits = pool(&config, options.lanes, &cluster)?;
+        let mut client = reads.get().await.map_err(|error| OpenError::Unavailable(why(&error)))?;
+        let identity = schema::prepare(&mut client).await?;
+        // Its timeouts are those of the preparation.
+        drop(Object::take(client));
+        let _ = cluster.set(identity.cluster);
+        Ok(Self { reads, commits, identity })
+    }
+
+    /// A connection for a read, a claim or a beat.
+    pub async fn to_read(&self) -> Result<Object, StorageError> {
+        self.reads.get().await.map_err(|error| StorageError::Unavailable(why(&error)))
+    }
+
+    /// A connection for a group.
+    pub async fn to_commit(&self) -> Result<Object, StorageError> {
+        self.commits.get().await.map_err(|error| StorageError::Unavailable(why(&error)))
+    }
+
+    /// Ends all connections that nobody uses, and the others as soon as nobody does.
+    pub fn close(&self) {
+        self.reads.close();
+        self.commits.close();
+    }
+}
+
+fn pool(
+    config: &Config,
+    size: usize,
+    cluster: &Arc<OnceLock<[u8; 16]>>,
+) -> Result<Pool, OpenError> {
+    let how = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+    let cluster = cluster.clone();
+    let set_up = Hook::async_fn(move |client: &mut deadpool_postgres::ClientWrapper, _| {
+        let cluster = cluster.clone();
+        Box::pin(async move {
+            client.batch_execute(SESSION).await.map_err(HookError::Backend)?;
+            let Some(ours) = cluster.get() else { return Ok(()) };
+            let found = schema::identity(client).await.map_err(HookError::Backend)?;
+            match found.cluster == *ours {
+                true => Ok(()),
+                false => Err(HookError::message("the database is another cluster's now")),
+            }
+        })
+    });
+    Pool::builder(Manager::from_config(config.clone(), NoTls, how))
+        .max_size(size.max(1))
+        .wait_timeout(Some(WAIT_TIME))
+        .create_timeout(Some(CONNECT_TIME))
+        .recycle_timeout(Some(CONNECT_TIME))
+        .runtime(Runtime::Tokio1)
+        .post_create(set_up)
+        .build()
+        .map_err(|error| OpenError::Unavailable(error.to_string()))
+}
+
+/// An error with its causes, in one line.
+pub fn why(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        source = error.source();
+    }
+    text.replace('\n', " ")
+}
+
+/// What a failed statement means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// A check in it did not hold: no effect, look again.
+    Refused,
+    /// It was in the way of another one: no effect, the same may go well at once.
+    InTheWay,
+    /// No effect, for another reason.
+    NoEffect,
+    /// The connection is lost, or the server is about to end it: it may have had its effect.
+    Lost,
+}
+
+impl Failure {
+    /// Of this error.
+    pub fn of(error: &Error) -> Self {
+        let Some(said) = error.as_db_error() else {
+            // Before anything was sent: a value that does not fit its type. Never with ours.
+            return Self::Lost;
+        };
+        match said.parsed_severity() {
+            Some(Severity::Fatal | Severity::Panic) | None => Self::Lost,
+            Some(_) if *said.code() == SqlState::DIVISION_BY_ZERO => Self::Refused,
+            Some(_)
+                if [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED]
+                    .contains(said.code()) =>
+            {
+                Self::InTheWay
+            }
+            Some(_) => Self::NoEffect,
+        }
+    }
+}
+
+/// Whether a connection is of no use after this error, though the server still answers on it: it is
+/// a standby now, or has been told to end.
+pub fn is_useless_after(error: &Error) -> bool {
+    Failure::of(error) == Failure::Lost
+        || error.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION)
+}

@@ -1,0 +1,338 @@
+//! The shared engine: rows, ledger and claims in PostgreSQL, for many nodes at once.
+//!
+//! Writing goes through a few tasks (`lane`), each of which joins what waits for it into groups
+//! (`group`): one statement reads what they need, one writes them and checks that what was read still
+//! holds. Reads are single statements on a bounded pool of connections.
+
+mod connect;
+mod fetch;
+mod group;
+mod known;
+mod lane;
+mod schema;
+mod shared;
+#[cfg(test)]
+pub(super) mod tests;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use postroom_core::types::{Epoch, Slot, TransactionId};
+
+use self::connect::{Connections, why};
+use self::known::{Known, Wants};
+use self::lane::Lane;
+use self::shared::{Ask, Shared};
+use super::body::{INLINE_OCTETS, NewBody};
+use super::commit::{Change, Pending, PendingBodies, plan_claim};
+use super::rows::{BodyRow, Place};
+use super::{
+    Area, Body, BodyRef, Claimant, Commit, Committed, Engine, EngineStats, Fence, Key,
+    MAX_SCAN_ITEMS, ScanLimit, ScanPage, Space, StorageError, key, reads,
+};
+
+/// Connections for reads. Each serves some thousand reads a second over a local network.
+const READ_CONNECTIONS: usize = 8;
+/// Connections for commits: while one waits for the disk, the other plans.
+const LANES: usize = 2;
+/// How often a read asks for more: what it wants is known beforehand, or follows from what it found.
+const MAX_ROUNDS: usize = 4;
+/// How often a claim is tried against others that are made at the same moment.
+const MAX_ATTEMPTS: usize = 16;
+
+/// How an engine is opened.
+#[derive(Clone, Debug)]
+pub struct PostgresOptions {
+    /// Where the database is: `host=… user=… dbname=…`, or a `postgresql://` address.
+    pub connection: String,
+    /// Most connections for reads.
+    pub read_connections: usize,
+    /// Connections for commits.
+    pub lanes: usize,
+}
+
+impl PostgresOptions {
+    /// As usual, over this connection.
+    pub fn new(connection: impl Into<String>) -> Self {
+        let connection = connection.into();
+        Self { connection, read_connections: READ_CONNECTIONS, lanes: LANES }
+    }
+}
+
+/// Why a database was not opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// It may be later: see the reason.
+    #[error("the database cannot be used: {0}")]
+    Unavailable(String),
+    /// A later version of this program has set it up.
+    #[error("the database has schema {found}, this program knows {known}: start a newer one")]
+    Newer {
+        /// Of the database.
+        found: i32,
+        /// The newest that this program knows.
+        known: i32,
+    },
+    /// The server is too old.
+    #[error("PostgreSQL 15 or newer is needed; the server says {0}")]
+    OldServer(String),
+}
+
+impl OpenError {
+    fn from_sql(error: tokio_postgres::Error) -> Self {
+        Self::Unavailable(why(&error))
+    }
+}
+
+/// The shared engine.
+pub struct PostgresEngine {
+    shared: Arc<Shared>,
+    lanes: Vec<Lane>,
+}
+
+impl PostgresEngine {
+    /// Opens a database, and sets it up if it is empty. Must be called within a tokio runtime, which
+    /// the engine's tasks run on.
+    pub async fn open(options: PostgresOptions) -> Result<Self, OpenError> {
+        let connections = Connections::open(&options).await?;
+        let shared = Arc::new(Shared::new(connections));
+        let lanes = (0..options.lanes.max(1)).map(|_| Lane::start(shared.clone())).collect();
+        Ok(Self { shared, lanes })
+    }
+
+    /// The lane of a space: always the same, so that its commits stay in order.
+    fn lane(&self, space: Space) -> &Lane {
+        let number = match space {
+            Space::Directory => 0,
+            Space::Account(account) => account
+                .0
+                .iter()
+                .fold(0usize, |sum, octet| sum.wrapping_mul(31).wrapping_add(usize::from(*octet))),
+        };
+        &self.lanes[number % self.lanes.len()]
+    }
+
+    /// Reads one state of the rows: all that is wanted, and what turns out to be needed besides.
+    async fn read<T>(
+        &self,
+        mut wants: Wants,
+        read: impl Fn(&Known) -> Result<T, StorageError> + Send,
+    ) -> Result<T, StorageError> {
+        for _ in 0..MAX_ROUNDS {
+            let known = self.ask(&Ask::Wanted(wants.clone(), 1)).await?;
+            let outcome = read(&known);
+            let missed = known.take_missed();
+            if missed.is_empty() {
+                return outcome;
+            }
+            wants.extend(missed);
+        }
+        Err(StorageError::Unavailable("a read wants more and more".to_owned()))
+    }
+
+    async fn ask(&self, ask: &Ask) -> Result<Known, StorageError> {
+        let known = self.shared.read(ask).await?;
+        known.ok_or_else(|| {
+            // Says how much there may be.
+            reads::within_one_get(usize::MAX).expect_err("that is too much")
+        })
+    }
+
+    /// Changes the claim on a slot by compare-and-set.
+    async fn change_claim<T: Send>(
+        &self,
+        slot: Slot,
+        plan: impl Fn(&Known) -> Result<(Option<Change>, T), StorageError> + Send,
+    ) -> Result<T, StorageError> {
+        const SET: &str = "UPDATE claims SET value = $3 WHERE key = $1 AND value = $2";
+        const BEGIN: &str =
+            "INSERT INTO claims (key, value) VALUES ($1, $2) ON CONFLICT (key) DO NOTHING";
+        let at = key::claim(slot);
+        for _ in 0..MAX_ATTEMPTS {
+            let known = self.ask(&Ask::Wanted(Wants::of_keys([at.clone()]), 1)).await?;
+            let (change, answer) = plan(&known)?;
+            let Some(Change::Put(_, now)) = change else { return Ok(answer) };
+            let now = &now[..];
+            let changed = match known.rows.get(&at[..]).and_then(Option::as_ref) {
+                Some(was) => self.shared.change(SET, &[&at, &&was[..], &now]).await?,
+                None => self.shared.change(BEGIN, &[&at, &now]).await?,
+            };
+            if changed == Some(1) {
+                return Ok(answer);
+            }
+        }
+        Err(StorageError::Unavailable("others are claiming the same slot".to_owned()))
+    }
+
+    /// Counts a claim.
+    fn counted<T>(&self, outcome: Result<T, StorageError>) -> Result<T, StorageError> {
+        match outcome.is_ok() {
+            true => self.shared.counters.group(1, 0),
+            false => self.shared.counters.refused(1),
+        }
+        outcome
+    }
+}
+
+#[async_trait]
+impl Engine for PostgresEngine {
+    fn name(&self) -> &'static str {
+        "postgres"
+    }
+
+    #[tracing::instrument(name = "storage_get_many", level = "debug", skip_all, fields(?space))]
+    async fn get_many(
+        &self,
+        space: Space,
+        keys: Vec<Key>,
+    ) -> Result<Vec<Option<Bytes>>, StorageError> {
+        let wants = Wants::of_keys(keys.iter().map(|at| key::row(space, at)));
+        let known = self.ask(&Ask::Many(wants)).await?;
+        reads::get_many(&known, space, &keys)
+    }
+
+    #[tracing::instrument(name = "storage_scan", level = "debug", skip_all, fields(?space))]
+    async fn scan(
+        &self,
+        space: Space,
+        area: Area,
+        start: Bytes,
+        end: Bytes,
+        limit: ScanLimit,
+    ) -> Result<ScanPage, StorageError> {
+        let range = key::rows(space, area, &start, &end);
+        let known = match range.0 < range.1 {
+            true => {
+                let page = Ask::Page(range, key::area_prefix(space), limit.clamped());
+                self.ask(&page).await?
+            }
+            false => {
+                self.shared.open()?;
+                Known::default()
+            }
+        };
+        reads::scan(&known, space, (area, &start, &end), limit)
+    }
+
+    async fn claim(
+        &self,
+        slot: Slot,
+        claimant: Claimant,
+        previous: Option<Epoch>,
+    ) -> Result<Fence, StorageError> {
+        let claimed = self.change_claim(slot, |known| {
+            let (change, fence) = plan_claim(known, slot, &claimant, previous)?;
+            Ok((Some(change), fence))
+        });
+        let claimed = claimed.await;
+        self.counted(claimed)
+    }
+
+    async fn claimed(&self, slot: Slot) -> Result<Option<(Epoch, Claimant)>, StorageError> {
+        let wants = Wants::of_keys([key::claim(slot)]);
+        self.read(wants, |known| reads::claimed(known, slot)).await
+    }
+
+    #[tracing::instrument(name = "storage_commit", level = "debug", skip_all, fields(space = ?commit.space))]
+    async fn commit(&self, commit: Commit) -> Result<Committed, StorageError> {
+        let octets = commit.checked_octets()?;
+        self.lane(commit.space).perform(commit, octets).await
+    }
+
+    async fn head(&self, space: Space) -> Result<u64, StorageError> {
+        if self.shared.unresolved(space).is_some() {
+            self.lane(space).resolve(space).await?;
+        }
+        let wants = Wants::of_keys([key::head(space)]);
+        self.read(wants, |known| reads::head(known, space)).await
+    }
+
+    async fn transaction(
+        &self,
+        space: Space,
+        id: TransactionId,
+    ) -> Result<Option<Bytes>, StorageError> {
+        let wants = Wants::of_keys([key::transaction(space, id)]);
+        self.read(wants, |known| reads::transaction(known, space, id)).await
+    }
+
+    #[tracing::instrument(name = "storage_new_body", level = "debug", skip_all, fields(?space, octets = octets.len()))]
+    async fn new_body(&self, space: Space, octets: Bytes) -> Result<Body, StorageError> {
+        self.shared.open()?;
+        let made = NewBody::new(octets)?;
+        self.shared.counters.body();
+        if made.octets.len() <= INLINE_OCTETS {
+            return Ok(made.inline());
+        }
+        self.shared.unlinked.add(space, made.stored.key, Pending::Octets(made.octets))?;
+        Ok(Body::Stored(made.stored))
+    }
+
+    fn give_up(&self, space: Space, bodies: &[Body]) {
+        let waiting = self.shared.unlinked.waiting(space, bodies);
+        if !waiting.is_empty() {
+            self.lane(space).give_up(space, waiting);
+        }
+    }
+
+    async fn body(&self, space: Space, name: &str) -> Result<Option<BodyRef>, StorageError> {
+        let wants = Wants::of_keys([key::link(space, name)]);
+        self.read(wants, |known| reads::body(known, space, name)).await
+    }
+
+    #[tracing::instrument(name = "storage_read_body", level = "debug", skip_all, fields(?space, at, max))]
+    async fn read_body(
+        &self,
+        space: Space,
+        body: &BodyRef,
+        at: u64,
+        max: u64,
+    ) -> Result<Bytes, StorageError> {
+        // Who waits is asked first: a body stops waiting only after its row is there.
+        let waiting = self.shared.unlinked.pending(space, &body.key);
+        let wants = Wants::of_keys([key::body(space, &body.key), key::octets(space, &body.key)]);
+        let found = self.read(wants, |known| match reads::body_row(known, space, &body.key)? {
+            Some(BodyRow { place: Place::Row, .. }) => {
+                reads::body_octets(known, space, &body.key).map(Some)
+            }
+            Some(BodyRow { place: Place::Segment(_), .. }) => Err(StorageError::Damaged(format!(
+                "body {} is said to be in a segment, and here are none",
+                hex::encode(body.key)
+            ))),
+            None => Ok(None),
+        });
+        match (found.await?, waiting) {
+            (Some(octets), _) | (None, Some(Pending::Octets(octets))) => {
+                reads::part(body, octets, at, max)
+            }
+            (None, Some(Pending::Segment(_)) | None) => Err(StorageError::Conflict),
+        }
+    }
+
+    async fn spaces(&self, after: Option<Space>, limit: usize) -> Result<Vec<Space>, StorageError> {
+        let from = after.map_or(key::FIRST_SPACE.to_vec(), key::after_space);
+        let limit = limit.min(MAX_SCAN_ITEMS);
+        let known = self.ask(&Ask::Heads(from, limit as i64)).await?;
+        let mut spaces = Vec::with_capacity(known.rows.len());
+        for raw in known.rows.keys() {
+            spaces.push(key::space_of(raw).ok_or_else(|| {
+                StorageError::Damaged(format!("head {} belongs to no space", hex::encode(raw)))
+            })?);
+        }
+        spaces.sort_unstable();
+        Ok(spaces)
+    }
+
+    async fn close(&self) -> Result<(), StorageError> {
+        for lane in &self.lanes {
+            lane.close().await;
+        }
+        self.shared.close();
+        Ok(())
+    }
+
+    fn stats(&self) -> EngineStats {
+        self.shared.counters.stats()
+    }
+}

@@ -1,0 +1,137 @@
+//! The tables, and how they come to be: numbered steps, each in one transaction with the number that
+//! it leaves behind. Whoever brings a step along holds the row with the number, so nodes that start at
+//! once do one after the other.
+
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, Error};
+
+use super::OpenError;
+
+/// Oldest server that is spoken to, as `server_version_num` counts.
+const OLDEST_SERVER: u32 = 150_000;
+/// How often making the first table is tried: two nodes that do it at once can make both fail.
+const TRIES: usize = 20;
+
+/// Made first, by itself.
+const FIRST: &str = "CREATE TABLE IF NOT EXISTS postroom_schema (
+    one int PRIMARY KEY,
+    version int NOT NULL,
+    cluster_id bytea NOT NULL,
+    restored bigint NOT NULL
+)";
+
+/// The steps: after the n-th one the version is n. Never changed once released, only added to.
+const STEPS: &[&str] = &["
+CREATE TABLE rows (key bytea PRIMARY KEY, value bytea NOT NULL);
+CREATE TABLE heads (key bytea PRIMARY KEY, value bytea NOT NULL);
+CREATE TABLE claims (key bytea PRIMARY KEY, value bytea NOT NULL);
+CREATE TABLE beats (
+    node text PRIMARY KEY,
+    generation numeric(20) NOT NULL,
+    nonce bytea NOT NULL,
+    at timestamptz NOT NULL
+);
+"];
+
+/// What only PostgreSQL itself understands; without it all works, only slower. Values are not worth
+/// compressing (mail is, but it would cost every commit), and those of one page stay in the row.
+const TUNING: &str = "
+ALTER TABLE rows ALTER COLUMN value SET STORAGE EXTERNAL;
+ALTER TABLE rows SET (toast_tuple_target = 8160);
+ALTER TABLE heads SET (fillfactor = 50);
+ALTER TABLE claims SET (fillfactor = 50);
+";
+
+/// What the database says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Minted when it was set up.
+    pub cluster: [u8; 16],
+    /// How often an operator has said that it was restored.
+    pub restored: u64,
+}
+
+/// Brings the tables up to what this program knows.
+pub async fn prepare(client: &mut Client) -> Result<Identity, OpenError> {
+    must_be_new_enough(client).await?;
+    make_first(client).await?;
+    let mut id = [0; 16];
+    getrandom::fill(&mut id).map_err(|error| OpenError::Unavailable(error.to_string()))?;
+    client
+        .execute(
+            "INSERT INTO postroom_schema VALUES (1, 0, $1, 0) ON CONFLICT (one) DO NOTHING",
+            &[&&id[..]],
+        )
+        .await
+        .map_err(OpenError::from_sql)?;
+    // Waiting for another node that is at it may take longer than a commit may.
+    client.batch_execute("SET lock_timeout = '60s'").await.map_err(OpenError::from_sql)?;
+    let known = STEPS.len() as i32;
+    let transaction = client.transaction().await.map_err(OpenError::from_sql)?;
+    let row = transaction
+        .query_one("SELECT version FROM postroom_schema WHERE one = 1 FOR UPDATE", &[])
+        .await
+        .map_err(OpenError::from_sql)?;
+    let found: i32 = row.get(0);
+    if found > known {
+        return Err(OpenError::Newer { found, known });
+    }
+    for step in &STEPS[found.max(0) as usize..] {
+        transaction.batch_execute(step).await.map_err(OpenError::from_sql)?;
+    }
+    if found < known {
+        transaction
+            .execute("UPDATE postroom_schema SET version = $1 WHERE one = 1", &[&known])
+            .await
+            .map_err(OpenError::from_sql)?;
+    }
+    transaction.commit().await.map_err(OpenError::from_sql)?;
+    if found < known
+        && let Err(error) = client.batch_execute(TUNING).await
+    {
+        tracing::warn!(%error, "the tables could not be tuned");
+    }
+    identity(client).await.map_err(OpenError::from_sql)
+}
+
+/// What the database says of itself, once it has been prepared.
+pub async fn identity(client: &Client) -> Result<Identity, Error> {
+    let row = client
+        .query_one("SELECT cluster_id, restored FROM postroom_schema WHERE one = 1", &[])
+        .await?;
+    let cluster: Vec<u8> = row.try_get(0)?;
+    let restored: i64 = row.try_get(1)?;
+    let cluster = cluster.try_into().unwrap_or_default();
+    Ok(Identity { cluster, restored: restored as u64 })
+}
+
+async fn must_be_new_enough(client: &Client) -> Result<(), OpenError> {
+    let row = client.query_one("SHOW server_version_num", &[]).await;
+    let text: String = row.and_then(|row| row.try_get(0)).map_err(OpenError::from_sql)?;
+    match text.parse::<u32>() {
+        Ok(version) if version >= OLDEST_SERVER => Ok(()),
+        Ok(_) | Err(_) => Err(OpenError::OldServer(text)),
+    }
+}
+
+async fn make_first(client: &Client) -> Result<(), OpenError> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match client.batch_execute(FIRST).await {
+            Err(error) if tries < TRIES && made_meanwhile(&error) => {}
+            outcome => return outcome.map_err(OpenError::from_sql),
+        }
+    }
+}
+
+/// Another node has made the same table at the same moment.
+fn made_meanwhile(error: &Error) -> bool {
+    let raced = [
+        SqlState::UNIQUE_VIOLATION,
+        SqlState::DUPLICATE_TABLE,
+        SqlState::DUPLICATE_OBJECT,
+        SqlState::INTERNAL_ERROR,
+    ];
+    error.code().is_some_and(|code| raced.contains(code))
+}

@@ -1,0 +1,189 @@
+//! What the engine's callers and its lanes share.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use deadpool_postgres::Object;
+use tokio_postgres::Error;
+
+use super::connect::{Connections, Failure, READ_TIME, is_useless_after, why};
+use super::fetch;
+use super::known::{Known, Wants};
+use crate::body::Unlinked;
+use crate::counters::Counters;
+use crate::{Fence, ScanLimit, Space, StorageError};
+
+/// How often a read is tried: a pool may hold connections to a server that has been started again.
+const READ_TRIES: u32 = 3;
+/// Most spaces with an unknown outcome at a time. Each has been refused commits since, so they are
+/// those of the groups that were under way when connections were lost.
+const MAX_UNRESOLVED: usize = 1 << 16;
+
+/// Shared between callers and lanes.
+pub struct Shared {
+    /// To the database.
+    pub connections: Connections,
+    /// Counts.
+    pub counters: Counters,
+    /// New bodies that nothing has linked yet.
+    pub unlinked: Unlinked,
+    closed: AtomicBool,
+    /// Spaces with a commit of unknown outcome that nobody has looked at yet, with its fence.
+    unresolved: Mutex<HashMap<Space, Option<Fence>>>,
+}
+
+/// A read of one statement.
+pub enum Ask {
+    /// Rows, and this many of the first rows of ranges.
+    Wanted(Wants, i64),
+    /// A page of a scan: range, octets of the keys that do not count, limit.
+    Page((Vec<u8>, Vec<u8>), usize, ScanLimit),
+    /// Rows, as one look-up may return.
+    Many(Wants),
+    /// This many heads from this key on: the keys stand for rows.
+    Heads(Vec<u8>, i64),
+}
+
+impl Shared {
+    /// Over these connections.
+    pub fn new(connections: Connections) -> Self {
+        Self {
+            connections,
+            counters: Counters::new("postgres"),
+            unlinked: Unlinked::default(),
+            closed: AtomicBool::new(false),
+            unresolved: Mutex::default(),
+        }
+    }
+
+    /// Fails after [`close`](Self::close).
+    pub fn open(&self) -> Result<(), StorageError> {
+        match self.closed.load(Ordering::Acquire) {
+            true => Err(closed()),
+            false => Ok(()),
+        }
+    }
+
+    /// Nothing is read any more.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.connections.close();
+    }
+
+    /// Reads. `None` only of [`Ask::Many`]: too much.
+    pub async fn read(&self, ask: &Ask) -> Result<Option<Known>, StorageError> {
+        let mut tried = 0;
+        loop {
+            self.open()?;
+            let client = self.connections.to_read().await?;
+            tried += 1;
+            match tokio::time::timeout(READ_TIME, asked(&client, ask)).await {
+                Ok(Ok(known)) => return Ok(known),
+                Ok(Err(error)) => {
+                    if is_useless_after(&error) {
+                        drop(Object::take(client));
+                        if tried < READ_TRIES {
+                            continue;
+                        }
+                    }
+                    return Err(StorageError::Unavailable(why(&error)));
+                }
+                Err(_) => {
+                    drop(Object::take(client));
+                    return Err(StorageError::Unavailable("the database took too long".into()));
+                }
+            }
+        }
+    }
+
+    /// Executes a statement that changes one row, or none. `None`: it was in the way of another one.
+    pub async fn change(
+        &self,
+        statement: &str,
+        values: &[&(dyn tokio_postgres::types::ToSql + Sync)],
+    ) -> Result<Option<u64>, StorageError> {
+        self.open()?;
+        let client = self.connections.to_read().await?;
+        let prepared = tokio::time::timeout(READ_TIME, client.prepare_cached(statement)).await;
+        let prepared = match prepared {
+            Ok(Ok(prepared)) => prepared,
+            Ok(Err(error)) => {
+                if is_useless_after(&error) {
+                    drop(Object::take(client));
+                    return Ok(None);
+                }
+                return Err(StorageError::Unavailable(why(&error)));
+            }
+            Err(_) => {
+                drop(Object::take(client));
+                return Err(StorageError::Unavailable("the database took too long".into()));
+            }
+        };
+        match tokio::time::timeout(READ_TIME, client.execute(&prepared, values)).await {
+            Ok(Ok(rows)) => Ok(Some(rows)),
+            Ok(Err(error)) => {
+                let failure = Failure::of(&error);
+                if is_useless_after(&error) {
+                    drop(Object::take(client));
+                }
+                match failure {
+                    Failure::Lost => Err(StorageError::UnknownOutcome(why(&error))),
+                    Failure::InTheWay => Ok(None),
+                    Failure::NoEffect | Failure::Refused => {
+                        Err(StorageError::Unavailable(why(&error)))
+                    }
+                }
+            }
+            Err(_) => {
+                drop(Object::take(client));
+                Err(StorageError::UnknownOutcome("the database took too long".into()))
+            }
+        }
+    }
+
+    /// The fence of the commit to this space whose outcome nobody has looked at.
+    pub fn unresolved(&self, space: Space) -> Option<Option<Fence>> {
+        self.lock().get(&space).copied()
+    }
+
+    /// Whether no more outcomes can be remembered as unknown.
+    pub fn has_too_many_unresolved(&self) -> bool {
+        self.lock().len() >= MAX_UNRESOLVED
+    }
+
+    /// A commit to this space has an unknown outcome.
+    pub fn unknown(&self, space: Space, fence: Option<Fence>) {
+        self.lock().insert(space, fence);
+    }
+
+    /// Nothing is under way to the space any more.
+    pub fn resolved(&self, space: Space) {
+        self.lock().remove(&space);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Space, Option<Fence>>> {
+        self.unresolved.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn asked(client: &Object, ask: &Ask) -> Result<Option<Known>, Error> {
+    match ask {
+        Ask::Wanted(wants, first) => fetch::wanted(client, wants, *first).await.map(Some),
+        Ask::Page(range, prefix, limit) => {
+            fetch::page(client, range.clone(), *prefix, *limit).await.map(Some)
+        }
+        Ask::Many(wants) => fetch::many(client, wants).await,
+        Ask::Heads(from, limit) => {
+            let heads = fetch::heads(client, from, *limit).await?;
+            let mut known = Known::default();
+            known.rows.extend(heads.into_iter().map(|key| (key, None)));
+            Ok(Some(known))
+        }
+    }
+}
+
+/// What calls after the end get.
+pub fn closed() -> StorageError {
+    StorageError::Unavailable("the engine is closed".to_owned())
+}
