@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures::future::BoxFuture;
+use postroom_core::cluster::table::Changed;
 use postroom_core::cluster::{
-    Action, Ask, Attempt, CallId, Changed, Claimed, Facts, Fence, Generation, Input, Moment,
-    NewCall, NoAnswer, NodeId, Ownership, PeerAnswer, Ran, Released, Sighting, SlotSet, Table,
-    Timing, Why,
+    Action, Ask, Attempt, CallId, Claimed, Facts, Fence, Generation, Input, Moment, NewCall,
+    NoAnswer, NodeId, Ownership, PeerAnswer, Ran, Released, Sighting, SlotSet, Table, Timing, Why,
 };
 use postroom_core::error::StoreError;
 use postroom_core::types::{Epoch, Slot};
@@ -42,6 +43,11 @@ enum Step {
     /// Fail.
     Fail(Why),
 }
+
+/// A call that runs here.
+pub type Here<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
+/// A call at another node; the inner result is what the call came to.
+pub type There<'a, T> = BoxFuture<'a, Result<Result<T, StoreError>, PeerAnswer>>;
 
 /// How a call has ended.
 #[derive(Debug)]
@@ -281,11 +287,11 @@ impl Owner {
     }
 
     /// Carries a call to its end: here under a fence, or by another node.
-    pub async fn carry<T>(
+    pub async fn carry<'a, T>(
         self: &Arc<Self>,
         call: NewCall,
-        here: impl AsyncFn(Fence) -> Result<T, StoreError>,
-        there: impl AsyncFn(&NodeId, bool) -> Result<Result<T, StoreError>, PeerAnswer>,
+        here: impl Fn(Fence) -> Here<'a, T>,
+        there: impl Fn(NodeId, bool) -> There<'a, T>,
     ) -> Ended<T> {
         let (id, mut steps) = self.register();
         let _registered = Registered { owner: self.clone(), id };
@@ -312,7 +318,7 @@ impl Owner {
                 Step::There { attempt, node, open } => {
                     tried = true;
                     let done = tokio::select! {
-                        done = there(&node, open) => done,
+                        done = there(node, open) => done,
                         _ = steps.changed() => continue,
                     };
                     let answer = match done {

@@ -62,8 +62,19 @@ impl Cluster {
         let credentials = Arc::new(credentials);
         let name = credentials.current().holder.node.clone();
         let me = node_id(&name).context("the certificate names no node")?;
+        let listener = TcpListener::bind(config.listen).await.with_context(|| {
+            format!("cannot listen for other nodes at {}; see cluster.listen", config.listen)
+        })?;
+        let advertise = match config.advertise.is_empty() {
+            true => listener.local_addr()?.to_string(),
+            false => config.advertise.clone(),
+        };
         let version = WireVersion(wire::VERSION);
-        let links = Links::new(LinksOptions { credentials: credentials.clone(), version });
+        let links = Links::new(LinksOptions {
+            credentials: credentials.clone(),
+            version,
+            address: advertise.clone(),
+        });
         let mut seeds = Vec::new();
         for (node, address) in &config.seeds {
             let seed: crate::cluster::NodeId = node.parse()?;
@@ -72,13 +83,6 @@ impl Cluster {
                 seeds.push(seed);
             }
         }
-        let listener = TcpListener::bind(config.listen).await.with_context(|| {
-            format!("cannot listen for other nodes at {}; see cluster.listen", config.listen)
-        })?;
-        let advertise = match config.advertise.is_empty() {
-            true => listener.local_addr()?.to_string(),
-            false => config.advertise.clone(),
-        };
         let generation = Generation(config.generation);
         let facts = Facts {
             id: me.clone(),

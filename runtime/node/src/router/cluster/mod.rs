@@ -9,9 +9,10 @@ mod status;
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use futures::FutureExt;
 use postroom_core::cluster::{
     CallKind, Facts, Fence, NewCall, NodeId, NodeState, Origin, Ownership, PeerAnswer, Table,
 };
@@ -95,8 +96,8 @@ impl Cluster {
             origin: Origin::Local,
             deadline: record::now() + CALL_TIME,
         };
-        let here = async |fence| self.here(&request, fence).await;
-        let there = async |node: &NodeId, open| self.there(&request, node, open).await;
+        let here = |fence| self.here(&request, fence).boxed();
+        let there = |node, open| self.there(&request, node, open).boxed();
         match self.owner.carry(call, here, there).await {
             Ended::Answered(answer) => answer,
             Ended::Failed(_, true) if matches!(request.ask, Ask::Write(_)) => {
@@ -146,10 +147,13 @@ impl Cluster {
         }
     }
 
+    fn fed(&self) -> MutexGuard<'_, HashSet<(MailboxId, Epoch)>> {
+        self.fed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Tells this node's sessions of the changes of a mailbox that is open here. They have subscribed.
     fn feed(self: &Arc<Self>, mailbox: MailboxId, epoch: Epoch, mut watch: watch::Receiver<News>) {
-        let fed = |cluster: &Self| cluster.fed.lock().unwrap_or_else(PoisonError::into_inner);
-        if !fed(self).insert((mailbox, epoch)) {
+        if !self.fed().insert((mailbox, epoch)) {
             return;
         }
         let cluster = self.clone();
@@ -157,7 +161,7 @@ impl Cluster {
             loop {
                 let at = watch.borrow_and_update().at;
                 {
-                    let mut fed = fed(&cluster);
+                    let mut fed = cluster.fed();
                     // Under the lock: who subscribes after this finds nobody who feeds.
                     if !cluster.hub.changed(mailbox, at) {
                         fed.remove(&(mailbox, epoch));
@@ -165,7 +169,7 @@ impl Cluster {
                     }
                 }
                 if watch.changed().await.is_err() {
-                    fed(&cluster).remove(&(mailbox, epoch));
+                    cluster.fed().remove(&(mailbox, epoch));
                     return cluster.hub.wake(mailbox);
                 }
             }
@@ -175,9 +179,10 @@ impl Cluster {
     async fn there(
         &self,
         request: &Request,
-        node: &NodeId,
+        node: NodeId,
         open: bool,
     ) -> Result<Result<Answer, StoreError>, PeerAnswer> {
+        let node = &node;
         let session = request.session;
         let mut response = self.ask(node, Question::Call(request.clone(), open)).await?;
         if matches!(response, Response::NotAttached)

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::FutureExt;
 use postroom_core::cluster::{Fence, NewCall, NodeId, Origin, PeerAnswer};
 use postroom_core::error::StoreError;
 use postroom_core::types::{Epoch, SessionId, Slot};
@@ -58,6 +59,11 @@ impl Service for Serving {
         Ok(self.0.guests.events(&from))
     }
 
+    fn met(&self, from: &crate::cluster::NodeId, address: &str) {
+        // In vain is no harm: gossip says the same.
+        let _ = self.0.links.set_address(from, address);
+    }
+
     fn gossip(&self, from: &crate::cluster::NodeId, datagram: Bytes) {
         if let Some(gossip) = self.0.gossip.get() {
             gossip.receive(from, datagram);
@@ -67,9 +73,9 @@ impl Service for Serving {
 
 impl Cluster {
     async fn serve(self: &Arc<Self>, from: &NodeId, new: NewCall, request: Request) -> Response {
-        let here = async |fence: Fence| self.for_guest(from, &request, fence).await;
+        let here = |fence| self.for_guest(from, &request, fence).boxed();
         // Calls of others are never sent on.
-        let there = async |_: &NodeId, _: bool| Err(PeerAnswer::NotMine { hint: None });
+        let there = |_, _| async { Err(PeerAnswer::NotMine { hint: None }) }.boxed();
         match self.owner.carry(new, here, there).await {
             Ended::Answered(Ok(response)) => response,
             Ended::Answered(Err(error)) => Response::Failed(Epoch(0), error),

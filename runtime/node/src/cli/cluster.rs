@@ -1,0 +1,171 @@
+//! `postroom cluster …`: certificates are made and brought here; how the cluster is, a running node says.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result};
+
+use super::args::{ClusterCommand, Door};
+use super::output::Output;
+use super::remote::Remote;
+use crate::cluster::NodeId;
+use crate::cluster::certificates::{self, Authority, Credentials, JoinFile};
+use crate::router::{NodeStatus, SlotPlace};
+
+/// How often `--watch` looks.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
+
+/// Performs a command.
+pub fn perform(command: ClusterCommand, output: &Output) -> Result<()> {
+    match command {
+        ClusterCommand::Init { node, folder } => init(&node, &folder, output),
+        ClusterCommand::Invite { node, folder, seeds, out } => {
+            invite(&node, &folder, &seeds, &out, output)
+        }
+        ClusterCommand::Join { file, folder } => join(&file, &folder, output),
+        ClusterCommand::Status { watch, door } => status(watch, &door, output),
+        ClusterCommand::Drain { door } => drain(&door, output),
+    }
+}
+
+/// Where a slot is, for `postroom mailbox where`.
+pub fn place(user: &str, door: &Door, output: &Output) -> Result<()> {
+    let place: SlotPlace = remote(door)?.get("/v1/cluster/where", &[("user", user)])?;
+    output.result(&place, || match (&place.node, place.epoch) {
+        (Some(node), Some(epoch)) => {
+            format!("{user}: account {}, slot {}, open on {node}, epoch {epoch}", place.account, place.slot)
+        }
+        _ => format!("{user}: account {}, slot {}, open nowhere", place.account, place.slot),
+    })
+}
+
+fn remote(door: &Door) -> Result<Remote> {
+    let address = door.choice.admin.context("a running node says that: name it with --admin")?;
+    Remote::new(address, door.token_file.as_deref())
+}
+
+fn node_id(text: &str) -> Result<NodeId> {
+    Ok(text.parse::<NodeId>()?)
+}
+
+fn init(node: &str, folder: &Path, output: &Output) -> Result<()> {
+    let authority = certificates::init(folder, &node_id(node)?, SystemTime::now())?;
+    let cluster = authority.cluster().to_string();
+    let said = serde_json::json!({ "cluster": cluster, "node": node, "folder": folder });
+    output.result(&said, || {
+        format!(
+            "made cluster {cluster} with node {node} in {folder}; keep authority.key there safe. Next: `postroom cluster invite NODE --folder {folder} --seed {node}=HOST:PORT`",
+            folder = folder.display()
+        )
+    })
+}
+
+fn invite(
+    node: &str,
+    folder: &Path,
+    seeds: &[(String, String)],
+    out: &Path,
+    output: &Output,
+) -> Result<()> {
+    let addresses: Vec<(NodeId, String)> = seeds
+        .iter()
+        .map(|(seed, address)| Ok((node_id(seed)?, address.clone())))
+        .collect::<Result<_>>()?;
+    let names = addresses.iter().map(|(seed, _)| seed.clone()).collect();
+    let authority = Authority::open(folder)?;
+    let file = authority.join_file(&node_id(node)?, addresses, names, SystemTime::now())?;
+    file.write(out)?;
+    let said = serde_json::json!({ "cluster": file.cluster.to_string(), "node": node, "file": out });
+    output.result(&said, || {
+        format!(
+            "wrote {}: whoever has it is node {node}. Carry it there, then `postroom cluster join {} --folder DIR`",
+            out.display(),
+            out.display()
+        )
+    })
+}
+
+fn join(file: &Path, folder: &Path, output: &Output) -> Result<()> {
+    let invitation = JoinFile::read(file)?;
+    invitation.install(folder)?;
+    // What was written can be used.
+    Credentials::open(folder)?;
+    let seeds: Vec<String> = invitation
+        .addresses
+        .iter()
+        .map(|(seed, address)| format!("{seed}={address}"))
+        .collect();
+    let said = serde_json::json!({
+        "cluster": invitation.cluster.to_string(),
+        "node": invitation.node.to_string(),
+        "folder": folder,
+        "seeds": seeds,
+    });
+    output.result(&said, || {
+        format!(
+            "this is node {} now. In its configuration: cluster.certificates = {:?}, cluster.seeds = {seeds:?}; remove {}",
+            invitation.node,
+            folder.display().to_string(),
+            file.display()
+        )
+    })
+}
+
+fn status(watch: bool, door: &Door, output: &Output) -> Result<()> {
+    let mut remote = remote(door)?;
+    loop {
+        let nodes: Vec<NodeStatus> = remote.get("/v1/cluster/status", &[])?;
+        if watch && !output.json && std::io::stdout().is_terminal() {
+            // Home, and clear what is below.
+            print!("\x1b[H\x1b[J");
+        }
+        let heads = ["NODE", "STATE", "SLOTS", "LINK", "ROUND TRIP", "VERSION", "ADDRESS", "OPEN"];
+        output.rows(&heads, &nodes, |node| {
+            let trip = node.round_trip_us.map_or("-".into(), |micros| format!("{micros} µs"));
+            let open = match (node.accounts, node.sessions, node.guests) {
+                (Some(accounts), Some(sessions), Some(guests)) => {
+                    format!("{accounts} accounts, {sessions} sessions, {guests} of other nodes")
+                }
+                _ => "-".to_owned(),
+            };
+            vec![
+                format!("{} ({})", node.node, node.generation),
+                node.state.clone(),
+                node.slots.to_string(),
+                node.link.clone(),
+                trip,
+                node.version.clone(),
+                node.address.clone(),
+                open,
+            ]
+        })?;
+        if !watch {
+            return Ok(());
+        }
+        std::thread::sleep(WATCH_EVERY);
+    }
+}
+
+fn drain(door: &Door, output: &Output) -> Result<()> {
+    let mut remote = remote(door)?;
+    let bar = output.spinner("letting slots go");
+    let done: Drained = remote.post("/v1/cluster/drain")?;
+    bar.finish_and_clear();
+    anyhow::ensure!(done.drained, "not every slot could be let go in time; run it again");
+    output.result(&done, || {
+        "every slot was let go; clients stay connected, their calls go to other nodes. Stop the node now".to_owned()
+    })
+}
+
+/// The answer of a drain.
+#[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
+pub struct Drained {
+    /// Whether nothing is left.
+    pub drained: bool,
+}
+
+/// Where a node's certificates are when the configuration does not say.
+pub fn default_folder(data: &Path) -> PathBuf {
+    data.join("cluster")
+}
