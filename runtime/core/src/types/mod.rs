@@ -8,8 +8,8 @@ pub mod uid_set;
 
 pub use flags::{Flag, FlagChange, FlagChangeKind, Flags, Keyword, SystemFlag};
 pub use ids::{
-    AccountId, Epoch, MailboxId, MessageId, ModSeq, SessionId, Slot, ThreadId, TransactionId, Uid,
-    UidValidity,
+    AccountId, Epoch, MailboxId, MessageId, ModSeq, SLOTS, SessionId, Slot, ThreadId,
+    TransactionId, Uid, UidValidity,
 };
 pub use name::{MailboxName, MailboxNameError};
 pub use time::Timestamp;

@@ -85,8 +85,7 @@ pub async fn page(
         found.rows.push((octets(row, 0)?, octets(row, 1)?));
         upto = row.try_get(2)?;
     }
-    found.complete =
-        (found.rows.len() as i64) < most && (found.rows.len() < 2 || upto <= within);
+    found.complete = (found.rows.len() as i64) < most && (found.rows.len() < 2 || upto <= within);
     let mut known = Known::default();
     known.ranges.insert((start.into(), end.into()), found);
     Ok(known)
