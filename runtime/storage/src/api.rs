@@ -1,10 +1,13 @@
 //! The engine trait and its words.
 
+mod cluster;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use postroom_core::types::{AccountId, Epoch, Slot, TransactionId};
 use tokio::sync::mpsc;
 
+pub use self::cluster::{Beat, Claim, MAX_CLAIMS, MAX_NODE_OCTETS, MAX_NODES};
 use super::keeping::{Backup, Scrub};
 
 /// Longest key in octets, area included: bounds what a guest makes an engine index.
@@ -311,6 +314,10 @@ pub enum StorageError {
     /// [`transaction`](Engine::transaction) says whether it did.
     #[error("the outcome of the commit is unknown: {0}")]
     UnknownOutcome(String),
+    /// Storage has gone back behind what was acknowledged (a restored backup, a fail-over that lost
+    /// something): stop serving the space until an operator has said what is to become of it.
+    #[error("storage has gone back: {0}; see `postroom cluster restored`")]
+    WentBack(String),
     /// Stored octets do not have their checksum, or are no record.
     #[error("damaged: {0}")]
     Damaged(String),
@@ -375,8 +382,14 @@ pub struct EngineStats {
 /// Reads do not leave the task that makes them except where they are long (large bodies).
 #[async_trait]
 pub trait Engine: Send + Sync + 'static {
-    /// A word for logs and metrics: `memory`, `redb`.
+    /// A word for logs and metrics: `memory`, `redb`, `postgres`.
     fn name(&self) -> &'static str;
+
+    /// Whether other processes may have it open at the same time.
+    fn is_shared(&self) -> bool;
+
+    /// What was minted when the storage was set up: nodes with another one are another cluster's.
+    fn cluster_id(&self) -> [u8; 16];
 
     /// The values of keys, in their order. Reads committed state only. Fails with `Limit`, having
     /// read little more than that, when they come to more than [`MAX_GET_OCTETS`].
@@ -408,6 +421,20 @@ pub trait Engine: Send + Sync + 'static {
 
     /// The claim on a slot.
     async fn claimed(&self, slot: Slot) -> Result<Option<(Epoch, Claimant)>, StorageError>;
+
+    /// The claims on slots, in their order, in one look-up. Fails with `Limit` above [`MAX_CLAIMS`].
+    async fn claims(&self, slots: Vec<Slot>) -> Result<Vec<Option<Claim>>, StorageError>;
+
+    /// Marks a claim as released: no commit is accepted under it any more, and whoever wants the slot
+    /// need not wait. `Fenced` when the slot's claim is another; repeatable.
+    async fn release(&self, fence: Fence) -> Result<(), StorageError>;
+
+    /// Notes that a node is alive: one row for each. `Conflict` when that node has been heard of with a
+    /// higher generation, or with the same one and another nonce: two nodes have one id.
+    async fn beat(&self, node: Claimant) -> Result<(), StorageError>;
+
+    /// The last heartbeats of all nodes, by their ids.
+    async fn beats(&self) -> Result<Vec<Beat>, StorageError>;
 
     /// Makes one atomic step durable. Returns only after it is. Checked in this order: the limits of
     /// this module, transactions done already, fence (for an account: one of its own slot), head,

@@ -163,7 +163,7 @@ fn check_fence(rows: &impl Rows, space: Space, fence: Option<Fence>) -> Result<(
     }
     let claim = rows.record::<ClaimRow>(&key::claim(fence.slot))?;
     // By equality, not by order: a restored backup must not let an old owner in.
-    match claim.is_some_and(|claim| claim.epoch == fence.epoch && claim.nonce == fence.nonce) {
+    match claim.is_some_and(|claim| claim.is_of(fence) && !claim.released) {
         true => Ok(()),
         false => Err(StorageError::Fenced),
     }
@@ -182,9 +182,23 @@ pub fn plan_claim(
         return Err(StorageError::Conflict);
     }
     let epoch = Epoch(previous.map_or(0, |epoch| epoch.0) + 1);
+    claimant.check()?;
     let Claimant { node, generation, nonce } = claimant.clone();
-    let stored = row::encode(&at, &ClaimRow { epoch, node, generation, nonce });
+    let claim = ClaimRow { epoch, node, generation, nonce, released: false };
+    let stored = row::encode(&at, &claim);
     Ok((Change::put(at, stored), Fence { slot, epoch, nonce }))
+}
+
+/// Checks a release and says what it changes: nothing where it was done before.
+pub fn plan_release(rows: &impl Rows, fence: Fence) -> Result<Option<Change>, StorageError> {
+    let at = key::claim(fence.slot);
+    let claim = rows.record::<ClaimRow>(&at)?.filter(|claim| claim.is_of(fence));
+    let Some(claim) = claim else { return Err(StorageError::Fenced) };
+    if claim.released {
+        return Ok(None);
+    }
+    let stored = row::encode(&at, &ClaimRow { released: true, ..claim });
+    Ok(Some(Change::put(at, stored)))
 }
 
 /// Remembers the commit's transactions and forgets some that are too old.

@@ -16,6 +16,7 @@ mod overlay;
 
 mod body;
 
+mod beats;
 mod commit;
 mod counters;
 mod reads;

@@ -7,8 +7,8 @@ use postroom_core::types::{Epoch, Slot, TransactionId};
 
 use super::rows::{BodyRow, ClaimRow, LinkRow, Rows, TransactionRow};
 use super::{
-    Area, BodyRef, Claimant, Key, MAX_GET_OCTETS, ScanLimit, ScanPage, Space, StorageError, key,
-    row,
+    Area, BodyRef, Claim, Claimant, Key, MAX_CLAIMS, MAX_GET_OCTETS, ScanLimit, ScanPage, Space,
+    StorageError, key, row,
 };
 
 /// As [`Engine::get_many`](super::Engine::get_many).
@@ -69,6 +69,24 @@ pub fn scan(
 pub fn claimed(rows: &impl Rows, slot: Slot) -> Result<Option<(Epoch, Claimant)>, StorageError> {
     let claim = rows.record::<ClaimRow>(&key::claim(slot))?;
     Ok(claim.map(|claim| (claim.epoch, claim.claimant())))
+}
+
+/// As [`Engine::claims`](super::Engine::claims).
+pub fn claims(rows: &impl Rows, slots: &[Slot]) -> Result<Vec<Option<Claim>>, StorageError> {
+    within_claims(slots)?;
+    let claim = |slot: &Slot| {
+        let claim = rows.record::<ClaimRow>(&key::claim(*slot))?;
+        Ok(claim.map(ClaimRow::claim))
+    };
+    slots.iter().map(claim).collect()
+}
+
+/// That so many claims may be asked for at once.
+pub fn within_claims(slots: &[Slot]) -> Result<(), StorageError> {
+    match slots.len() <= MAX_CLAIMS {
+        true => Ok(()),
+        false => Err(StorageError::Limit(format!("{} slots, at most {MAX_CLAIMS}", slots.len()))),
+    }
 }
 
 /// As [`Engine::head`](super::Engine::head).

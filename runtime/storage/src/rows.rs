@@ -8,7 +8,7 @@ use postroom_core::types::Epoch;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{Claimant, StorageError, row};
+use super::{Claim, Claimant, Fence, StorageError, row};
 
 /// What a scan does with each row: a raw key and its stored (framed) value.
 pub type Visit<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, StorageError>;
@@ -45,9 +45,27 @@ pub struct ClaimRow {
     pub generation: u64,
     /// The claim's nonce.
     pub nonce: [u8; 16],
+    /// It was given up in good order. Rows of the first layout end before it.
+    #[serde(deserialize_with = "released")]
+    pub released: bool,
+}
+
+fn released<'de, D: serde::Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
+    // The row has its checksum: it ends here because it was written so.
+    Ok(bool::deserialize(from).unwrap_or(false))
 }
 
 impl ClaimRow {
+    /// Whether it is the one that a fence means.
+    pub fn is_of(&self, fence: Fence) -> bool {
+        self.epoch == fence.epoch && self.nonce == fence.nonce
+    }
+
+    /// As the interface has it.
+    pub fn claim(self) -> Claim {
+        Claim { epoch: self.epoch, released: self.released, claimant: self.claimant() }
+    }
+
     /// The claimant.
     pub fn claimant(self) -> Claimant {
         Claimant { node: self.node, generation: self.generation, nonce: self.nonce }

@@ -70,6 +70,7 @@ fn storage_error(error: host::StorageError) -> StorageError {
         | host::StorageError::HeadMoved { .. }
         | host::StorageError::Conflict
         | host::StorageError::AlreadyDone(_)
+        | host::StorageError::WentBack(_)
         | host::StorageError::UnknownOutcome(_) => StorageError::Other(text),
     }
 }

@@ -30,6 +30,8 @@ pub const TEST: &[Tool] = &[
     tool("curl", "curl"),
     tool("mbsync", "isync"),
     tool("neomutt", "neomutt"),
+    // Found by `tests/postgres` itself, which takes the newest.
+    Tool { path: "/usr/lib/postgresql", ..tool("postgres", "postgresql") },
     tool("python3", "python3"),
     Tool { probe: &["-c", "import ensurepip, venv"], ..tool("python3", "python3-venv") },
 ];
@@ -69,9 +71,25 @@ pub fn fetch(tools: &[Tool]) -> anyhow::Result<()> {
         command.args(&admin[1..]).args(args).env("DEBIAN_FRONTEND", "noninteractive");
         sh::run(&mut command)
     };
+    if missing.contains(&"postgresql") {
+        no_default_cluster(admin)?;
+    }
     let install = [&["install", "-y", "-qq", "--no-install-recommends"], &missing[..]].concat();
     let done = apt(&["update", "-qq"]).and_then(|()| apt(&install));
     done.map_err(|error| anyhow::anyhow!("{error}; install them yourself: apt-get install {names}"))
+}
+
+/// Sees to it that installing PostgreSQL neither makes nor starts a database of the system's: the tests
+/// start their own.
+fn no_default_cluster(admin: &[&str]) -> anyhow::Result<()> {
+    const FILE: &str = "/etc/postgresql-common/createcluster.conf";
+    if std::path::Path::new(FILE).exists() {
+        return Ok(());
+    }
+    let script =
+        format!("mkdir -p /etc/postgresql-common && echo 'create_main_cluster = false' > {FILE}");
+    let shell = [&admin[..admin.len() - 1], &["sh", "-c", &script]].concat();
+    sh::run(Command::new(shell[0]).args(&shell[1..]))
 }
 
 fn present(tool: &Tool) -> bool {

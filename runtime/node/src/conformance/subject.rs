@@ -64,6 +64,7 @@ fn failed(error: StorageError) -> wit::StoreError {
         | StorageError::HeadMoved { .. }
         | StorageError::Conflict
         | StorageError::AlreadyDone(_)
+        | StorageError::WentBack(_)
         | StorageError::UnknownOutcome(_) => wit::StoreError::Other(text),
     }
 }

@@ -475,6 +475,7 @@ fn storage_error(error: StorageError) -> wit::StorageError {
         | StorageError::HeadMoved { .. }
         | StorageError::Conflict
         | StorageError::AlreadyDone(_)
+        | StorageError::WentBack(_)
         | StorageError::UnknownOutcome(_) => wit::StorageError::Unavailable(error.to_string()),
     }
 }

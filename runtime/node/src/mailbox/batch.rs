@@ -435,6 +435,10 @@ impl Actor {
                 Failed::Unknown { gave_up: false }
             }
             StorageError::Limit(_) => Failed::Together(storage_error(error)),
+            StorageError::WentBack(_) => {
+                self.account.with(|shared| shared.drop_state());
+                Failed::All(storage_error(error))
+            }
             StorageError::Unavailable(_) | StorageError::Damaged(_) => {
                 Failed::All(storage_error(error))
             }

@@ -18,6 +18,7 @@ pub fn storage_error(error: StorageError) -> StoreError {
         StorageError::AlreadyDone(_) => StoreError::UnknownOutcome,
         StorageError::Limit(what) => StoreError::Limit(what),
         StorageError::Unavailable(what) => StoreError::Unavailable(what),
+        StorageError::WentBack(_) => StoreError::Unavailable(error.to_string()),
         StorageError::UnknownOutcome(_) => StoreError::UnknownOutcome,
         StorageError::Damaged(what) => StoreError::Damaged(what),
     }

@@ -2,6 +2,7 @@
 //! open, empty engine; [`Subject`] is the only place that knows how the interface is called.
 
 mod bodies;
+mod cluster;
 mod commits;
 mod model;
 mod rows;
@@ -197,6 +198,16 @@ contract! {
         a_commit_handed_over_before_its_body_is_given_up_links_it,
         names_over_the_limit_are_refused,
         a_body_over_the_limit_is_refused;
+    cluster:
+        a_released_claim_admits_no_commit,
+        a_release_is_repeatable_and_compares_the_whole_fence,
+        a_released_slot_is_claimed_like_any_other,
+        claims_come_in_the_order_of_the_slots_asked_for,
+        a_node_with_an_older_generation_is_refused,
+        two_nodes_of_one_name_are_told_apart,
+        beats_say_how_long_ago_they_were,
+        an_overlong_name_of_a_node_is_refused,
+        the_cluster_has_one_id;
     txn:
         a_view_of_a_transaction_shows_its_own_writes,
         a_view_without_a_transaction_shows_committed_state_only,

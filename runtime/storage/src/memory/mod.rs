@@ -5,19 +5,20 @@ mod faults;
 
 use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use postroom_core::types::{Epoch, Slot, TransactionId};
 
 pub use self::faults::{Faults, Outage};
+use super::beats::Beats;
 use super::body::{self, Unlinked};
-use super::commit::{Change, Pending, PendingBodies, plan, plan_claim};
+use super::commit::{Change, Pending, PendingBodies, plan, plan_claim, plan_release};
 use super::rows::{Rows, Visit};
 use super::{
-    Area, Body, BodyRef, Claimant, Commit, Committed, Engine, EngineStats, Fence, Key, ScanLimit,
-    ScanPage, Space, StorageError, reads,
+    Area, Beat, Body, BodyRef, Claim, Claimant, Commit, Committed, Engine, EngineStats, Fence, Key,
+    ScanLimit, ScanPage, Space, StorageError, reads,
 };
 
 /// Bodies up to this stay inline, as in the embedded engine, so that both kinds are met in tests.
@@ -28,6 +29,8 @@ const INLINE_OCTETS: usize = body::INLINE_OCTETS;
 pub struct MemoryEngine {
     state: Mutex<State>,
     unlinked: Unlinked,
+    beats: Beats,
+    cluster: OnceLock<[u8; 16]>,
     faults: Faults,
 }
 
@@ -172,6 +175,18 @@ impl Engine for MemoryEngine {
         "memory"
     }
 
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    fn cluster_id(&self) -> [u8; 16] {
+        *self.cluster.get_or_init(|| {
+            let mut id = [0; 16];
+            getrandom::fill(&mut id).expect("the system gives random numbers");
+            id
+        })
+    }
+
     async fn get_many(
         &self,
         space: Space,
@@ -205,6 +220,24 @@ impl Engine for MemoryEngine {
 
     async fn claimed(&self, slot: Slot) -> Result<Option<(Epoch, Claimant)>, StorageError> {
         self.read(|state| reads::claimed(state, slot))
+    }
+
+    async fn claims(&self, slots: Vec<Slot>) -> Result<Vec<Option<Claim>>, StorageError> {
+        self.read(|state| reads::claims(state, &slots))
+    }
+
+    async fn release(&self, fence: Fence) -> Result<(), StorageError> {
+        self.change(|state| Ok((plan_release(state, fence)?.into_iter().collect(), ())))
+    }
+
+    async fn beat(&self, node: Claimant) -> Result<(), StorageError> {
+        self.lock().open()?;
+        self.beats.beat(node)
+    }
+
+    async fn beats(&self) -> Result<Vec<Beat>, StorageError> {
+        self.lock().open()?;
+        Ok(self.beats.all())
     }
 
     async fn commit(&self, commit: Commit) -> Result<Committed, StorageError> {

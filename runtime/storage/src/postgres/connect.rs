@@ -47,6 +47,8 @@ pub struct Connections {
     commits: Pool,
     /// As it was when the engine was opened.
     pub identity: Identity,
+    /// What the server does not promise.
+    pub warnings: Vec<String>,
 }
 
 impl Connections {
@@ -66,10 +68,14 @@ impl Connections {
         let commits = pool(&config, options.lanes, &cluster)?;
         let mut client = reads.get().await.map_err(|error| OpenError::Unavailable(why(&error)))?;
         let identity = schema::prepare(&mut client).await?;
+        let warnings = schema::promises(&client, options.allow_lossy).await?;
+        for warning in &warnings {
+            tracing::warn!("PostgreSQL: {warning}");
+        }
         // Its timeouts are those of the preparation.
         drop(Object::take(client));
         let _ = cluster.set(identity.cluster);
-        Ok(Self { reads, commits, identity })
+        Ok(Self { reads, commits, identity, warnings })
     }
 
     /// A connection for a read, a claim or a beat.

@@ -15,9 +15,10 @@ use tokio_postgres::types::ToSql;
 
 use super::fetch::{self, Table};
 use super::known::{GroupRows, Known, Pending, Wants};
-use crate::commit::{self, PendingBodies, Plan};
+use super::shared::Shared;
+use crate::commit::{self, Plan};
 use crate::rows::{LinkRow, Rows as _};
-use crate::{Commit, StorageError, Write, key};
+use crate::{Commit, StorageError, Write, key, reads};
 
 /// How often a group is planned before it is given up. Each time reads what the last one missed:
 /// twice is enough for nearly all.
@@ -100,7 +101,7 @@ fn unlinked(commits: &[&Commit], known: &Known) -> Wants {
 /// of it is of one state.
 pub async fn plan(
     client: &deadpool_postgres::Client,
-    bodies: &impl PendingBodies,
+    shared: &Shared,
     commits: &[&Commit],
 ) -> Result<Planned, Unplanned> {
     let mut wants = wants(commits);
@@ -113,7 +114,7 @@ pub async fn plan(
             wants.extend(more);
             continue;
         }
-        let (members, pending) = plan_over(&known, bodies, commits);
+        let (members, pending) = plan_over(&known, shared, commits);
         let missed = known.take_missed();
         if missed.is_empty() {
             return Ok(Planned { members, pending, known });
@@ -128,14 +129,16 @@ pub async fn plan(
 
 fn plan_over(
     known: &Known,
-    bodies: &impl PendingBodies,
+    shared: &Shared,
     commits: &[&Commit],
 ) -> (Vec<Result<Plan, StorageError>>, Pending) {
     let mut pending = Pending::default();
     let mut members = Vec::with_capacity(commits.len());
     for commit in commits {
         let rows = GroupRows { known, pending: &pending };
-        let planned = commit::plan(&rows, bodies, commit);
+        let planned = reads::head(known, commit.space)
+            .and_then(|head| shared.check_head(commit.space, head))
+            .and_then(|()| commit::plan(&rows, &shared.unlinked, commit));
         members.push(planned.map(|mut plan| {
             pending.apply(std::mem::take(&mut plan.changes));
             plan

@@ -200,7 +200,7 @@ async fn resolve(shared: &Shared, space: Space) -> Result<(), StorageError> {
         Err(error) => {
             shared.unknown(space, fence);
             Err(match error {
-                StorageError::Damaged(_) => error,
+                StorageError::Damaged(_) | StorageError::WentBack(_) => error,
                 other => StorageError::Unavailable(other.to_string()),
             })
         }
@@ -254,7 +254,7 @@ impl Group {
                 Err(error) => return self.fail(shared, &error.to_string()),
             };
             let commits: Vec<_> = self.jobs.iter().map(|job| &job.commit).collect();
-            let planning = group::plan(&client, &shared.unlinked, &commits);
+            let planning = group::plan(&client, shared, &commits);
             let planned = match timeout(READ_TIME, planning).await {
                 Ok(Ok(planned)) => planned,
                 Ok(Err(Unplanned::Sql(error))) => {
@@ -334,11 +334,13 @@ impl Group {
     /// Answers all members: those that were to be written with success, or that nobody knows.
     fn answer(self, shared: &Shared, planned: Planned, unknown: Option<String>) {
         let (mut written, mut refused) = (0, 0);
+        let mut answers = Vec::with_capacity(self.jobs.len());
         for (job, member) in self.jobs.into_iter().zip(planned.members) {
             let space = job.commit.space;
             let outcome = match (member, &unknown) {
                 (Ok(plan), None) => {
                     shared.unlinked.forget(space, &plan.linked);
+                    shared.acknowledged(space, plan.head);
                     written += 1;
                     Ok(Committed { head: plan.head })
                 }
@@ -352,11 +354,14 @@ impl Group {
                     Err(refusal)
                 }
             };
-            let _ = job.reply.send(outcome);
+            answers.push((job.reply, outcome));
         }
         match written {
             0 => shared.counters.refused(refused),
             _ => shared.counters.group(written, refused),
+        }
+        for (reply, outcome) in answers {
+            let _ = reply.send(outcome);
         }
     }
 

@@ -25,11 +25,11 @@ use self::known::{Known, Wants};
 use self::lane::Lane;
 use self::shared::{Ask, Shared};
 use super::body::{INLINE_OCTETS, NewBody};
-use super::commit::{Change, Pending, PendingBodies, plan_claim};
+use super::commit::{Change, Pending, PendingBodies, plan_claim, plan_release};
 use super::rows::{BodyRow, Place};
 use super::{
-    Area, Body, BodyRef, Claimant, Commit, Committed, Engine, EngineStats, Fence, Key,
-    MAX_SCAN_ITEMS, ScanLimit, ScanPage, Space, StorageError, key, reads,
+    Area, Beat, Body, BodyRef, Claim, Claimant, Commit, Committed, Engine, EngineStats, Fence, Key,
+    MAX_NODES, MAX_SCAN_ITEMS, ScanLimit, ScanPage, Space, StorageError, key, reads,
 };
 
 /// Connections for reads. Each serves some thousand reads a second over a local network.
@@ -50,13 +50,15 @@ pub struct PostgresOptions {
     pub read_connections: usize,
     /// Connections for commits.
     pub lanes: usize,
+    /// Whether a server is taken that does not wait for its disk (`synchronous_commit`, `fsync`).
+    pub allow_lossy: bool,
 }
 
 impl PostgresOptions {
     /// As usual, over this connection.
     pub fn new(connection: impl Into<String>) -> Self {
         let connection = connection.into();
-        Self { connection, read_connections: READ_CONNECTIONS, lanes: LANES }
+        Self { connection, read_connections: READ_CONNECTIONS, lanes: LANES, allow_lossy: false }
     }
 }
 
@@ -74,6 +76,9 @@ pub enum OpenError {
         /// The newest that this program knows.
         known: i32,
     },
+    /// A setting of the server loses what it has acknowledged.
+    #[error("{0} is off in PostgreSQL: acknowledged mail could be lost; switch it on")]
+    Lossy(&'static str),
     /// The server is too old.
     #[error("PostgreSQL 15 or newer is needed; the server says {0}")]
     OldServer(String),
@@ -99,6 +104,21 @@ impl PostgresEngine {
         let shared = Arc::new(Shared::new(connections));
         let lanes = (0..options.lanes.max(1)).map(|_| Lane::start(shared.clone())).collect();
         Ok(Self { shared, lanes })
+    }
+
+    /// What the server does not promise, for the operator.
+    pub fn warnings(&self) -> &[String] {
+        &self.shared.connections.warnings
+    }
+
+    /// Notes, on behalf of an operator, that the database was restored from a backup or by a fail-over
+    /// that lost something. Engines opened after this see one more in [`Engine::restored`].
+    pub async fn note_restored(&self) -> Result<(), StorageError> {
+        const NOTE: &str = "UPDATE postroom_schema SET restored = restored + 1 WHERE one = 1";
+        match self.shared.change(NOTE, &[]).await? {
+            Some(_) => Ok(()),
+            None => Err(StorageError::Unavailable("the database was lost".to_owned())),
+        }
     }
 
     /// The lane of a space: always the same, so that its commits stay in order.
@@ -181,6 +201,18 @@ impl Engine for PostgresEngine {
         "postgres"
     }
 
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    fn cluster_id(&self) -> [u8; 16] {
+        self.shared.connections.identity.cluster
+    }
+
+    fn restored(&self) -> u64 {
+        self.shared.connections.identity.restored
+    }
+
     #[tracing::instrument(name = "storage_get_many", level = "debug", skip_all, fields(?space))]
     async fn get_many(
         &self,
@@ -234,6 +266,43 @@ impl Engine for PostgresEngine {
         self.read(wants, |known| reads::claimed(known, slot)).await
     }
 
+    async fn claims(&self, slots: Vec<Slot>) -> Result<Vec<Option<Claim>>, StorageError> {
+        reads::within_claims(&slots)?;
+        let wants = Wants::of_keys(slots.iter().map(|slot| key::claim(*slot)));
+        self.read(wants, |known| reads::claims(known, &slots)).await
+    }
+
+    async fn release(&self, fence: Fence) -> Result<(), StorageError> {
+        let released =
+            self.change_claim(fence.slot, |known| Ok((plan_release(known, fence)?, ()))).await;
+        self.counted(released)
+    }
+
+    async fn beat(&self, node: Claimant) -> Result<(), StorageError> {
+        const BEAT: &str = "
+            INSERT INTO beats (node, generation, nonce, at) VALUES ($1, $2, $3, clock_timestamp())
+            ON CONFLICT (node) DO UPDATE
+            SET generation = EXCLUDED.generation, nonce = EXCLUDED.nonce, at = EXCLUDED.at
+            WHERE beats.generation < EXCLUDED.generation
+            OR (beats.generation = EXCLUDED.generation AND beats.nonce = EXCLUDED.nonce)";
+        node.check()?;
+        let Ok(generation) = i64::try_from(node.generation) else {
+            return Err(StorageError::Limit(format!("generation {}", node.generation)));
+        };
+        match self.shared.change(BEAT, &[&node.node, &generation, &&node.nonce[..]]).await {
+            Ok(Some(0)) => Err(StorageError::Conflict),
+            Ok(Some(_)) => Ok(()),
+            Ok(None) => Err(StorageError::Unavailable("the database was lost".to_owned())),
+            // To say it again is no harm, whether it was heard or not.
+            Err(StorageError::UnknownOutcome(why)) => Err(StorageError::Unavailable(why)),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn beats(&self) -> Result<Vec<Beat>, StorageError> {
+        self.shared.beats(MAX_NODES as i64).await
+    }
+
     #[tracing::instrument(name = "storage_commit", level = "debug", skip_all, fields(space = ?commit.space))]
     async fn commit(&self, commit: Commit) -> Result<Committed, StorageError> {
         let octets = commit.checked_octets()?;
@@ -245,7 +314,9 @@ impl Engine for PostgresEngine {
             self.lane(space).resolve(space).await?;
         }
         let wants = Wants::of_keys([key::head(space)]);
-        self.read(wants, |known| reads::head(known, space)).await
+        let head = self.read(wants, |known| reads::head(known, space)).await?;
+        self.shared.check_head(space, head)?;
+        Ok(head)
     }
 
     async fn transaction(

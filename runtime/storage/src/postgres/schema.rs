@@ -27,7 +27,7 @@ CREATE TABLE heads (key bytea PRIMARY KEY, value bytea NOT NULL);
 CREATE TABLE claims (key bytea PRIMARY KEY, value bytea NOT NULL);
 CREATE TABLE beats (
     node text PRIMARY KEY,
-    generation numeric(20) NOT NULL,
+    generation bigint NOT NULL,
     nonce bytea NOT NULL,
     at timestamptz NOT NULL
 );
@@ -103,6 +103,33 @@ pub async fn identity(client: &Client) -> Result<Identity, Error> {
     let restored: i64 = row.try_get(1)?;
     let cluster = cluster.try_into().unwrap_or_default();
     Ok(Identity { cluster, restored: restored as u64 })
+}
+
+/// What the server does not promise, for the operator. `synchronous_commit = off` is refused unless it
+/// is allowed: what was acknowledged could be lost by any crash.
+pub async fn promises(client: &Client, allow_lossy: bool) -> Result<Vec<String>, OpenError> {
+    const ASKED: &str = "SELECT current_setting('synchronous_commit'),
+        current_setting('synchronous_standby_names'), current_setting('fsync')";
+    let row = client.query_one(ASKED, &[]).await.map_err(OpenError::from_sql)?;
+    let text = |column| row.try_get::<_, String>(column).map_err(OpenError::from_sql);
+    let (commit, standbys, fsync) = (text(0)?, text(1)?, text(2)?);
+    let mut warnings = Vec::new();
+    for (name, value) in [("synchronous_commit", &commit), ("fsync", &fsync)] {
+        if value == "off" && !allow_lossy {
+            return Err(OpenError::Lossy(name));
+        }
+        if value == "off" {
+            warnings.push(format!("{name} is off: a crash of the server loses acknowledged mail"));
+        }
+    }
+    if standbys.trim().is_empty() || commit == "local" {
+        warnings.push(
+            "no standby is waited for: losing the server loses what was acknowledged since its \
+             last backup; set synchronous_standby_names"
+                .to_owned(),
+        );
+    }
+    Ok(warnings)
 }
 
 async fn must_be_new_enough(client: &Client) -> Result<(), OpenError> {

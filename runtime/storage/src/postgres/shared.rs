@@ -3,22 +3,28 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use deadpool_postgres::Object;
-use tokio_postgres::Error;
+use tokio::time::timeout;
+use tokio_postgres::{Error, Row};
 
 use super::connect::{Connections, Failure, READ_TIME, is_useless_after, why};
 use super::fetch;
 use super::known::{Known, Wants};
 use crate::body::Unlinked;
 use crate::counters::Counters;
-use crate::{Fence, ScanLimit, Space, StorageError};
+use crate::{Beat, Fence, ScanLimit, Space, StorageError};
 
 /// How often a read is tried: a pool may hold connections to a server that has been started again.
 const READ_TRIES: u32 = 3;
 /// Most spaces with an unknown outcome at a time. Each has been refused commits since, so they are
 /// those of the groups that were under way when connections were lost.
 const MAX_UNRESOLVED: usize = 1 << 16;
+
+/// Most spaces whose last head is remembered: more accounts than one node serves. Beyond that some are
+/// forgotten, and a step back of theirs is not seen.
+const MAX_HEADS: usize = 1 << 18;
 
 /// Shared between callers and lanes.
 pub struct Shared {
@@ -31,6 +37,8 @@ pub struct Shared {
     closed: AtomicBool,
     /// Spaces with a commit of unknown outcome that nobody has looked at yet, with its fence.
     unresolved: Mutex<HashMap<Space, Option<Fence>>>,
+    /// The highest heads that storage has acknowledged. It may never say less.
+    heads: Mutex<HashMap<Space, u64>>,
 }
 
 /// A read of one statement.
@@ -54,6 +62,7 @@ impl Shared {
             unlinked: Unlinked::default(),
             closed: AtomicBool::new(false),
             unresolved: Mutex::default(),
+            heads: Mutex::default(),
         }
     }
 
@@ -78,7 +87,7 @@ impl Shared {
             self.open()?;
             let client = self.connections.to_read().await?;
             tried += 1;
-            match tokio::time::timeout(READ_TIME, asked(&client, ask)).await {
+            match timeout(READ_TIME, asked(&client, ask)).await {
                 Ok(Ok(known)) => return Ok(known),
                 Ok(Err(error)) => {
                     if is_useless_after(&error) {
@@ -97,6 +106,32 @@ impl Shared {
         }
     }
 
+    /// The last heartbeats of so many nodes.
+    pub async fn beats(&self, most: i64) -> Result<Vec<Beat>, StorageError> {
+        const BEATS: &str = "
+            SELECT node, generation, extract(epoch FROM clock_timestamp() - at)::float8
+            FROM beats ORDER BY node LIMIT $1";
+        let unavailable = |error: Error| StorageError::Unavailable(why(&error));
+        self.open()?;
+        let client = self.connections.to_read().await?;
+        let rows = timeout(READ_TIME, async {
+            let statement = client.prepare_cached(BEATS).await?;
+            client.query(&statement, &[&most]).await
+        });
+        let Ok(rows) = rows.await else {
+            drop(Object::take(client));
+            return Err(StorageError::Unavailable("the database took too long".into()));
+        };
+        let beat = |row: &Row| {
+            let generation: i64 = row.try_get(1)?;
+            let age: f64 = row.try_get(2)?;
+            let age = Duration::try_from_secs_f64(age.max(0.0)).unwrap_or_default();
+            Ok(Beat { node: row.try_get(0)?, generation: generation as u64, age })
+        };
+        let beats: Result<Vec<Beat>, Error> = rows.map_err(unavailable)?.iter().map(beat).collect();
+        beats.map_err(unavailable)
+    }
+
     /// Executes a statement that changes one row, or none. `None`: it was in the way of another one.
     pub async fn change(
         &self,
@@ -105,7 +140,7 @@ impl Shared {
     ) -> Result<Option<u64>, StorageError> {
         self.open()?;
         let client = self.connections.to_read().await?;
-        let prepared = tokio::time::timeout(READ_TIME, client.prepare_cached(statement)).await;
+        let prepared = timeout(READ_TIME, client.prepare_cached(statement)).await;
         let prepared = match prepared {
             Ok(Ok(prepared)) => prepared,
             Ok(Err(error)) => {
@@ -120,7 +155,7 @@ impl Shared {
                 return Err(StorageError::Unavailable("the database took too long".into()));
             }
         };
-        match tokio::time::timeout(READ_TIME, client.execute(&prepared, values)).await {
+        match timeout(READ_TIME, client.execute(&prepared, values)).await {
             Ok(Ok(rows)) => Ok(Some(rows)),
             Ok(Err(error)) => {
                 let failure = Failure::of(&error);
@@ -139,6 +174,30 @@ impl Shared {
                 drop(Object::take(client));
                 Err(StorageError::UnknownOutcome("the database took too long".into()))
             }
+        }
+    }
+
+    /// Notes a head that storage has acknowledged.
+    pub fn acknowledged(&self, space: Space, head: u64) {
+        let mut heads = self.heads.lock().unwrap_or_else(PoisonError::into_inner);
+        if heads.len() >= MAX_HEADS
+            && !heads.contains_key(&space)
+            && let Some(other) = heads.keys().next().copied()
+        {
+            heads.remove(&other);
+        }
+        let known = heads.entry(space).or_default();
+        *known = head.max(*known);
+    }
+
+    /// Holds a head that was read against what was acknowledged.
+    pub fn check_head(&self, space: Space, head: u64) -> Result<(), StorageError> {
+        let heads = self.heads.lock().unwrap_or_else(PoisonError::into_inner);
+        match heads.get(&space) {
+            Some(known) if head < *known => {
+                Err(StorageError::WentBack(format!("{space:?} has head {head}, and had {known}")))
+            }
+            Some(_) | None => Ok(()),
         }
     }
 

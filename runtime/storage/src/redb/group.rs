@@ -12,7 +12,7 @@ use super::log::{AppendError, Log, Placing};
 use super::rows::{ROWS, TableRows, apply, guarded, said};
 use super::shared::Shared;
 use super::snapshot::is_full;
-use crate::commit::{Change, SegmentWork, plan, plan_claim, plan_segments};
+use crate::commit::{Change, SegmentWork, plan, plan_claim, plan_release, plan_segments};
 use crate::{Claimant, Commit, Committed, Fence, Space, StorageError, Write, reads};
 
 /// What a caller wants written.
@@ -28,6 +28,8 @@ pub enum Work {
         /// The epoch of the claim that the caller has seen.
         previous: Option<Epoch>,
     },
+    /// A release of the claim with this fence.
+    Release(Fence),
     /// A change to the rows about segments.
     Segments(SegmentWork),
 }
@@ -207,6 +209,10 @@ fn plan_one(
             let (change, fence) = plan_claim(rows, *slot, claimant, *previous)?;
             Ok((vec![change], Done { fence: Some(fence), ..Done::default() }))
         }
+        Work::Release(fence) => {
+            let changes = plan_release(rows, *fence)?.into_iter().collect();
+            Ok((changes, Done::default()))
+        }
         Work::Segments(work) => {
             let plan = plan_segments(rows, work)?;
             Ok((plan.changes, Done { thinned: plan.thinned, ..Done::default() }))
@@ -215,8 +221,8 @@ fn plan_one(
 }
 
 /// Whether a group whose commit failed is there all the same. All of it is or none: one commit or
-/// claim that would have been told of success is enough to look for. Work on segments leaves nothing
-/// to look for; it is repeatable, so a group of nothing else counts as not there.
+/// claim that would have been told of success is enough to look for. Work on segments, and releases,
+/// are repeatable: a group of nothing else counts as not there.
 pub fn took_effect(
     rows: &impl crate::rows::Rows,
     jobs: &[Job],
@@ -233,7 +239,7 @@ pub fn took_effect(
                 let claimed = reads::claimed(rows, *slot)?;
                 return Ok(claimed.is_some_and(|(epoch, _)| epoch >= fence.epoch));
             }
-            (Work::Commit(_) | Work::Claim { .. } | Work::Segments(_), _) => {}
+            (Work::Commit(_) | Work::Claim { .. } | Work::Release(_) | Work::Segments(_), _) => {}
         }
     }
     Ok(false)
@@ -250,7 +256,7 @@ impl Work {
     pub fn space(&self) -> Option<Space> {
         match self {
             Self::Commit(commit) => Some(commit.space),
-            Self::Claim { .. } | Self::Segments(_) => None,
+            Self::Claim { .. } | Self::Release(_) | Self::Segments(_) => None,
         }
     }
 }

@@ -43,6 +43,7 @@ use self::rows::ReadRows;
 use self::scrub::Scrubbing;
 use self::shared::Shared;
 use self::snapshots::{SNAPSHOT_OCTETS, Snapshots};
+use super::beats::Beats;
 use super::body::segment::{Kind, Segment, file_name};
 use super::body::segments::{self, SEGMENT_OCTETS, Segments, segment_rows};
 use super::body::{INLINE_OCTETS, NewBody, Unlinked, writer};
@@ -52,8 +53,8 @@ use super::files::{DiskFiles, Files};
 use super::keeping::{Backup, MAX_PIECES, Scrub};
 use super::rows::{BodyRow, Place, Rows as _, SegmentPlace, SegmentRow};
 use super::{
-    Area, Body, BodyRef, Claimant, Commit, Committed, Engine, EngineStats, Fence, Key, ScanLimit,
-    ScanPage, Space, StorageError, key, reads,
+    Area, Beat, Body, BodyRef, Claim, Claimant, Commit, Committed, Engine, EngineStats, Fence, Key,
+    ScanLimit, ScanPage, Space, StorageError, key, reads,
 };
 
 pub use self::backup::is_backed_up;
@@ -110,6 +111,7 @@ impl Default for RedbOptions {
 pub struct RedbEngine {
     shared: Arc<Shared>,
     inline_octets: usize,
+    beats: Beats,
     /// How many times the directory was restored.
     restored: u64,
     /// The ways to the threads; gone only while the engine is dropped, which ends these.
@@ -162,7 +164,7 @@ impl RedbEngine {
         ];
         let queues = Some(Queues { commits, bodies });
         let (inline_octets, threads) = (options.inline_octets, Mutex::new(threads));
-        Ok(Self { shared, inline_octets, restored, queues, threads })
+        Ok(Self { shared, inline_octets, beats: Beats::default(), restored, queues, threads })
     }
 
     fn queues(&self) -> &Queues {
@@ -474,6 +476,14 @@ impl Engine for RedbEngine {
         "redb"
     }
 
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    fn cluster_id(&self) -> [u8; 16] {
+        self.shared.directory
+    }
+
     #[tracing::instrument(name = "storage_get_many", level = "debug", skip_all, fields(?space))]
     async fn get_many(
         &self,
@@ -509,6 +519,23 @@ impl Engine for RedbEngine {
 
     async fn claimed(&self, slot: Slot) -> Result<Option<(Epoch, Claimant)>, StorageError> {
         self.read(|rows| reads::claimed(rows, slot)).await
+    }
+
+    async fn claims(&self, slots: Vec<Slot>) -> Result<Vec<Option<Claim>>, StorageError> {
+        self.read(|rows| reads::claims(rows, &slots)).await
+    }
+
+    async fn release(&self, fence: Fence) -> Result<(), StorageError> {
+        let octets = size_of::<Fence>();
+        self.queues().commits.perform(Work::Release(fence), octets).await.map(|_| ())
+    }
+
+    async fn beat(&self, node: Claimant) -> Result<(), StorageError> {
+        self.beats.beat(node)
+    }
+
+    async fn beats(&self) -> Result<Vec<Beat>, StorageError> {
+        Ok(self.beats.all())
     }
 
     #[tracing::instrument(name = "storage_commit", level = "debug", skip_all, fields(space = ?commit.space))]

@@ -86,7 +86,7 @@ impl Reserve {
         let State::Gone { log: begun, .. } = self.state else { return true };
         let spent = log.saturating_sub(begun);
         match work {
-            Work::Claim { .. } | Work::Segments(_) => true,
+            Work::Claim { .. } | Work::Release(_) | Work::Segments(_) => true,
             Work::Commit(commit) => {
                 let brings = |write: &Write| matches!(write, Write::LinkBody { .. });
                 !commit.writes.iter().any(brings) && (work.unlinks() || spent < self.octets / 2)

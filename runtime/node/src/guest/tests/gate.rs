@@ -6,7 +6,7 @@ use tokio::sync::watch;
 
 use super::*;
 use crate::storage::{
-    Area, Body, BodyRef, Committed, Fence, Key, ScanLimit, ScanPage, StorageError,
+    Area, Beat, Body, BodyRef, Claim, Committed, Fence, Key, ScanLimit, ScanPage, StorageError,
 };
 use postroom_core::types::Epoch;
 
@@ -46,6 +46,14 @@ impl Engine for Gate {
         "gate"
     }
 
+    fn is_shared(&self) -> bool {
+        self.engine.is_shared()
+    }
+
+    fn cluster_id(&self) -> [u8; 16] {
+        self.engine.cluster_id()
+    }
+
     async fn get_many(
         &self,
         space: Space,
@@ -78,6 +86,22 @@ impl Engine for Gate {
 
     async fn claimed(&self, slot: Slot) -> Result<Option<(Epoch, Claimant)>, StorageError> {
         self.engine.claimed(slot).await
+    }
+
+    async fn claims(&self, slots: Vec<Slot>) -> Result<Vec<Option<Claim>>, StorageError> {
+        self.engine.claims(slots).await
+    }
+
+    async fn release(&self, fence: Fence) -> Result<(), StorageError> {
+        self.engine.release(fence).await
+    }
+
+    async fn beat(&self, node: Claimant) -> Result<(), StorageError> {
+        self.engine.beat(node).await
+    }
+
+    async fn beats(&self) -> Result<Vec<Beat>, StorageError> {
+        self.engine.beats().await
     }
 
     async fn commit(&self, commit: Commit) -> Result<Committed, StorageError> {
