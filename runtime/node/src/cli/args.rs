@@ -106,6 +106,11 @@ pub enum Command {
         #[arg(long)]
         nothing_since: bool,
     },
+    /// Make a cluster of several nodes, add nodes to it, and look at it
+    Cluster {
+        #[command(subcommand)]
+        command: ClusterCommand,
+    },
     /// Look at store components, and prove them
     Store {
         #[command(subcommand)]
@@ -259,6 +264,14 @@ pub enum MailboxCommand {
         #[command(flatten)]
         door: Door,
     },
+    /// Say which node of a cluster has a user's mailboxes open
+    Where {
+        /// The user
+        #[arg(long, value_name = "NAME")]
+        user: String,
+        #[command(flatten)]
+        door: Door,
+    },
     /// Show one mailbox
     Show {
         /// The mailbox
@@ -266,6 +279,54 @@ pub enum MailboxCommand {
         /// The user
         #[arg(long, value_name = "NAME")]
         user: String,
+        #[command(flatten)]
+        door: Door,
+    },
+}
+
+/// `postroom cluster …`
+#[derive(Clone, Debug, Subcommand)]
+pub enum ClusterCommand {
+    /// Make a cluster: its certificate authority, and the certificate of its first node
+    Init {
+        /// The first node's name: a-z, 0-9 and -
+        node: String,
+        /// Folder for the certificates (`cluster.certificates` in the configuration)
+        #[arg(long, value_name = "DIR")]
+        folder: PathBuf,
+    },
+    /// Make the file with which another node joins
+    Invite {
+        /// The other node's name: a-z, 0-9 and -
+        node: String,
+        /// The folder that `cluster init` has made, with the authority's key
+        #[arg(long, value_name = "DIR")]
+        folder: PathBuf,
+        /// A node that it can reach at first; may be given several times
+        #[arg(long = "seed", value_name = "NODE=HOST:PORT", required = true, value_parser = setting)]
+        seeds: Vec<(String, String)>,
+        /// The file to write; only its owner may read it
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+    /// Make this node the one that an invitation is for
+    Join {
+        /// What `cluster invite` wrote
+        file: PathBuf,
+        /// Folder for the certificates (`cluster.certificates` in the configuration)
+        #[arg(long, value_name = "DIR")]
+        folder: PathBuf,
+    },
+    /// Show the nodes that a running one hears of
+    Status {
+        /// Show it again each second
+        #[arg(long)]
+        watch: bool,
+        #[command(flatten)]
+        door: Door,
+    },
+    /// Let other nodes take over everything that a running one has open
+    Drain {
         #[command(flatten)]
         door: Door,
     },

@@ -1,7 +1,7 @@
 //! `postroom cluster …`: certificates are made and brought here; how the cluster is, a running node says.
 
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
@@ -11,6 +11,7 @@ use super::output::Output;
 use super::remote::Remote;
 use crate::cluster::NodeId;
 use crate::cluster::certificates::{self, Authority, Credentials, JoinFile};
+use crate::front::admin::cluster::Drained;
 use crate::router::{NodeStatus, SlotPlace};
 
 /// How often `--watch` looks.
@@ -34,7 +35,10 @@ pub fn place(user: &str, door: &Door, output: &Output) -> Result<()> {
     let place: SlotPlace = remote(door)?.get("/v1/cluster/where", &[("user", user)])?;
     output.result(&place, || match (&place.node, place.epoch) {
         (Some(node), Some(epoch)) => {
-            format!("{user}: account {}, slot {}, open on {node}, epoch {epoch}", place.account, place.slot)
+            format!(
+                "{user}: account {}, slot {}, open on {node}, epoch {epoch}",
+                place.account, place.slot
+            )
         }
         _ => format!("{user}: account {}, slot {}, open nowhere", place.account, place.slot),
     })
@@ -76,7 +80,8 @@ fn invite(
     let authority = Authority::open(folder)?;
     let file = authority.join_file(&node_id(node)?, addresses, names, SystemTime::now())?;
     file.write(out)?;
-    let said = serde_json::json!({ "cluster": file.cluster.to_string(), "node": node, "file": out });
+    let said =
+        serde_json::json!({ "cluster": file.cluster.to_string(), "node": node, "file": out });
     output.result(&said, || {
         format!(
             "wrote {}: whoever has it is node {node}. Carry it there, then `postroom cluster join {} --folder DIR`",
@@ -91,11 +96,8 @@ fn join(file: &Path, folder: &Path, output: &Output) -> Result<()> {
     invitation.install(folder)?;
     // What was written can be used.
     Credentials::open(folder)?;
-    let seeds: Vec<String> = invitation
-        .addresses
-        .iter()
-        .map(|(seed, address)| format!("{seed}={address}"))
-        .collect();
+    let seeds: Vec<String> =
+        invitation.addresses.iter().map(|(seed, address)| format!("{seed}={address}")).collect();
     let said = serde_json::json!({
         "cluster": invitation.cluster.to_string(),
         "node": invitation.node.to_string(),
@@ -113,7 +115,7 @@ fn join(file: &Path, folder: &Path, output: &Output) -> Result<()> {
 }
 
 fn status(watch: bool, door: &Door, output: &Output) -> Result<()> {
-    let mut remote = remote(door)?;
+    let remote = remote(door)?;
     loop {
         let nodes: Vec<NodeStatus> = remote.get("/v1/cluster/status", &[])?;
         if watch && !output.json && std::io::stdout().is_terminal() {
@@ -148,24 +150,11 @@ fn status(watch: bool, door: &Door, output: &Output) -> Result<()> {
 }
 
 fn drain(door: &Door, output: &Output) -> Result<()> {
-    let mut remote = remote(door)?;
-    let bar = output.spinner("letting slots go");
+    let remote = remote(door)?;
+    output.warn("letting slots go");
     let done: Drained = remote.post("/v1/cluster/drain")?;
-    bar.finish_and_clear();
     anyhow::ensure!(done.drained, "not every slot could be let go in time; run it again");
     output.result(&done, || {
         "every slot was let go; clients stay connected, their calls go to other nodes. Stop the node now".to_owned()
     })
-}
-
-/// The answer of a drain.
-#[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
-pub struct Drained {
-    /// Whether nothing is left.
-    pub drained: bool,
-}
-
-/// Where a node's certificates are when the configuration does not say.
-pub fn default_folder(data: &Path) -> PathBuf {
-    data.join("cluster")
 }

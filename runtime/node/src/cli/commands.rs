@@ -10,7 +10,7 @@ use super::local::Local;
 use super::operator::{CheckLine, Operator};
 use super::output::Output;
 use super::remote::Remote;
-use super::{backup, config, dev, serve, store_check, transfer};
+use super::{backup, cluster, config, dev, serve, store_check, transfer};
 use crate::front::admin::wire::NewUser;
 use crate::guest::{self, ComponentFrom, ComponentSource, Host, HostConfig};
 
@@ -43,6 +43,7 @@ pub fn perform(cli: Cli) -> Result<ExitCode> {
         Command::Restore { backup, data, nothing_since } => {
             return backup::restore(&backup, &data, nothing_since, &output);
         }
+        Command::Cluster { command } => cluster::perform(command, &output)?,
         Command::Store { command: StoreCommand::Inspect { file } } => {
             inspect(file.as_deref(), &output)?;
         }
@@ -153,6 +154,7 @@ fn mailbox(command: MailboxCommand, output: &Output) -> Result<()> {
                 cells
             })
         }
+        MailboxCommand::Where { user, door } => cluster::place(&user, &door, output),
         MailboxCommand::Show { mailbox, user, door } => {
             let lines = with(&door, |operator| operator.mailboxes(&user))?;
             let Some(line) = lines.iter().find(|line| line.name == mailbox) else {

@@ -8,13 +8,15 @@ use anyhow::{Context, Result, bail};
 use postroom_core::calls::Secret;
 use serde::{Deserialize, Serialize};
 
-use super::config::{BUILT_IN, Component, Config, StoreChoice};
+use super::config::{BUILT_IN, Component, Config, EngineChoice, Storage, StoreChoice};
 use super::identity::{Identity, write_durably};
 use crate::guest::{
     self, ComponentFrom, ComponentSource, Hooks, Host, HostConfig, Kind, StoreComponent, Stores,
 };
 use crate::message_store::{self, DirectoryMode, MessageStore};
+use crate::router::ClusterConfig;
 use crate::storage::Engine;
+use crate::storage::postgres::{PostgresEngine, PostgresOptions};
 use crate::storage::redb::{RedbEngine, RedbOptions};
 
 /// Folder of the storage engine, in the data folder.
@@ -32,6 +34,9 @@ struct Composition {
     dev: bool,
     stores: StoreChoice,
     components: BTreeMap<String, Component>,
+    /// The engine, where it is not in the folder.
+    #[serde(default)]
+    storage: Storage,
 }
 
 /// All layers below the front, put together.
@@ -52,8 +57,12 @@ impl Composed {
         store: Option<&Path>,
         hooks: &[PathBuf],
     ) -> Result<Self> {
-        let mut composition =
-            Composition { dev: true, stores: StoreChoice::default(), components: BTreeMap::new() };
+        let mut composition = Composition {
+            dev: true,
+            stores: StoreChoice::default(),
+            components: BTreeMap::new(),
+            storage: Storage::default(),
+        };
         if let Some(file) = store {
             let name = "dev".to_owned();
             composition.stores = StoreChoice::all(&name);
@@ -65,7 +74,7 @@ impl Composed {
             composition.components.insert(name, ungranted(file)?);
         }
         let hooks = &composition.stores.hooks;
-        Self::compose(data, &composition, hooks, DirectoryMode::Dev { password }).await
+        Self::compose(data, &composition, hooks, DirectoryMode::Dev { password }, None).await
     }
 
     /// For `postroom serve`.
@@ -74,9 +83,21 @@ impl Composed {
         for component in components.values_mut() {
             component.file = absolute(&component.file)?;
         }
-        let composition = Composition { dev: false, stores: config.stores.clone(), components };
+        let (stores, storage) = (config.stores.clone(), config.storage.clone());
+        let composition = Composition { dev: false, stores, components, storage };
         let hooks = &composition.stores.hooks;
-        Self::compose(&config.data, &composition, hooks, DirectoryMode::Strict).await
+        let cluster = match config.cluster.address()? {
+            None => None,
+            Some(listen) => Some(ClusterConfig {
+                generation: 0,
+                certificates: config.certificates(),
+                listen,
+                advertise: config.cluster.advertise.clone(),
+                seeds: config.cluster.seeds()?,
+            }),
+        };
+        let mode = DirectoryMode::Strict;
+        Self::compose(&config.data, &composition, hooks, mode, cluster).await
     }
 
     /// For a command on the folder of a node that is not running.
@@ -97,8 +118,14 @@ impl Composed {
             true => DirectoryMode::Dev { password: Secret(random_hex()?) },
             false => DirectoryMode::Strict,
         };
+        if composition.storage.engine != EngineChoice::Embedded {
+            bail!(
+                "{} keeps its mail in a database: name a running node with --admin",
+                data.display()
+            );
+        }
         // No command delivers anything: it does not depend on hooks.
-        Self::compose(data, &composition, &[], directory).await
+        Self::compose(data, &composition, &[], directory, None).await
     }
 
     async fn compose(
@@ -106,14 +133,24 @@ impl Composed {
         composition: &Composition,
         hooks: &[String],
         directory: DirectoryMode,
+        cluster: Option<ClusterConfig>,
     ) -> Result<Self> {
         let context = || format!("the data folder {}", data.display());
         std::fs::create_dir_all(data).with_context(context)?;
         must_be_ours(data)?;
         // Locks the folder: from here on it is ours.
-        let engine =
-            RedbEngine::open(&data.join(STORAGE), RedbOptions::default()).with_context(context)?;
-        let engine: Arc<dyn Engine> = Arc::new(engine);
+        let engine: Arc<dyn Engine> = match composition.storage.engine {
+            EngineChoice::Embedded => Arc::new(
+                RedbEngine::open(&data.join(STORAGE), RedbOptions::default())
+                    .with_context(context)?,
+            ),
+            EngineChoice::Postgres => {
+                let options = PostgresOptions::new(&composition.storage.connection);
+                let engine = PostgresEngine::open(options).await.context("the database")?;
+                engine.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
+                Arc::new(engine)
+            }
+        };
         let identity = Identity::next(data)?;
         let loaded = load_components(data, composition, hooks).await?;
         write_durably(data, COMPOSITION, &serde_json::to_vec_pretty(composition)?)
@@ -121,7 +158,13 @@ impl Composed {
         let config =
             message_store::Config { node: identity.id, generation: identity.generation, directory };
         let Loaded { stores, asked, components } = loaded;
-        let message_store = MessageStore::hooked(config, stores, asked, engine.clone());
+        let message_store = match cluster {
+            None => MessageStore::hooked(config, stores, asked, engine.clone()),
+            Some(cluster) => {
+                let cluster = ClusterConfig { generation: config.generation, ..cluster };
+                MessageStore::clustered(config, stores, asked, engine.clone(), cluster).await?
+            }
+        };
         Ok(Self { message_store, engine, components, hooks: hooks.to_owned() })
     }
 

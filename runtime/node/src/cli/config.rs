@@ -38,6 +38,10 @@ pub struct Config {
     pub stores: StoreChoice,
     /// Components beside the built-in one, by name.
     pub components: BTreeMap<String, Component>,
+    /// Where everything is committed.
+    pub storage: Storage,
+    /// Other nodes.
+    pub cluster: Cluster,
     /// Logging.
     pub log: Log,
 }
@@ -54,6 +58,8 @@ impl Default for Config {
             limits: Limits::default(),
             stores: StoreChoice::default(),
             components: BTreeMap::new(),
+            storage: Storage::default(),
+            cluster: Cluster::default(),
             log: Log::default(),
         }
     }
@@ -183,6 +189,66 @@ pub struct Component {
     pub limits: guest::Limits,
 }
 
+/// Where everything is committed (P6).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Storage {
+    /// Which engine.
+    pub engine: EngineChoice,
+    /// Where the shared engine's database is.
+    pub connection: String,
+}
+
+/// A storage engine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EngineChoice {
+    /// In the data folder, for one node.
+    #[default]
+    Embedded,
+    /// In PostgreSQL, for one node or several.
+    Postgres,
+}
+
+/// Other nodes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Cluster {
+    /// Where links of other nodes come in; empty: this node is on its own.
+    pub listen: String,
+    /// Where they reach that; empty: the same.
+    pub advertise: String,
+    /// Folder with the certificates; empty: `cluster` in the data folder.
+    pub certificates: PathBuf,
+    /// Nodes to speak with at first, `NODE=HOST:PORT`.
+    pub seeds: Vec<String>,
+}
+
+impl Cluster {
+    /// Where links come in, if the node is one of several.
+    pub fn address(&self) -> anyhow::Result<Option<SocketAddr>> {
+        if self.listen.is_empty() {
+            return Ok(None);
+        }
+        let listen = &self.listen;
+        let address = listen.parse().with_context(|| {
+            format!("cluster.listen is {listen:?}, and no address such as 10.0.0.1:1090")
+        })?;
+        Ok(Some(address))
+    }
+
+    /// Whom to speak with at first, and where they are.
+    pub fn seeds(&self) -> anyhow::Result<Vec<(String, String)>> {
+        let seed = |text: &String| match text.split_once('=') {
+            Some((node, address)) if !node.is_empty() && address.contains(':') => {
+                Ok((node.to_owned(), address.to_owned()))
+            }
+            Some(_) | None => bail!("cluster.seeds has {text:?}; write NODE=HOST:PORT"),
+        };
+        self.seeds.iter().map(seed).collect()
+    }
+}
+
 /// Logging.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -254,6 +320,16 @@ impl Config {
             }
         }
         self.stores.check_hooks(&self.components)?;
+        let shared = self.storage.engine == EngineChoice::Postgres;
+        if shared == self.storage.connection.is_empty() {
+            bail!(
+                "storage.connection goes with storage.engine = \"postgres\": set both or neither"
+            );
+        }
+        if self.cluster.address()?.is_some() && !shared {
+            bail!("cluster.listen needs an engine that nodes share: storage.engine = \"postgres\"");
+        }
+        self.cluster.seeds()?;
         if self.components.contains_key(BUILT_IN) {
             bail!("components.{BUILT_IN}: this name is the built-in component's; choose another");
         }
@@ -261,6 +337,14 @@ impl Config {
             bail!("limits.message_octets and limits.connections must be more than zero");
         }
         Ok(())
+    }
+
+    /// The folder with the certificates of the cluster.
+    pub fn certificates(&self) -> PathBuf {
+        match self.cluster.certificates.as_os_str().is_empty() {
+            true => self.data.join("cluster"),
+            false => self.cluster.certificates.clone(),
+        }
     }
 
     /// The file with the admin token.
@@ -343,6 +427,14 @@ mod tests {
         refused("[imap]\nplaintext_login = true\nlisten_tls = [\"127.0.0.1:993\"]\n", "needs tls");
         refused("[imap]\nplaintext_login = true\n[stores]\nuser = \"ldap\"\n", "stores.user names");
         refused("[imap]\nplaintext_login = true\nlisten = [\"nowhere\"]\n", "line 3");
+        let plain = |text: &str| format!("[imap]\nplaintext_login = true\n{text}");
+        refused(&plain("[storage]\nengine = \"postgres\"\n"), "storage.connection goes with");
+        refused(
+            &plain("[cluster]\nlisten = \"127.0.0.1:1090\"\n"),
+            "needs an engine that nodes share",
+        );
+        refused(&plain("[cluster]\nlisten = \"nowhere\"\n"), "no address such as");
+        refused(&plain("[cluster]\nseeds = [\"b\"]\n"), "write NODE=HOST:PORT");
         let hooks = |names: &str| {
             format!(
                 "[imap]\nplaintext_login = true\n[stores]\nhooks = [{names}]\n[components.a]\nfile = \"a.wasm\"\n"

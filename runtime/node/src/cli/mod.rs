@@ -3,6 +3,7 @@
 
 mod args;
 mod backup;
+mod cluster;
 mod commands;
 mod compose;
 mod config;

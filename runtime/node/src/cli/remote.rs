@@ -55,6 +55,16 @@ impl Remote {
         Ok(Self { agent, address, token })
     }
 
+    /// Asks for something.
+    pub fn get<A: DeserializeOwned>(&self, path: &str, query: &[(&str, &str)]) -> Result<A> {
+        self.json(Method::GET, path, query, &())
+    }
+
+    /// Has something done.
+    pub fn post<A: DeserializeOwned>(&self, path: &str) -> Result<A> {
+        self.json(Method::POST, path, &[], &())
+    }
+
     /// Sends a request; what comes back is the answer, or why there is none.
     fn send(
         &self,

@@ -41,7 +41,7 @@ use tracing::Instrument;
 
 use crate::guest::{Hooks, Stores};
 use crate::mailbox::{Accounts, Claims, Env, Mint, RecentBodies};
-use crate::router::Router;
+use crate::router::{Cluster, ClusterConfig, Router};
 use crate::storage::Engine;
 
 pub use admin::{Export, ExportedMessage, NewUser};
@@ -109,6 +109,25 @@ impl MessageStore {
         Self::with(config, stores, hooks, engine, Patience::default())
     }
 
+    /// The same for one node of several, which joins them.
+    ///
+    /// # Errors
+    /// When it cannot join.
+    pub async fn clustered(
+        config: Config,
+        stores: Stores,
+        hooks: Hooks,
+        engine: Arc<dyn Engine>,
+        cluster: ClusterConfig,
+    ) -> anyhow::Result<Self> {
+        let (patience, mint) = (Patience::default(), Arc::new(Mint::default()));
+        let claims = Claims::new(engine.clone(), config.node, config.generation).given();
+        let accounts = accounts(claims, &stores, &engine, &mint, patience);
+        let cluster = Cluster::join(cluster, engine.clone(), accounts.clone()).await?;
+        let router = Router::among(accounts, cluster);
+        Ok(Self::over(config.directory, stores, hooks, engine, (mint, patience), router))
+    }
+
     fn with(
         config: Config,
         stores: Stores,
@@ -118,21 +137,24 @@ impl MessageStore {
     ) -> Self {
         let mint = Arc::new(Mint::default());
         let claims = Claims::new(engine.clone(), config.node, config.generation);
-        let env = Env {
-            engine: engine.clone(),
-            stores: stores.clone(),
-            claims: Arc::new(claims),
-            mint: mint.clone(),
-            recent: RecentBodies::default(),
-            commit_deadline: patience.commit,
-        };
-        let mode = config.directory;
+        let router = Router::local(accounts(claims, &stores, &engine, &mint, patience));
+        Self::over(config.directory, stores, hooks, engine, (mint, patience), router)
+    }
+
+    fn over(
+        mode: DirectoryMode,
+        stores: Stores,
+        hooks: Hooks,
+        engine: Arc<dyn Engine>,
+        (mint, patience): (Arc<Mint>, Patience),
+        router: Router,
+    ) -> Self {
         let directory = Directory::new(mode, engine.clone(), stores, mint.clone(), patience);
         let inner = Inner {
             patience,
             engine,
             mint,
-            router: Router::local(Accounts::new(env)),
+            router,
             directory,
             derived: DerivedCache::new(limits::DERIVED_CACHE_OCTETS),
             hooks: DeliveryHooks::new(hooks),
@@ -169,10 +191,36 @@ impl MessageStore {
         TransactionId(crate::mailbox::random())
     }
 
+    /// The cluster, if this node is in one.
+    pub fn cluster(&self) -> Option<&Arc<Cluster>> {
+        self.inner.router.cluster()
+    }
+
     /// Accepts no more calls, finishes those under way, leaves every mailbox. The engine is the
     /// caller's to close.
     pub async fn close(&self) {
         self.inner.hooks.close().await;
+        if let Some(cluster) = self.cluster() {
+            cluster.leave_cluster().await;
+        }
         self.inner.router.accounts().close().await;
     }
+}
+
+/// The accounts of a node.
+fn accounts(
+    claims: Claims,
+    stores: &Stores,
+    engine: &Arc<dyn Engine>,
+    mint: &Arc<Mint>,
+    patience: Patience,
+) -> Accounts {
+    Accounts::new(Env {
+        engine: engine.clone(),
+        stores: stores.clone(),
+        claims: Arc::new(claims),
+        mint: mint.clone(),
+        recent: RecentBodies::default(),
+        commit_deadline: patience.commit,
+    })
 }

@@ -22,7 +22,7 @@ use postroom_core::types::{AccountId, SessionId};
 
 use crate::mailbox::{Accounts, Answer, Request};
 
-pub use cluster::{Cluster, ClusterConfig, NodeStatus};
+pub use cluster::{Cluster, ClusterConfig, NodeStatus, SlotPlace};
 
 /// Finds who has an account. Cheap to clone.
 #[derive(Clone)]

@@ -8,8 +8,8 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use postroom_core::cluster::table::Changed;
 use postroom_core::cluster::{
-    Action, Ask, Attempt, CallId, Claimed, Facts, Fence, Generation, Input, Moment, NewCall,
-    NoAnswer, NodeId, Ownership, PeerAnswer, Ran, Released, Sighting, SlotSet, Table, Timing, Why,
+    Action, Ask, Attempt, CallId, Claimed, Fence, Generation, Input, Moment, NewCall, NoAnswer,
+    NodeId, Ownership, PeerAnswer, Ran, Released, Sighting, SlotSet, Table, Timing, Why,
 };
 use postroom_core::error::StoreError;
 use postroom_core::types::{Epoch, Slot};
@@ -39,7 +39,7 @@ enum Step {
     /// Answer what the last attempt has brought.
     Answer,
     /// Say that the slot is not here.
-    NotMine(Option<NodeId>),
+    NotMine,
     /// Fail.
     Fail(Why),
 }
@@ -54,8 +54,8 @@ pub type There<'a, T> = BoxFuture<'a, Result<Result<T, StoreError>, PeerAnswer>>
 pub enum Ended<T> {
     /// With an answer.
     Answered(Result<T, StoreError>),
-    /// The slot is not here; who seems to have it.
-    NotMine(Option<NodeId>),
+    /// The slot is not here.
+    NotMine,
     /// Without one; whether it was tried, so that it may have had an effect.
     Failed(Why, bool),
 }
@@ -114,11 +114,6 @@ impl Owner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// This node's name.
-    pub fn me(&self) -> &NodeId {
-        &self.me
-    }
-
     /// The slots that are open here, as they change.
     pub fn open(&self) -> watch::Receiver<SlotSet> {
         self.open.subscribe()
@@ -145,11 +140,6 @@ impl Owner {
         let changed = self.state().table.hear(sightings);
         self.input(Input::TableChanged);
         changed
-    }
-
-    /// What a node says of itself.
-    pub fn facts(&self, node: &NodeId) -> Option<Facts> {
-        self.state().table.facts(node).cloned()
     }
 
     /// Tells the machine what has happened.
@@ -183,7 +173,7 @@ impl Owner {
                 step(call, Step::There { attempt, node, open });
             }
             Action::Answer(call) => step(call, Step::Answer),
-            Action::NotMine { call, hint } => step(call, Step::NotMine(hint)),
+            Action::NotMine { call, .. } => step(call, Step::NotMine),
             Action::Fail(call, why) => step(call, Step::Fail(why)),
             Action::Lost(fence) => {
                 warn!(
@@ -334,7 +324,7 @@ impl Owner {
                     let lost = Err(StoreError::UnknownOutcome);
                     return Ended::Answered(outcome.unwrap_or(lost));
                 }
-                Step::NotMine(hint) => return Ended::NotMine(hint),
+                Step::NotMine => return Ended::NotMine,
                 Step::Fail(why) => return Ended::Failed(why, tried),
             }
             // It fails only when the sender is gone, which `_registered` keeps.

@@ -25,6 +25,7 @@
 
 pub mod backup;
 mod check;
+pub mod cluster;
 mod failure;
 pub mod frames;
 mod guard;
@@ -129,6 +130,7 @@ fn router(admin: Admin, stopping: CancellationToken) -> Router {
         .route("/v1/check", post(check::check))
         .route("/v1/scrub", post(check::scrub))
         .route("/v1/backup", get(backup::backup))
+        .merge(cluster::routes())
         .layer(axum::middleware::from_fn_with_state(Arc::new(guard), guard::guard));
     Router::new().route("/healthz", get(health)).merge(guarded).with_state(shared)
 }

@@ -8,6 +8,7 @@ use postroom_core::types::{MailboxName, Uid};
 
 use crate::guest::Page;
 use crate::message_store::{CheckEvent, Export, ExportedMessage, MessageStore, NewUser};
+use crate::router::{NodeStatus, SlotPlace};
 use crate::storage::keeping::Backup;
 
 /// The operators' part of the message store. Each function is described there.
@@ -65,6 +66,25 @@ pub trait Operations: Send + Sync {
     async fn scrub(&self, event: &mut (dyn FnMut(CheckEvent) + Send)) -> Result<(), StoreError>;
     /// Begins a backup.
     async fn backup(&self) -> Result<Backup, StoreError>;
+    /// The nodes of the cluster.
+    fn nodes(&self) -> Result<Vec<NodeStatus>, StoreError> {
+        Err(alone())
+    }
+    /// Which node has a user's mailboxes open.
+    async fn place_of(&self, _user: &str) -> Result<SlotPlace, StoreError> {
+        Err(alone())
+    }
+    /// Lets everything go that is open here; false: not in time.
+    async fn drain(&self) -> Result<bool, StoreError> {
+        Err(alone())
+    }
+}
+
+/// What a node of its own says of its cluster.
+pub fn alone() -> StoreError {
+    StoreError::Unsupported(
+        "this node is in no cluster (cluster.listen in its configuration)".into(),
+    )
 }
 
 /// An export under way.
@@ -156,6 +176,19 @@ impl Operations for MessageStore {
 
     async fn backup(&self) -> Result<Backup, StoreError> {
         self.backup().await
+    }
+
+    fn nodes(&self) -> Result<Vec<NodeStatus>, StoreError> {
+        Ok(self.cluster().ok_or_else(alone)?.status())
+    }
+
+    async fn place_of(&self, user: &str) -> Result<SlotPlace, StoreError> {
+        let account = self.principal(user).await?.account;
+        self.cluster().ok_or_else(alone)?.place_of(account).await
+    }
+
+    async fn drain(&self) -> Result<bool, StoreError> {
+        Ok(self.cluster().ok_or_else(alone)?.drain().await)
     }
 }
 

@@ -35,7 +35,7 @@ use crate::cluster::links::{
 use crate::mailbox::{Accounts, Answer, Ask, News, Request, Write};
 use crate::storage::Engine;
 
-pub use status::NodeStatus;
+pub use status::{NodeStatus, SlotPlace};
 
 /// How long a call looks for its account and waits for its answer. A write is asked for again after that,
 /// under its id, as long as its caller has time.
@@ -104,7 +104,7 @@ impl Cluster {
                 Err(StoreError::UnknownOutcome)
             }
             Ended::Failed(why, _) => Err(why.into()),
-            Ended::NotMine(_) => {
+            Ended::NotMine => {
                 Err(StoreError::Unavailable("the mailbox is on its way to another node".into()))
             }
         }
@@ -292,21 +292,22 @@ impl Cluster {
         &self.me
     }
 
-    /// Who has an account's slot open, as this node sees it, and the claim as storage has it.
+    /// Who has an account's slot open, by the claim in storage.
     ///
     /// # Errors
     /// `Unavailable` when storage does not answer.
-    pub async fn place_of(
-        &self,
-        account: AccountId,
-    ) -> Result<(Slot, Option<(String, u64)>), StoreError> {
+    pub async fn place_of(&self, account: AccountId) -> Result<SlotPlace, StoreError> {
         let slot = Slot::of(account);
         let record = record::claim(&*self.engine, slot).await;
         let record =
             record.map_err(|_| StoreError::Unavailable("storage does not answer".into()))?;
         let claim = record.filter(|record| record.released.is_none());
-        let who = claim.map(|claim| (claim.claimant.node.as_str().to_owned(), claim.epoch.0));
-        Ok((slot, who))
+        Ok(SlotPlace {
+            account: account.to_string(),
+            slot: slot.0,
+            epoch: claim.as_ref().map(|claim| claim.epoch.0),
+            node: claim.map(|claim| claim.claimant.node.as_str().to_owned()),
+        })
     }
 
     /// Cancelled when a later start of this node has been seen: the process must end.

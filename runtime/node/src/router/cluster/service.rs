@@ -79,7 +79,7 @@ impl Cluster {
         match self.owner.carry(new, here, there).await {
             Ended::Answered(Ok(response)) => response,
             Ended::Answered(Err(error)) => Response::Failed(Epoch(0), error),
-            Ended::NotMine(_) => Response::NotMine,
+            Ended::NotMine => Response::NotMine,
             Ended::Failed(why, _) => Response::Failed(Epoch(0), why.into()),
         }
     }

@@ -34,6 +34,19 @@ pub struct NodeStatus {
     pub guests: Option<usize>,
 }
 
+/// Where an account's mailboxes are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlotPlace {
+    /// The account.
+    pub account: String,
+    /// Its slot.
+    pub slot: u16,
+    /// The node that has it open, if any.
+    pub node: Option<String>,
+    /// The epoch of that node's claim.
+    pub epoch: Option<u64>,
+}
+
 impl Cluster {
     /// All nodes that are heard, by name.
     pub fn status(&self) -> Vec<NodeStatus> {
