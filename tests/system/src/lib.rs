@@ -2,6 +2,7 @@
 //! exactly what the test says, and one bounded wait. Unlike a mail program, these clients never
 //! repair anything: what the server sent is what the test sees.
 
+pub mod cluster;
 pub mod eventually;
 pub mod imap;
 pub mod lmtp;

@@ -25,6 +25,12 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Build release nodes and start several over a private PostgreSQL, with lines to try them with
+    Cluster {
+        /// How many
+        #[arg(default_value_t = 3)]
+        nodes: usize,
+    },
     /// Set up what the tests need, then run all of them (README's second command)
     Test {
         /// Only tests whose names contain this
@@ -67,6 +73,14 @@ fn perform(task: Task) -> anyhow::Result<()> {
             tools::guest_target()?;
             let run = ["run", "--release", "--locked", "--bin", "postroom", "--", "dev"];
             sh::become_it(sh::cargo(&run).args(args))
+        }
+        Task::Cluster { nodes } => {
+            tools::guest_target()?;
+            tools::fetch(tools::CLUSTER)?;
+            sh::run(&mut sh::cargo(&["build", "--release", "--locked", "--bin", "postroom"]))?;
+            let run = ["run", "--release", "--locked", "--package", "postroom-system"];
+            let number = nodes.to_string();
+            sh::become_it(sh::cargo(&run).args(["--bin", "cluster", "--", &number]))
         }
         Task::Test { filter } => test::run(filter.as_deref()),
         Task::Ci => ci(),

@@ -36,6 +36,10 @@ pub const TEST: &[Tool] = &[
     Tool { probe: &["-c", "import ensurepip, venv"], ..tool("python3", "python3-venv") },
 ];
 
+/// What a local cluster needs.
+pub const CLUSTER: &[Tool] =
+    &[Tool { path: "/usr/lib/postgresql", ..tool("postgres", "postgresql") }];
+
 /// What the benchmarks need.
 pub const BENCH: &[Tool] = &[
     Tool { path: "/usr/sbin/dovecot", ..tool("dovecot", "dovecot-imapd") },

@@ -9,7 +9,7 @@ use postroom_core::calls::Secret;
 use serde::{Deserialize, Serialize};
 
 use super::config::{BUILT_IN, Component, Config, EngineChoice, Storage, StoreChoice};
-use super::identity::{Identity, write_durably};
+use super::identity::{self, Identity, write_durably};
 use crate::guest::{
     self, ComponentFrom, ComponentSource, Hooks, Host, HostConfig, Kind, StoreComponent, Stores,
 };
@@ -23,6 +23,8 @@ use crate::storage::redb::{RedbEngine, RedbOptions};
 pub const STORAGE: &str = "storage";
 /// Folder of compiled store components, in the data folder; may be removed at any time.
 const COMPILED: &str = "compiled";
+/// Folder of the certificates of a cluster, in the data folder.
+pub const CERTIFICATES: &str = "cluster";
 /// File that says how the node was last composed, so that a command on the folder composes it alike.
 const COMPOSITION: &str = "composition.json";
 
@@ -213,7 +215,9 @@ fn must_be_ours(data: &Path) -> Result<()> {
         let name = entry?.file_name();
         match name.to_str() {
             // The storage is made first: a first start that was cut off has it at least.
-            Some(STORAGE) => return Ok(()),
+            Some(STORAGE | COMPOSITION | identity::FILE) => return Ok(()),
+            // May be made before the first start.
+            Some(CERTIFICATES) => {}
             // A file system of its own begins with this one.
             Some("lost+found") => {}
             _ => foreign = Some(name),

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
+use super::compose::CERTIFICATES;
 use crate::guest::{self, Grants};
 
 /// What `postroom config` prints: every key with its default and its meaning.
@@ -342,7 +343,7 @@ impl Config {
     /// The folder with the certificates of the cluster.
     pub fn certificates(&self) -> PathBuf {
         match self.cluster.certificates.as_os_str().is_empty() {
-            true => self.data.join("cluster"),
+            true => self.data.join(CERTIFICATES),
             false => self.cluster.certificates.clone(),
         }
     }

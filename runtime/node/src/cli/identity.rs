@@ -7,7 +7,8 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-const FILE: &str = "node.json";
+/// File with the identity, in the data folder.
+pub const FILE: &str = "node.json";
 
 /// A node's id and the number of this start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
