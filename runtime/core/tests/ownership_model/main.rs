@@ -7,8 +7,8 @@
 //! Every test checks all interleavings of one scenario and prints how many states that are. The bounds
 //! are small enough for the test command. `POSTROOM_MODEL_DEPTH=1` (2, 3 …) raises each bound of each
 //! scenario by so many: minutes to hours, and memory of a gigabyte for some two million states.
-//! `POSTROOM_MODEL_STATES` ends each check after so many states (default: 200,000 without a depth,
-//! 5,000,000 with one); a check that is ended says so.
+//! `POSTROOM_MODEL_STATES` ends each check after so many states (default: 2,000,000 without a depth,
+//! 20,000,000 with one; each way to a state counts); a check that is ended says so.
 //!
 //! `planted_bugs_are_caught` puts a bug into storage or the driver, one at a time, and wants a
 //! counterexample: the properties can fail.
@@ -73,6 +73,8 @@ struct Scenario {
     bounds: Bounds,
     plant: Option<Plant>,
     must_reach: &'static [Reached],
+    /// It begins when the first client has been served, and its node is the owner.
+    opened: bool,
 }
 
 impl Model for Scenario {
@@ -80,7 +82,11 @@ impl Model for Scenario {
     type Action = Event;
 
     fn init_states(&self) -> Vec<World> {
-        vec![World::new(self.nodes, self.clients, self.bounds)]
+        let mut world = World::new(self.nodes, self.clients, self.bounds);
+        if self.opened {
+            world.serve_the_first();
+        }
+        vec![world]
     }
 
     fn actions(&self, world: &World, events: &mut Vec<Event>) {
@@ -170,11 +176,15 @@ fn from_environment(name: &str) -> Option<usize> {
 impl Scenario {
     fn new(clients: &'static [(usize, &'static [CallKind])], bounds: Bounds) -> Self {
         let nodes = clients.iter().map(|(node, _)| node + 1).max().unwrap_or(1);
-        Self { nodes, clients, bounds, plant: None, must_reach: &[] }
+        Self { nodes, clients, bounds, plant: None, must_reach: &[], opened: false }
     }
 
     fn reaching(self, must_reach: &'static [Reached]) -> Self {
         Self { must_reach, ..self }
+    }
+
+    fn opened(self) -> Self {
+        Self { opened: true, ..self }
     }
 
     /// Every interleaving: no property fails, and what must be reachable is reached.
@@ -183,7 +193,7 @@ impl Scenario {
         let more = depth.unwrap_or(0) as u8;
         let Bounds { crashes, faults, lies, moves, steps } = &mut self.bounds;
         [crashes, faults, lies, moves, steps].into_iter().for_each(|bound| *bound += more);
-        let most = depth.map_or(200_000, |_| 5_000_000);
+        let most = depth.map_or(2_000_000, |_| 20_000_000);
         let most = from_environment("POSTROOM_MODEL_STATES").unwrap_or(most);
         let begun = Instant::now();
         let checker = self.checker().target_state_count(most).spawn_bfs().join();
@@ -201,24 +211,28 @@ impl Scenario {
 }
 
 const TWO_WRITERS: &[(usize, &[CallKind])] = &[(0, &[Write]), (1, &[Write])];
-const WRITER_AND_READER: &[(usize, &[CallKind])] = &[(0, &[Write]), (1, &[Validated, Read])];
+const WRITER_AND_READER: &[(usize, &[CallKind])] = &[(0, &[Write]), (1, &[Validated, Validated])];
+/// The first makes its node the owner, the second writes at the next one, the third reads at a third.
+const THREE_NODES: &[(usize, &[CallKind])] =
+    &[(0, &[Read]), (1, &[Write]), (2, &[Validated, Read])];
 
 #[test]
 fn an_owner_that_is_suspected_and_goes_on() {
-    Scenario::new(TWO_WRITERS, Bounds { lies: 2, faults: 1, ..Bounds::default() })
-        .reaching(&[Reached::TakenOver])
+    Scenario::new(TWO_WRITERS, Bounds { lies: 3, faults: 1, ..Bounds::default() })
+        .reaching(&[Reached::TakenOver, Reached::LateCommitRefused])
         .check("suspicion");
 }
 
 #[test]
 fn crashes_and_restarts() {
-    Scenario::new(TWO_WRITERS, Bounds { crashes: 1, faults: 0, steps: 1, ..Bounds::default() })
+    Scenario::new(TWO_WRITERS, Bounds { crashes: 2, faults: 1, steps: 1, ..Bounds::default() })
+        .reaching(&[Reached::TakenOver])
         .check("crashes");
 }
 
 #[test]
 fn drains_and_hand_overs() {
-    Scenario::new(TWO_WRITERS, Bounds { moves: 2, steps: 1, ..Bounds::default() })
+    Scenario::new(TWO_WRITERS, Bounds { moves: 2, steps: 2, faults: 1, ..Bounds::default() })
         .reaching(&[Reached::Drained, Reached::HandedOver])
         .check("moves");
 }
@@ -233,7 +247,16 @@ fn answers_that_do_not_come() {
 #[test]
 fn a_reader_beside_a_writer() {
     Scenario::new(WRITER_AND_READER, Bounds { lies: 2, steps: 1, ..Bounds::default() })
+        .reaching(&[Reached::TakenOver])
         .check("reader");
+}
+
+#[test]
+fn three_nodes_and_a_session_that_sees_two_owners() {
+    Scenario::new(THREE_NODES, Bounds { lies: 3, ..Bounds::default() })
+        .opened()
+        .reaching(&[Reached::TakenOver])
+        .check("three nodes");
 }
 
 #[test]
@@ -249,16 +272,18 @@ fn planted_bugs_are_caught() {
         (Plant::AnswerBeforeCommit, TWO_WRITERS, lying),
         (Plant::ReleaseBeforeSettled, TWO_WRITERS, moving),
         (Plant::NoValidation, WRITER_AND_READER, lying),
-        (Plant::NoWatermark, WRITER_AND_READER, lying),
+        (Plant::NoWatermark, THREE_NODES, Bounds { lies: 3, ..Bounds::default() }),
         (Plant::ObeyPeers, TWO_WRITERS, lying),
         (Plant::BrokenLinkIsRefusal, TWO_WRITERS, faulty),
     ];
     for (plant, clients, bounds) in plants {
-        let scenario = Scenario { plant: Some(plant), ..Scenario::new(clients, bounds) };
+        let scenario = Scenario::new(clients, bounds);
+        let opened = clients == THREE_NODES;
+        let scenario = Scenario { plant: Some(plant), opened, ..scenario };
         let begun = Instant::now();
         let checker = scenario
             .checker()
-            .target_state_count(1_000_000)
+            .target_state_count(2_000_000)
             .finish_when(HasDiscoveries::AnyFailures)
             .spawn_bfs()
             .join();

@@ -66,7 +66,7 @@ pub struct Node {
     /// Calls that were started and whose job has not begun: the account loads, or writes.
     pub started: BTreeMap<CallId, (Attempt, Fence)>,
     pub closing: Option<Fence>,
-    /// Calls that a peer said "not mine" to, until the record is read.
+    /// Calls that were sent, until the record is read: none is sent again before.
     pub must_look: BTreeSet<CallId>,
 }
 

@@ -183,6 +183,16 @@ impl World {
         }
     }
 
+    /// Nothing goes wrong until the first client is served.
+    pub fn serve_the_first(&mut self) {
+        self.apply(Event::Call(0, None), None);
+        while self.clients[0].waits {
+            let at = self.clients[0].node;
+            let job = *self.nodes[at].jobs.first().expect("its node has something to do");
+            self.apply(Event::Do(at, job, Standing::Live, false), None);
+        }
+    }
+
     /// Everything that can happen next.
     pub fn events(&self, events: &mut Vec<Event>) {
         let free = |left: u8| left > 0;
@@ -417,7 +427,7 @@ impl World {
             }
             Action::SendTo { call, attempt, node: to, open } => {
                 let order = node.orders[&call];
-                if node.must_look.remove(&call) {
+                if !node.must_look.insert(call) {
                     self.broken.insert(Broken::ObeyedAPeer);
                 }
                 let generation = node.generation;
@@ -453,10 +463,14 @@ impl World {
                     self.tell(order.caller, Reply::Failed, plant);
                 }
             }
-            Action::ReadRecord(ask, _) => drop(node.jobs.insert(Job::ReadRecord(ask))),
-            Action::ReadBeat(ask, _, of) => drop(node.jobs.insert(Job::ReadBeat(ask, index(&of)))),
+            Action::ReadRecord(ask, _) => {
+                node.jobs.insert(Job::ReadRecord(ask));
+            }
+            Action::ReadBeat(ask, _, of) => {
+                node.jobs.insert(Job::ReadBeat(ask, index(&of)));
+            }
             Action::Claim { ask, previous, .. } => {
-                drop(node.jobs.insert(Job::Claim(ask, previous)))
+                node.jobs.insert(Job::Claim(ask, previous));
             }
             Action::Validate(ask, _) if plant == Some(Plant::NoValidation) => {
                 let fence = node.machine.fence(SLOT);
@@ -471,7 +485,9 @@ impl World {
                 let believed = BTreeMap::from([(SLOT, record)]);
                 self.input(at, Input::Validated(ask, Ok(believed)), plant);
             }
-            Action::Validate(ask, _) => drop(node.jobs.insert(Job::Validate(ask))),
+            Action::Validate(ask, _) => {
+                node.jobs.insert(Job::Validate(ask));
+            }
             Action::Release { ask, fence, to } => {
                 node.jobs.insert(Job::Release(ask, fence, to.as_ref().map(index)));
             }
@@ -759,15 +775,11 @@ impl World {
         if self.nodes[at].generation != generation || !self.nodes[at].up {
             return;
         }
-        if let PeerAnswer::NotMine { hint } = &answer
-            && let Some(entry) = self.nodes[at].machine.calls().get(call)
-            && entry.attempts == attempt
+        if let (PeerAnswer::NotMine { hint: Some(hint) }, Some(Plant::ObeyPeers)) = (&answer, plant)
+            && self.nodes[at].machine.calls().get(call).is_some_and(|it| it.attempts == attempt)
         {
-            self.nodes[at].must_look.insert(call);
-            if let Some(hint) = hint.as_ref().filter(|_| plant == Some(Plant::ObeyPeers)) {
-                let action = Action::SendTo { call, attempt, node: hint.clone(), open: false };
-                return self.act(at, action, None, plant);
-            }
+            let action = Action::SendTo { call, attempt, node: hint.clone(), open: false };
+            return self.act(at, action, None, plant);
         }
         self.input_with(
             at,
