@@ -14,6 +14,7 @@
 //! counterexample: the properties can fail.
 
 mod node;
+mod random;
 mod storage;
 mod world;
 
@@ -225,14 +226,14 @@ fn an_owner_that_is_suspected_and_goes_on() {
 
 #[test]
 fn crashes_and_restarts() {
-    Scenario::new(TWO_WRITERS, Bounds { crashes: 2, faults: 1, steps: 1, ..Bounds::default() })
+    Scenario::new(TWO_WRITERS, Bounds { crashes: 2, lies: 1, steps: 1, ..Bounds::default() })
         .reaching(&[Reached::TakenOver])
         .check("crashes");
 }
 
 #[test]
 fn drains_and_hand_overs() {
-    Scenario::new(TWO_WRITERS, Bounds { moves: 2, steps: 2, faults: 1, ..Bounds::default() })
+    Scenario::new(TWO_WRITERS, Bounds { moves: 2, steps: 1, faults: 1, ..Bounds::default() })
         .reaching(&[Reached::Drained, Reached::HandedOver])
         .check("moves");
 }
@@ -273,7 +274,7 @@ fn planted_bugs_are_caught() {
         (Plant::ReleaseBeforeSettled, TWO_WRITERS, moving),
         (Plant::NoValidation, WRITER_AND_READER, lying),
         (Plant::NoWatermark, THREE_NODES, Bounds { lies: 3, ..Bounds::default() }),
-        (Plant::ObeyPeers, TWO_WRITERS, lying),
+        (Plant::ObeyPeers, THREE_NODES, lying),
         (Plant::BrokenLinkIsRefusal, TWO_WRITERS, faulty),
     ];
     for (plant, clients, bounds) in plants {

@@ -1,0 +1,118 @@
+//! Long random orders of the same events with more nodes, clients and trouble than can be exhausted, then
+//! quiet: everything that is on its way arrives and time goes on. Then nothing may be left waiting.
+//! Each run prints its seed when it fails; `POSTROOM_SEED` runs that one, `POSTROOM_RUNS` so many.
+
+use std::collections::BTreeSet;
+
+use postroom_core::cluster::CallKind::{self, Read, Validated, Write};
+
+use crate::world::{Event, Reached, World};
+use crate::{Bounds, from_environment};
+
+const CLIENTS: &[(usize, &[CallKind])] = &[
+    (0, &[Write, Read]),
+    (0, &[Validated, Write, Validated]),
+    (1, &[Write, Validated]),
+    (2, &[Read, Write, Read]),
+    (3, &[Validated, Read, Write]),
+];
+/// Steps of time in the quiet after which a call's deadline has come for certain.
+const QUIET: u8 = 250;
+const RUNS: usize = 3_000;
+
+/// A small generator of numbers (xorshift64*): the same for the same seed.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % end
+    }
+}
+
+fn check(world: &World, seed: u64) {
+    let log = &world.storage.log;
+    let epochs = log.windows(2).all(|pair| pair[0].fence.epoch <= pair[1].fence.epoch);
+    let uids = log.windows(2).all(|pair| pair[0].uid < pair[1].uid);
+    let ids: BTreeSet<u8> = log.iter().map(|entry| entry.transaction).collect();
+    assert!(epochs && uids && ids.len() == log.len(), "seed {seed}: {log:?}");
+    assert!(world.broken.is_empty(), "seed {seed}: {:?}", world.broken);
+    for (at, client) in world.clients.iter().enumerate() {
+        let Some(uid) = client.acknowledged else { continue };
+        let mut here = log.iter().filter(|entry| usize::from(entry.transaction / 16) == at);
+        assert!(here.any(|entry| entry.uid == uid), "seed {seed}: {uid} was acknowledged");
+    }
+}
+
+/// One run: trouble, then quiet.
+fn run(seed: u64) -> World {
+    let mut dice = Dice(seed.wrapping_mul(2).wrapping_add(0x9e37_79b9_7f4a_7c15) | 1);
+    let left = Bounds { crashes: 3, faults: 8, lies: 8, moves: 4, steps: 10 };
+    let mut world = World::new(4, CLIENTS, left);
+    let mut events = Vec::new();
+    for _ in 0..400 {
+        events.clear();
+        world.events(&mut events);
+        if events.is_empty() {
+            break;
+        }
+        world.apply(events[dice.below(events.len())], None);
+        check(&world, seed);
+    }
+    world.left = Bounds { steps: QUIET, ..Bounds::default() };
+    loop {
+        events.clear();
+        world.events(&mut events);
+        // Nothing takes so long that time goes on before it is done.
+        let now = events.iter().position(|event| *event != Event::Time);
+        let Some(event) = now.map(|at| events[at]).or(events.first().copied()) else { break };
+        world.apply(event, None);
+        check(&world, seed);
+    }
+    for (at, client) in world.clients.iter().enumerate() {
+        let is_served = client.gone || (!client.waits && client.done == client.wants.len());
+        assert!(
+            is_served,
+            "seed {seed}: client {at} is left waiting: {client:?}\n{:?}",
+            world.nodes
+        );
+    }
+    for node in world.nodes.iter().filter(|node| node.up) {
+        assert!(node.machine.calls().is_empty(), "seed {seed}: {:?}", node.machine);
+        assert!(!node.draining || node.machine.is_drained(), "seed {seed}: {:?}", node.machine);
+    }
+    world
+}
+
+#[test]
+fn random_orders_leave_nobody_waiting_and_nothing_lost() {
+    if let Some(seed) = from_environment("POSTROOM_SEED") {
+        run(seed as u64);
+        return;
+    }
+    let runs = from_environment("POSTROOM_RUNS").unwrap_or(RUNS);
+    let mut reached = BTreeSet::new();
+    let (mut commits, mut acknowledged) = (0, 0);
+    for seed in 0..runs as u64 {
+        let world = run(seed);
+        commits += world.storage.log.len();
+        acknowledged += world.clients.iter().filter(|it| it.acknowledged.is_some()).count();
+        reached.extend(world.reached);
+    }
+    eprintln!("{runs} runs: {commits} commits, {acknowledged} acknowledged; reached {reached:?}");
+    let all = [
+        Reached::TakenOver,
+        Reached::Drained,
+        Reached::HandedOver,
+        Reached::LateCommitRefused,
+        Reached::SentAgainHadOneEffect,
+    ];
+    assert_eq!(reached, BTreeSet::from(all));
+}
+
+#[test]
+fn a_run_is_the_same_for_the_same_seed() {
+    assert_eq!(run(7), run(7));
+}
