@@ -16,7 +16,7 @@ use crate::{Bounds, Plant};
 pub const SLOT: Slot = Slot(7);
 /// How far the time goes at once: past every pause and the minimum tenure, short of the staleness of reads.
 const STEP: Duration = Duration::from_secs(3);
-const CALL_TIME: Duration = Duration::from_secs(1000);
+const CALL_TIME: Duration = Duration::from_secs(200);
 
 /// What a call's answer shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::cluster::claim::{Beat, ClaimRecord};
+use crate::cluster::claim::{Beat, ClaimRecord, Fence};
 use crate::cluster::facts::NodeId;
 use crate::cluster::pending::Ask;
 use crate::cluster::table::Standing;
@@ -116,14 +116,18 @@ impl Ownership {
     }
 
     /// The record names this node, which does not hold the slot: a claim whose answer was lost, or
-    /// one of an incarnation before this one. It is claimed anew.
+    /// one of an incarnation before this one. It is claimed anew, or let go by a node that drains.
     fn mine(&mut self, turn: &mut Turn<'_>, slot: Slot, record: &ClaimRecord) {
         if record.claimant.generation > self.generation {
             return self.supersede(turn);
         }
         match self.draining {
             false => self.claim(turn, slot, Some(record.epoch), false),
-            true => self.open(turn, slot, Some(record.epoch), false, None),
+            // Nothing runs under it. Nobody else takes it from a node that lives, so it is let go.
+            true => {
+                let (epoch, nonce) = (record.epoch, record.claimant.nonce);
+                self.release(turn, Fence { slot, epoch, nonce }, None);
+            }
         }
     }
 
