@@ -18,7 +18,7 @@
 //!
 //! - *The owner does not answer.* Its heartbeat row in storage decides: fresh, and the call is sent again
 //!   within its deadline; stale, and the slot is taken over. A host that refuses the connection has no
-//!   process. One broken link never moves a slot. A claim that was seen to be new is not taken before a
+//!   process, unless that has beaten since. One broken link never moves a slot. A claim that was seen to be new is not taken before a
 //!   minimum tenure, so that two nodes that suspect each other do not steal in turn.
 //! - *The owner was wrong about itself.* A pause, a partition: another node claimed. Its next commit is
 //!   refused (*fenced*); it drops what it has in memory, tells the nodes of the sessions, and its calls are
