@@ -18,7 +18,7 @@
 //!
 //! - *The owner does not answer.* Its heartbeat row in storage decides: fresh, and the call is sent again
 //!   within its deadline; stale, and the slot is taken over. A host that refuses the connection has no
-//!   process. One broken link never moves a slot. A claim that was seen to be new is not taken before a
+//!   process, unless that has beaten since. One broken link never moves a slot. A claim that was seen to be new is not taken before a
 //!   minimum tenure, so that two nodes that suspect each other do not steal in turn.
 //! - *The owner was wrong about itself.* A pause, a partition: another node claimed. Its next commit is
 //!   refused (*fenced*); it drops what it has in memory, tells the nodes of the sessions, and its calls are
@@ -31,12 +31,13 @@
 //!   end, resolves unknown outcomes, then marks the record as released. Calls that waited find the new
 //!   owner. Nobody's session ends (E6).
 //! - *Below the slot* the owner knows which session of which node has which mailbox active
-//!   (`attached`): a mailbox stays open until the last of them leaves (E5), or its node is gone (E8).
+//!   ([`attached`]): a mailbox stays open until the last of them leaves (E5), or its node is gone (E8).
 //!
 //! Nothing here waits, reads a clock or draws a random number. `tests/ownership_model/` composes nodes
 //! of these very machines with a model of storage and of a bad network, and checks every interleaving
 //! within bounds. Planted bugs in what surrounds the machines show that it can fail.
 
+pub mod attached;
 pub mod balance;
 pub mod claim;
 pub mod facts;
@@ -48,6 +49,7 @@ pub mod table;
 
 pub mod limits;
 
+pub use attached::{Attached, NotAttached};
 pub use balance::{Move, plan};
 pub use claim::{Beat, ClaimRecord, Claimant, Fence, Release};
 pub use facts::{Facts, FactsError, Generation, Load, NodeId, NodeState};

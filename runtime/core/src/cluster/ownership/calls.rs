@@ -160,16 +160,17 @@ impl Ownership {
             PeerAnswer::Refused => Doubt::Refused,
         };
         self.calls.park(id, Whereabouts::Waiting);
+        let now = turn.at.now;
         let place = self.place(slot);
         match place.phase.clone() {
             // Its old place is not asked about again: the slot has been found elsewhere since.
-            Phase::Elsewhere(now, open) if now != node => self.send(turn, id, now, open),
+            Phase::Elsewhere(other, open) if other != node => self.send(turn, id, other, open),
             Phase::Unknown | Phase::Elsewhere(..) => {
-                place.doubt = Some((node, doubt));
+                place.doubt = Some((node, doubt, now));
                 self.look(turn, slot);
             }
             Phase::Held(_) => self.serve(turn, slot),
-            Phase::Looking(_) => drop(place.doubt.get_or_insert((node, doubt))),
+            Phase::Looking(_) => drop(place.doubt.get_or_insert((node, doubt, now))),
             Phase::Doubting(..)
             | Phase::Claiming(..)
             | Phase::Resting(_)

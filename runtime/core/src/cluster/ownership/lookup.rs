@@ -1,9 +1,9 @@
 //! Who has a slot: the record decides; a node that does not answer is doubted, and its heartbeat
-//! decides whether it is dead. A broken link alone never takes a slot from anybody.
+//! decides whether it is dead. Where the connection was refused, one from before that does not count. A broken link alone never takes a slot from anybody.
 
 use std::time::Duration;
 
-use crate::cluster::claim::{Beat, ClaimRecord};
+use crate::cluster::claim::{Beat, ClaimRecord, Fence};
 use crate::cluster::facts::NodeId;
 use crate::cluster::pending::Ask;
 use crate::cluster::table::Standing;
@@ -116,14 +116,18 @@ impl Ownership {
     }
 
     /// The record names this node, which does not hold the slot: a claim whose answer was lost, or
-    /// one of an incarnation before this one. It is claimed anew.
+    /// one of an incarnation before this one. It is claimed anew, or let go by a node that drains.
     fn mine(&mut self, turn: &mut Turn<'_>, slot: Slot, record: &ClaimRecord) {
         if record.claimant.generation > self.generation {
             return self.supersede(turn);
         }
         match self.draining {
             false => self.claim(turn, slot, Some(record.epoch), false),
-            true => self.open(turn, slot, Some(record.epoch), false, None),
+            // Nothing runs under it. Nobody else takes it from a node that lives, so it is let go.
+            true => {
+                let (epoch, nonce) = (record.epoch, record.claimant.nonce);
+                self.release(turn, Fence { slot, epoch, nonce }, None);
+            }
         }
     }
 
@@ -133,10 +137,7 @@ impl Ownership {
         let doubt = self.place(slot).doubt_of(&node);
         match (turn.near.standing(&record.claimant), doubt) {
             (Standing::Gone, _) => self.open(turn, slot, Some(record.epoch), true, Some(&node)),
-            (Standing::Live | Standing::Unsure, Some(Doubt::Refused)) => {
-                self.take_over(turn, slot, &record);
-            }
-            (Standing::Live | Standing::Unsure, Some(Doubt::Unreachable))
+            (Standing::Live | Standing::Unsure, Some(Doubt::Unreachable | Doubt::Refused))
             | (Standing::Unsure, None) => {
                 let ask = self.ask();
                 turn.out.push(Action::ReadBeat(ask, slot, node));
@@ -168,14 +169,16 @@ impl Ownership {
         let Ok(beat) = beat else { return self.rest(turn, slot) };
         let claimant = &record.claimant;
         let node = claimant.node.clone();
+        let (stale, now) = (self.timing.beat_stale, turn.at.now);
+        let oldest = self.place(slot).oldest_beat(stale, now);
         match beat {
             Some(beat) if beat.generation > claimant.generation => {
                 self.open(turn, slot, Some(record.epoch), true, Some(&node));
             }
-            Some(beat) if beat.age <= self.timing.beat_stale => {
+            Some(beat) if beat.age <= oldest => {
                 match self.place(slot).doubt_of(&node) {
                     None => self.route(turn, slot, node, false),
-                    // It lives and the link is broken: wait, and send again.
+                    // It lives, only the link does not: wait, and send again.
                     Some(_) => {
                         self.pass_back_peers(turn, slot, Some(&node));
                         self.rest(turn, slot);

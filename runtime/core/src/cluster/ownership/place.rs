@@ -61,8 +61,8 @@ pub(super) enum Doubt {
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Place {
     pub phase: Phase,
-    /// The node that a call was last sent to in vain, and how.
-    pub doubt: Option<(NodeId, Doubt)>,
+    /// The node that a call was last sent to in vain, how, and when that was known.
+    pub doubt: Option<(NodeId, Doubt, Duration)>,
     /// Pauses made since something last came of it.
     pub pauses: u32,
     /// The highest epoch seen, and when it was last seen to be the record's.
@@ -111,7 +111,16 @@ impl Place {
 
     /// What is doubted of this node.
     pub fn doubt_of(&self, node: &NodeId) -> Option<Doubt> {
-        self.doubt.as_ref().filter(|(doubted, _)| doubted == node).map(|(_, doubt)| *doubt)
+        self.doubt.as_ref().filter(|(doubted, ..)| doubted == node).map(|(_, doubt, _)| *doubt)
+    }
+
+    /// The age up to which a node's heartbeat says that it lives. One whose host has refused the
+    /// connection must have beaten since: it may have been started again.
+    pub fn oldest_beat(&self, stale: Duration, now: Duration) -> Duration {
+        match self.doubt {
+            Some((_, Doubt::Refused, at)) => now.saturating_sub(at).min(stale),
+            Some(_) | None => stale,
+        }
     }
 
     /// The record had this epoch. The highest seen so far when it has gone back.

@@ -87,6 +87,9 @@ impl Ownership {
                 self.run(turn, id, slot);
             }
         }
+        if self.calls.waiting(slot).is_empty() {
+            self.unvalidated.remove(&slot);
+        }
     }
 
     /// Calls whose answer was no help wait for the next one.
