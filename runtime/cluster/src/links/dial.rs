@@ -183,10 +183,12 @@ async fn hello(
     let sent = futures::stream::iter([Frame::from(Kind::Hello(hello))]);
     let answer = grpc.streaming(Request::new(sent), path(HELLO), ProstCodec::default()).await;
     let mut frames = answer.map_err(|status| status.to_string())?.into_inner();
-    match frames.message().await.map_err(|status| status.to_string())? {
-        Some(Frame { kind: Some(Kind::Hello(theirs)) }) => Ok(WireVersion(theirs.version)),
-        _ => Err("the peer does not say its version".to_owned()),
-    }
+    let first = frames.message().await.map_err(|status| status.to_string())?;
+    let Some(Frame { kind: Some(Kind::Hello(theirs)) }) = first else {
+        return Err("the peer does not say its version".to_owned());
+    };
+    super::large::finish(&mut frames).await.map_err(|error| error.to_string())?;
+    Ok(WireVersion(theirs.version))
 }
 
 fn tcp_failure(error: std::io::Error) -> LinkError {
