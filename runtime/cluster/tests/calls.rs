@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -353,4 +354,74 @@ async fn links_that_are_shut_down_end_what_they_carry() {
     let after = links.call(&two.name, call("hello")).await;
     assert_eq!(after, Err(LinkError::NotSent(NotSent::Stopped)));
     eventually("the peer to forget us", || two.server.peers().is_empty()).await;
+}
+
+/// How many calls are given up while their reply is under way, and before that.
+const CROSSING: usize = 60_000;
+
+/// Each cancelled call is a reset stream, and HTTP/2 implementations take many of them for an
+/// attack: then the link would be closed under all other calls.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_cancelled_calls_do_not_cost_the_link() {
+    let (_cluster, links, two) = pair().await;
+    let staying = {
+        let (links, peer) = (links.clone(), two.name.clone());
+        tokio::spawn(async move { links.call(&peer, call("hang")).await })
+    };
+    two.fake.until_inside(1).await;
+    let mut seed = 0x853c_49e6_748f_ea9bu64;
+    println!("seed {seed:#x}");
+    // Each at the peer when it is given up: alone, then a thousand together.
+    for _ in 0..3_000 {
+        let mut calling = std::pin::pin!(links.call(&two.name, call("hang")));
+        let inside = two.fake.until_inside(2);
+        tokio::select! {
+            () = inside => {}
+            result = &mut calling => panic!("{result:?}"),
+        }
+    }
+    two.fake.until_inside(1).await;
+    for _ in 0..20 {
+        let calls = (0..1_000).map(|_| links.call(&two.name, call("hang")));
+        tokio::select! {
+            () = two.fake.until_inside(1_001) => {}
+            results = join_all(calls) => panic!("{:?}", results[0]),
+        }
+        two.fake.until_inside(1).await;
+    }
+    // When the reply is under way: it crosses the word that nobody waits for it.
+    for done in two.fake.calls.load(Ordering::Relaxed)..CROSSING {
+        let mut calling = std::pin::pin!(links.call(&two.name, call("hello")));
+        while two.fake.calls.load(Ordering::Relaxed) <= done {
+            // Not looked at any more once it is sent, or its reply would be taken.
+            if links.status()[0].in_flight < 2 {
+                match futures::poll!(&mut calling) {
+                    std::task::Poll::Pending => {}
+                    std::task::Poll::Ready(Ok(_)) => break, // Too quick to cross.
+                    std::task::Poll::Ready(Err(error)) => panic!("after {done}: {error:?}"),
+                }
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+    // And at any moment.
+    for _ in 0..20_000 {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let word = if seed >> 63 == 0 { "hang" } else { "hello" };
+        let calling = links.call(&two.name, call(word));
+        // A call is given up after so many looks at it: before it is sent, or while it is there.
+        let looks = (seed >> 40) as usize % 12;
+        let mut calling = std::pin::pin!(calling);
+        for _ in 0..looks {
+            if futures::poll!(&mut calling).is_ready() {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+    assert_eq!(ask(&links, &two.name, "hello").await.unwrap().payload, "hello");
+    assert!(!staying.is_finished(), "{:?}", staying.await);
+    two.fake.until_inside(1).await;
+    staying.abort();
+    two.fake.until_inside(0).await;
 }

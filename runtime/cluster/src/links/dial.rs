@@ -23,6 +23,7 @@ use tonic_prost::ProstCodec;
 use super::api::{LinkError, WireVersion};
 use super::io::{Cord, Io, alert_of, tls_error_of};
 use super::large::{CONNECTION_WINDOW, STREAM_WINDOW};
+use super::link::MAX_IN_FLIGHT;
 use super::wire::{CHUNK_OCTETS, Frame, HELLO, HelloFrame, Kind, MAX_FRAME_OCTETS, path};
 use crate::certificates::{Holder, Material};
 use crate::names::NodeId;
@@ -38,6 +39,13 @@ pub(super) const KEEP_ALIVE_TIME: Duration = Duration::from_secs(3);
 
 /// How often a link's round trip is measured.
 const PING_EVERY: Duration = Duration::from_secs(2);
+
+/// How many calls that were given up are remembered, so that what still arrives for them is known
+/// to be theirs.
+pub(super) const MAX_RESET: usize = 4 * MAX_IN_FLIGHT;
+
+/// For how long: a peer that is slower is not one that a link stands to.
+const RESET_KEPT: Duration = KEEP_ALIVE_TIME;
 
 /// How many requests wait for their turn to be given to HTTP/2.
 const BUFFERED: usize = 1_024;
@@ -167,6 +175,12 @@ fn endpoint() -> Endpoint {
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_frame_size(CHUNK_OCTETS as u32)
+        // A call that is given up is a reset stream. What still arrives for one that is forgotten
+        // counts as an attack, for as long as the link lasts: by default the link would end after
+        // a thousand such calls. The peer is known, and these are our own calls.
+        .http2_max_concurrent_reset_streams(MAX_RESET)
+        .http2_reset_stream_duration(RESET_KEPT)
+        .http2_max_local_error_reset_streams(None)
         .http2_keep_alive_interval(KEEP_ALIVE_EVERY)
         .keep_alive_timeout(KEEP_ALIVE_TIME)
         .keep_alive_while_idle(true)
@@ -183,10 +197,12 @@ async fn hello(
     let sent = futures::stream::iter([Frame::from(Kind::Hello(hello))]);
     let answer = grpc.streaming(Request::new(sent), path(HELLO), ProstCodec::default()).await;
     let mut frames = answer.map_err(|status| status.to_string())?.into_inner();
-    match frames.message().await.map_err(|status| status.to_string())? {
-        Some(Frame { kind: Some(Kind::Hello(theirs)) }) => Ok(WireVersion(theirs.version)),
-        _ => Err("the peer does not say its version".to_owned()),
-    }
+    let first = frames.message().await.map_err(|status| status.to_string())?;
+    let Some(Frame { kind: Some(Kind::Hello(theirs)) }) = first else {
+        return Err("the peer does not say its version".to_owned());
+    };
+    super::large::finish(&mut frames).await.map_err(|error| error.to_string())?;
+    Ok(WireVersion(theirs.version))
 }
 
 fn tcp_failure(error: std::io::Error) -> LinkError {

@@ -277,6 +277,10 @@ impl Link {
             _ => return Err(unknown("the answer makes no sense")),
         };
         let AnswerHead { outcome, detail, version, total, payload } = head;
+        if outcome != Outcome::Replied as i32 {
+            // Whatever follows does not change what is known.
+            let _ = large::finish(&mut frames).await;
+        }
         match Outcome::try_from(outcome).unwrap_or(Outcome::None) {
             Outcome::Replied => {
                 let payload = self.bounds.receive(total, payload, &mut frames).await;

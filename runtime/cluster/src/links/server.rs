@@ -297,6 +297,9 @@ async fn serve(shared: Arc<Shared>, service: Arc<dyn Service>, admitted: mpsc::R
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_frame_size(CHUNK_OCTETS as u32)
         .max_concurrent_streams(MAX_STREAMS)
+        // See the same in `dial`: many calls may be given up, also before they were looked at.
+        .http2_max_pending_accept_reset_streams(Some(MAX_STREAMS as usize))
+        .http2_max_local_error_reset_streams(None)
         .http2_keepalive_interval(Some(KEEP_ALIVE_EVERY))
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIME))
         .serve_with_incoming_shutdown(rpc, incoming, closing.cancelled_owned())

@@ -116,6 +116,7 @@ impl StreamingService<Frame> for Bound {
                     rpc.take_gossip(caller.clone(), first, frames)?
                 }
                 (Method::Hello, Some(Kind::Hello(hello))) => {
+                    large::finish(&mut frames).await.map_err(|why| nonsense(&why.to_string()))?;
                     if hello.address.len() > MAX_ADDRESS_OCTETS {
                         return Err(nonsense("the address is too long"));
                     }
