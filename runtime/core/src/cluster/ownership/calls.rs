@@ -81,7 +81,7 @@ impl Ownership {
     pub(super) fn route(&mut self, turn: &mut Turn<'_>, slot: Slot, node: NodeId, open: bool) {
         let place = self.place(slot);
         place.doubt = None;
-        place.phase = Phase::Elsewhere(node.clone(), open);
+        self.enter(slot, Phase::Elsewhere(node.clone(), open));
         for id in self.calls.waiting(slot) {
             match self.is_local(id) {
                 true => self.send(turn, id, node.clone(), open),

@@ -19,7 +19,7 @@ impl Ownership {
     /// Reads the record.
     pub(super) fn look(&mut self, turn: &mut Turn<'_>, slot: Slot) {
         let ask = self.ask();
-        self.place(slot).phase = Phase::Looking(ask);
+        self.enter(slot, Phase::Looking(ask));
         turn.out.push(Action::ReadRecord(ask, slot));
     }
 
@@ -33,8 +33,8 @@ impl Ownership {
 
     /// Nobody waits for the slot.
     fn forget(&mut self, slot: Slot) {
-        let place = self.place(slot);
-        (place.phase, place.doubt) = (Phase::Unknown, None);
+        self.place(slot).doubt = None;
+        self.enter(slot, Phase::Unknown);
     }
 
     pub(super) fn rest(&mut self, turn: &Turn<'_>, slot: Slot) {
@@ -44,8 +44,8 @@ impl Ownership {
 
     /// Doubts do not outlive a pause: whoever was doubted is tried again.
     fn rest_until(&mut self, slot: Slot, until: Duration) {
-        let place = self.place(slot);
-        (place.phase, place.doubt) = (Phase::Resting(until), None);
+        self.place(slot).doubt = None;
+        self.enter(slot, Phase::Resting(until));
     }
 
     /// The next pause of a slot: each is twice the last, and shortened by chance by up to a half.
@@ -141,7 +141,7 @@ impl Ownership {
             | (Standing::Unsure, None) => {
                 let ask = self.ask();
                 turn.out.push(Action::ReadBeat(ask, slot, node));
-                self.place(slot).phase = Phase::Doubting(ask, record);
+                self.enter(slot, Phase::Doubting(ask, record));
             }
             // It will look at the record too, and open the slot again if it lives.
             (Standing::Live | Standing::Unsure, Some(Doubt::Declined)) => {
@@ -227,7 +227,7 @@ impl Ownership {
 
     fn claim(&mut self, turn: &mut Turn<'_>, slot: Slot, previous: Option<Epoch>, taking: bool) {
         let ask = self.ask();
-        self.place(slot).phase = Phase::Claiming(ask, turn.at.now, taking);
+        self.enter(slot, Phase::Claiming(ask, turn.at.now, taking));
         turn.out.push(Action::Claim { ask, slot, previous });
     }
 
@@ -256,8 +256,12 @@ impl Ownership {
                     raised.is_ok() && fence.slot == slot,
                     "a claim that does not raise: {fence:?}"
                 );
-                place.phase =
-                    Phase::Held(Held { fence, since: now, validated: begun, asked: None });
+                self.enter(
+                    slot,
+                    Phase::Held(Held { fence, since: now, validated: begun, asked: None }),
+                );
+                let due = begun + self.timing.validate_every;
+                self.regular = Some(self.regular.map_or(due, |regular| regular.min(due)));
                 let count = if taking_over {
                     &mut self.counts.0.taken_over
                 } else {
@@ -279,11 +283,9 @@ impl Ownership {
     fn supersede(&mut self, turn: &mut Turn<'_>) {
         self.superseded = true;
         turn.out.push(Action::Superseded);
-        for place in self.places.values_mut() {
-            if let Some(fence) = place.fence() {
-                turn.out.push(Action::Lost(fence));
-            }
-            place.phase = Phase::Unknown;
+        for slot in self.places.keys().copied().collect::<Vec<_>>() {
+            turn.out.extend(self.place(slot).fence().map(Action::Lost));
+            self.enter(slot, Phase::Unknown);
         }
         for id in self.calls.ids() {
             self.fail(turn, id, Why::Superseded);

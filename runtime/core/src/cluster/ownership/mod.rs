@@ -24,7 +24,7 @@ use super::pending::{Aside, Ask, Attempt, CallId, NewCall, Pending, PendingCount
 use super::slot_set::SlotSet;
 use super::table::Neighbours;
 
-use place::Place;
+use place::{Phase, Place};
 
 /// When something happens, and a random number for the length of pauses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -214,7 +214,7 @@ pub enum Action {
     /// Tell the nodes that have sessions in the slot that it is here no more ([`Input::PeerMoved`]).
     TellMoved(Slot),
     /// Gossip these slots as open here.
-    Publish(SlotSet),
+    Publish(Box<SlotSet>),
     /// The claim's epoch is lower than one seen before: storage was put back. Tell the operator; the
     /// slot stays closed until [`Input::Restored`].
     StepBack {
@@ -253,10 +253,16 @@ pub struct Ownership {
     draining: bool,
     superseded: bool,
     places: BTreeMap<Slot, Place>,
+    /// Slots whose place has a fence: what is gossiped.
+    open: Aside<SlotSet>,
+    /// When pauses end.
+    wakes: Aside<BTreeSet<(Duration, Slot)>>,
     calls: Pending,
     asked: u64,
     /// The validation that is under way, and when it was begun.
     validating: Option<(Ask, Duration)>,
+    /// When the next regular one is due; earlier than need be where a slot was lost since.
+    regular: Option<Duration>,
     /// Storage did not answer the last one: none before this.
     validate_from: Duration,
     /// Slots with calls that wait for the next one.
@@ -281,9 +287,12 @@ impl Ownership {
             draining: false,
             superseded: false,
             places: BTreeMap::new(),
+            open: Aside::default(),
+            wakes: Aside::default(),
             calls: Pending::default(),
             asked: 0,
             validating: None,
+            regular: None,
             validate_from: Duration::ZERO,
             unvalidated: BTreeSet::new(),
             counts: Aside::default(),
@@ -293,12 +302,11 @@ impl Ownership {
     /// Takes one input and says what is to be done. The time must never go back.
     pub fn handle(&mut self, at: Moment, near: &dyn Neighbours, input: Input) -> Vec<Action> {
         let mut turn = Turn { at, near, out: Vec::new() };
-        let before = self.open_slots();
+        let before = self.open.0.clone();
         self.dispatch(&mut turn, input);
         self.start_validation(&mut turn);
-        let after = self.open_slots();
-        if before != after {
-            turn.out.push(Action::Publish(after));
+        if before != self.open.0 {
+            turn.out.push(Action::Publish(Box::new(self.open.0.clone())));
         }
         turn.out
     }
@@ -328,8 +336,8 @@ impl Ownership {
 
     /// Slots that this node has open: what it gossips. A slot that is being closed still counts, so
     /// that calls for it come here and wait.
-    pub fn open_slots(&self) -> SlotSet {
-        self.places.iter().filter(|(_, place)| place.fence().is_some()).map(|(s, _)| *s).collect()
+    pub fn open_slots(&self) -> &SlotSet {
+        &self.open.0
     }
 
     /// The fence of a slot, while calls may run in it.
@@ -339,9 +347,9 @@ impl Ownership {
 
     /// When [`Input::Tick`] is due at the latest.
     pub fn next_wake(&self) -> Option<Duration> {
-        let places = self.places.values().filter_map(Place::wake);
+        let places = self.wakes.0.first().map(|(wake, _)| *wake);
         let held = self.validating.is_none().then(|| self.next_validation()).flatten();
-        places.chain(self.calls.next_deadline()).chain(held).min()
+        places.into_iter().chain(self.calls.next_deadline()).chain(held).min()
     }
 
     /// Whether a node that drains has let everything go.
@@ -364,6 +372,22 @@ impl Ownership {
         Ask(self.asked)
     }
 
+    /// The one way from a phase to the next.
+    fn enter(&mut self, slot: Slot, phase: Phase) {
+        let place = self.places.entry(slot).or_default();
+        if let Some(wake) = place.wake() {
+            self.wakes.0.remove(&(wake, slot));
+        }
+        place.phase = phase;
+        if let Some(wake) = place.wake() {
+            self.wakes.0.insert((wake, slot));
+        }
+        match place.fence() {
+            Some(_) => self.open.0.insert(slot),
+            None => self.open.0.remove(slot),
+        };
+    }
+
     fn place(&mut self, slot: Slot) -> &mut Place {
         self.places.entry(slot).or_default()
     }
@@ -373,10 +397,8 @@ impl Ownership {
         for id in self.calls.expired(now) {
             self.fail(turn, id, Why::Late);
         }
-        let due = |place: &Place| place.wake().is_some_and(|wake| wake <= now);
-        let slots: Vec<Slot> =
-            self.places.iter().filter(|(_, place)| due(place)).map(|(slot, _)| *slot).collect();
-        for slot in slots {
+        let due = self.wakes.0.range(..=(now, Slot(u16::MAX)));
+        for slot in due.map(|(_, slot)| *slot).collect::<Vec<_>>() {
             self.wake(turn, slot);
         }
         if self.draining {

@@ -57,7 +57,7 @@ impl Ownership {
         for id in self.calls.which(slot, |e| matches!(e.at, Whereabouts::Validating(_))) {
             self.calls.park(id, Whereabouts::Waiting);
         }
-        self.place(slot).phase = Phase::Closing(fence, to);
+        self.enter(slot, Phase::Closing(fence, to));
         turn.out.push(Action::CloseSlot(fence));
     }
 
@@ -71,7 +71,7 @@ impl Ownership {
 
     pub(super) fn release(&mut self, turn: &mut Turn<'_>, fence: Fence, to: Option<NodeId>) {
         let ask = self.ask();
-        self.place(fence.slot).phase = Phase::Releasing(ask, fence, to.clone());
+        self.enter(fence.slot, Phase::Releasing(ask, fence, to.clone()));
         turn.out.push(Action::Release { ask, fence, to });
     }
 
@@ -99,7 +99,7 @@ impl Ownership {
             Released::Conflict => self.lose(turn, slot),
             Released::NoAnswer => {
                 let until = turn.at.now + self.pause(turn, slot);
-                self.place(slot).phase = Phase::ReleasePause(until, fence, to);
+                self.enter(slot, Phase::ReleasePause(until, fence, to));
             }
         }
         if self.draining {

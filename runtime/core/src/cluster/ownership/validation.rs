@@ -15,10 +15,8 @@ use super::{Action, NoAnswer, Ownership, Turn};
 impl Ownership {
     /// When the next regular validation is due.
     pub(super) fn next_validation(&self) -> Option<Duration> {
-        let due = |held: Held| held.validated + self.timing.validate_every;
-        let regular = self.places.values().filter_map(|place| place.held()).map(due).min();
         let asked = (!self.unvalidated.is_empty()).then_some(Duration::ZERO);
-        Some(regular.into_iter().chain(asked).min()?.max(self.validate_from))
+        Some(self.regular.into_iter().chain(asked).min()?.max(self.validate_from))
     }
 
     /// Begins a validation when one is due or waited for, and none is under way.
@@ -39,6 +37,10 @@ impl Ownership {
                 held.asked = Some(ask);
                 all.push(*slot);
             }
+        }
+        if all.is_empty() {
+            self.regular = None;
+            return;
         }
         self.validating = Some((ask, now));
         turn.out.push(Action::Validate(ask, all));
@@ -73,11 +75,13 @@ impl Ownership {
             }
         }
         self.enlist_again(ask);
+        let due = |held: Held| held.validated + self.timing.validate_every;
+        self.regular = self.places.values().filter_map(|place| place.held()).map(due).min();
     }
 
     /// The claim stood at some moment after the question was begun.
     fn stands(&mut self, turn: &mut Turn<'_>, slot: Slot, held: Held, ask: Ask, begun: Duration) {
-        self.place(slot).phase = Phase::Held(Held { validated: begun, ..held });
+        self.enter(slot, Phase::Held(Held { validated: begun, ..held }));
         for id in self.calls.which(slot, |entry| entry.at == Whereabouts::Validating(ask)) {
             self.run(turn, id, slot);
         }
