@@ -41,6 +41,8 @@ const OWNERS: &[(&str, &str)] = &[
     ("wasmtime::", "runtime/node/src/guest/"),
     ("wasmtime_wasi", "runtime/node/src/guest/"),
     ("redb::", "runtime/storage/src/redb/"),
+    ("tonic::", "runtime/cluster/src/links/"),
+    ("chitchat::", "runtime/cluster/src/gossip/"),
     ("winnow::", "runtime/core/src/imap/"),
     ("smtp_proto::", "runtime/core/src/lmtp/"),
     ("mail_parser::", "runtime/core/src/mime/"),
