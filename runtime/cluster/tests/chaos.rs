@@ -148,6 +148,7 @@ async fn what_callers_are_told_is_what_has_happened() {
 
     let effects = effects.0.lock().unwrap();
     let mut counts = HashMap::<&str, u32>::new();
+    let mut unknown = HashMap::<String, u32>::new();
     for (transaction, result) in told.into_iter().flat_map(Result::unwrap) {
         let happened = effects.get(&transaction).copied().unwrap_or(0);
         assert!(happened <= 1, "a call was made twice: {result:?}");
@@ -168,8 +169,11 @@ async fn what_callers_are_told_is_what_has_happened() {
             }
             Err(_) => {}
         }
+        if let Err(LinkError::Unknown(why)) = result {
+            *unknown.entry(why).or_default() += 1;
+        }
         *counts.entry(kind).or_default() += 1;
     }
-    println!("{counts:?}");
+    println!("{counts:?}; {unknown:?}");
     assert!(counts.get("replied").is_some_and(|count| *count > 100), "{counts:?}");
 }
