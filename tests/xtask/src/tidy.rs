@@ -43,6 +43,8 @@ const OWNERS: &[(&str, &str)] = &[
     ("redb::", "runtime/storage/src/redb/"),
     ("tokio_postgres::", "runtime/storage/src/postgres/"),
     ("deadpool_postgres::", "runtime/storage/src/postgres/"),
+    ("tonic::", "runtime/cluster/src/links/"),
+    ("chitchat::", "runtime/cluster/src/gossip/"),
     ("winnow::", "runtime/core/src/imap/"),
     ("smtp_proto::", "runtime/core/src/lmtp/"),
     ("mail_parser::", "runtime/core/src/mime/"),

@@ -222,22 +222,26 @@ fn tls_failure(error: &std::io::Error) -> LinkError {
     }
 }
 
+/// What tonic hears when it wants to make the connection anew, for a request that is not sent.
+#[derive(Debug, thiserror::Error)]
+#[error("the link broke")]
+pub(super) struct BrokenLink;
+
 /// Gives out one connection, once. A link that breaks is made anew by us, who know why it did.
 #[derive(Clone)]
 struct Once(Arc<Mutex<Option<Io<TlsStream<TcpStream>>>>>);
 
 impl Service<Uri> for Once {
     type Response = TokioIo<Io<TlsStream<TcpStream>>>;
-    type Error = std::io::Error;
-    type Future = std::future::Ready<Result<Self::Response, std::io::Error>>;
+    type Error = BrokenLink;
+    type Future = std::future::Ready<Result<Self::Response, BrokenLink>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), std::io::Error>> {
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BrokenLink>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, _: Uri) -> Self::Future {
         let io = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let broken = || std::io::Error::new(ErrorKind::NotConnected, "the link broke");
-        std::future::ready(io.map(TokioIo::new).ok_or_else(broken))
+        std::future::ready(io.map(TokioIo::new).ok_or(BrokenLink))
     }
 }

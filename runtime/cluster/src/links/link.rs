@@ -17,7 +17,7 @@ use super::api::{
     WireVersion,
 };
 use super::client::LinksOptions;
-use super::dial::{Connection, dial};
+use super::dial::{BrokenLink, Connection, dial};
 use super::large::{self, Bounds};
 use super::wire::{self, AnswerHead, CallHead, Frame, Kind, Outcome};
 use crate::certificates::Material;
@@ -332,14 +332,21 @@ impl Link {
     }
 }
 
-/// What a failure after sending means. A stream that HTTP/2 refused was certainly not looked at
-/// (RFC 9113 §8.7).
+/// Whether a failure says that the request never went out: HTTP/2 refused its stream unseen (RFC
+/// 9113 §8.7), or hyper still had it in its hands (1.12 says "canceled" of nothing else), or the
+/// link had broken before.
+fn was_never_sent(error: &(dyn std::error::Error + 'static)) -> bool {
+    let refused = |error: &h2::Error| error.reason() == Some(h2::Reason::REFUSED_STREAM);
+    error.downcast_ref().is_some_and(refused)
+        || error.downcast_ref().is_some_and(hyper::Error::is_canceled)
+        || error.is::<BrokenLink>()
+}
+
+/// What a failure after sending means.
 fn outcome(status: Status) -> LinkError {
     let mut source = std::error::Error::source(&status);
     while let Some(error) = source {
-        if let Some(error) = error.downcast_ref::<h2::Error>()
-            && error.reason() == Some(h2::Reason::REFUSED_STREAM)
-        {
+        if was_never_sent(error) {
             return LinkError::NotSent(NotSent::Broken);
         }
         source = error.source();
