@@ -97,8 +97,7 @@ impl Objects {
         place: &object_store::path::Path,
         body: &BodyRef,
     ) -> Result<u64, StorageError> {
-        let mut options = GetOptions::default();
-        options.head = true;
+        let options = GetOptions::default().with_head(true);
         match timeout(OBJECT_TIME, self.store.get_opts(place, options)).await {
             Ok(Ok(found)) => Ok(found.meta.size),
             Ok(Err(Error::NotFound { .. })) => Err(damaged(body, "is missing")),
