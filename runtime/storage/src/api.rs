@@ -441,8 +441,9 @@ pub trait Engine: Send + Sync + 'static {
     /// preconditions, names of bodies.
     async fn commit(&self, commit: Commit) -> Result<Committed, StorageError>;
 
-    /// The number of commits in a space so far. Resolves an unknown outcome: later commits are
-    /// accepted again.
+    /// The number of commits in a space so far. Resolves an unknown outcome: what was under way has had
+    /// its effect by then, or never has it (an engine may commit nothing for that, and so raise the head
+    /// by one), and later commits are accepted again.
     async fn head(&self, space: Space) -> Result<u64, StorageError>;
 
     /// The remembered result of a transaction; kept for [`IDEMPOTENCY_SECONDS`] at least.

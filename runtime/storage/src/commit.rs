@@ -54,6 +54,10 @@ pub struct Plan {
     pub head: u64,
     /// Bodies that have links from now on: they need not be remembered as new any longer.
     pub linked: Vec<[u8; 16]>,
+    /// Objects that have links from now on, and had none before.
+    pub kept_objects: Vec<[u8; 16]>,
+    /// Objects that have no link any more.
+    pub dead_objects: Vec<[u8; 16]>,
     /// Segments of which less than half, or nothing, is in use from now on.
     pub thinned: Vec<u64>,
 }
@@ -65,6 +69,18 @@ pub enum Pending {
     Octets(Bytes),
     /// Where it is in a segment.
     Segment(SegmentPlace),
+    /// It is an object.
+    Object,
+}
+
+impl Pending {
+    /// How many of its octets are in memory.
+    pub fn octets(&self) -> usize {
+        match self {
+            Self::Octets(octets) => octets.len(),
+            Self::Segment(_) | Self::Object => 0,
+        }
+    }
 }
 
 /// Bodies that nothing has linked yet.
@@ -324,6 +340,7 @@ impl<R: Rows, P: PendingBodies> Bodies<'_, R, P> {
         let (place, octets) = match pending {
             Some(Pending::Octets(octets)) => (Place::Row, Some(octets)),
             Some(Pending::Segment(place)) => (Place::Segment(place), None),
+            Some(Pending::Object) => (Place::Object, None),
             None => return Err(StorageError::Conflict),
         };
         let now = BodyRow { links: 0, size: body.size(), digest: body.digest(), place };
@@ -351,6 +368,12 @@ impl<R: Rows, P: PendingBodies> Bodies<'_, R, P> {
                 && was != is
             {
                 segments.book(self.rows, place, is)?;
+            }
+            if held.now.place == Place::Object && was != is {
+                match is {
+                    true => plan.kept_objects.push(id),
+                    false => plan.dead_objects.push(id),
+                }
             }
             body_changes(self.space, &id, held, plan);
         }

@@ -86,6 +86,13 @@ pub fn body(of: Space, body: &[u8; 16]) -> Vec<u8> {
     key
 }
 
+/// The space and the body of a key of [`body`].
+pub fn body_of(raw: &[u8]) -> Option<(Space, [u8; 16])> {
+    let space = space_of(raw)?;
+    let id: [u8; 16] = raw.get(raw.len().checked_sub(16)?..)?.try_into().ok()?;
+    (raw == body(space, &id)).then_some((space, id))
+}
+
 /// The octets of a body that is kept in a row. Apart from its record, so that one more link does
 /// not write them again.
 pub fn octets(of: Space, body: &[u8; 16]) -> Vec<u8> {
@@ -215,6 +222,16 @@ mod tests {
             assert!(key[..] < FIRST_SPACE[..]);
         }
         assert_eq!(segment_of(&segment(77)), Some(77));
+    }
+
+    #[test]
+    fn the_body_of_its_key_is_found_and_of_no_other() {
+        for of in [Space::Directory, Space::Account(AccountId([9; 16]))] {
+            assert_eq!(body_of(&body(of, &[7; 16])), Some((of, [7; 16])));
+            assert_eq!(body_of(&octets(of, &[7; 16])), None);
+            assert_eq!(body_of(&head(of)), None);
+        }
+        assert_eq!(body_of(&claim(Slot(1))), None);
     }
 
     #[test]

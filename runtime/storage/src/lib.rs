@@ -28,6 +28,8 @@ mod rows;
 
 pub mod files;
 
+pub mod objects;
+
 pub mod memory;
 pub mod postgres;
 pub mod redb;

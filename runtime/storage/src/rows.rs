@@ -112,6 +112,8 @@ pub enum Place {
     Row,
     /// In a segment.
     Segment(SegmentPlace),
+    /// An object of its own.
+    Object,
 }
 
 /// A record in a segment.

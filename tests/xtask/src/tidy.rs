@@ -41,6 +41,7 @@ const OWNERS: &[(&str, &str)] = &[
     ("wasmtime::", "runtime/node/src/guest/"),
     ("wasmtime_wasi", "runtime/node/src/guest/"),
     ("redb::", "runtime/storage/src/redb/"),
+    ("object_store::", "runtime/storage/src/objects/"),
     ("tokio_postgres::", "runtime/storage/src/postgres/"),
     ("deadpool_postgres::", "runtime/storage/src/postgres/"),
     ("tonic::", "runtime/cluster/src/links/"),

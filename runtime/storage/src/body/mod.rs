@@ -28,6 +28,8 @@ const MAX_UNLINKED: usize = 1 << 16;
 /// Most of them in one space: four of the longest APPENDs, so that one account cannot take the room
 /// of all.
 const MAX_UNLINKED_OF_ONE: usize = 1 << 12;
+/// Most octets of them that are kept in memory: eight of the longest APPENDs at a time.
+const MAX_UNLINKED_OCTETS: usize = 8 * MAX_BODY_OCTETS;
 /// How long a body that nothing has linked can be: far longer than any call takes.
 const LINKABLE_AGE: Duration = Duration::from_secs(60 * 60);
 /// How long its octets are kept: longer than that by more than any commit takes, so that none that
@@ -85,6 +87,8 @@ struct Waiting {
     spaces: HashMap<Space, HashMap<[u8; 16], New>>,
     /// Of all spaces.
     total: usize,
+    /// Those that are in memory.
+    octets: usize,
 }
 
 /// A body that waits.
@@ -97,16 +101,20 @@ impl Unlinked {
     /// Remembers a new body. `Unavailable` when too many wait, in all or in this space.
     pub fn add(&self, space: Space, key: [u8; 16], body: Pending) -> Result<(), StorageError> {
         let mut waiting = self.lock();
-        if waiting.is_full(space) {
+        let octets = body.octets();
+        if waiting.is_full(space, octets) {
             waiting.forget_old(Instant::now());
         }
-        if waiting.is_full(space) {
+        if waiting.is_full(space, octets) {
             return Err(StorageError::Unavailable("too many new bodies wait for a commit".into()));
         }
         let new = New { since: Instant::now(), body };
         let of_space = waiting.spaces.entry(space).or_default();
-        if of_space.insert(key, new).is_none() {
-            waiting.total += 1;
+        let before = of_space.insert(key, new);
+        waiting.octets += octets;
+        match before {
+            Some(before) => waiting.octets -= before.body.octets(),
+            None => waiting.total += 1,
         }
         Ok(())
     }
@@ -118,7 +126,7 @@ impl Unlinked {
         let mut waiting = self.lock();
         let forgotten = keys.iter().filter_map(|key| match waiting.remove(space, key)? {
             Pending::Segment(place) => Some(place.segment),
-            Pending::Octets(_) => None,
+            Pending::Octets(_) | Pending::Object => None,
         });
         forgotten.collect()
     }
@@ -171,9 +179,11 @@ impl PendingBodies for Unlinked {
 }
 
 impl Waiting {
-    fn is_full(&self, space: Space) -> bool {
+    fn is_full(&self, space: Space, more: usize) -> bool {
         let of_space = self.spaces.get(&space).map_or(0, HashMap::len);
-        self.total >= MAX_UNLINKED || of_space >= MAX_UNLINKED_OF_ONE
+        self.total >= MAX_UNLINKED
+            || of_space >= MAX_UNLINKED_OF_ONE
+            || self.octets + more > MAX_UNLINKED_OCTETS
     }
 
     fn remove(&mut self, space: Space, key: &[u8; 16]) -> Option<Pending> {
@@ -183,6 +193,7 @@ impl Waiting {
             self.spaces.remove(&space);
         }
         self.total -= 1;
+        self.octets -= removed.body.octets();
         Some(removed.body)
     }
 
@@ -192,6 +203,8 @@ impl Waiting {
             !of_space.is_empty()
         });
         self.total = self.spaces.values().map(HashMap::len).sum();
+        let octets = |new: &New| new.body.octets();
+        self.octets = self.spaces.values().flat_map(HashMap::values).map(octets).sum();
     }
 }
 
@@ -246,6 +259,21 @@ mod tests {
         assert_eq!(unlinked.forget(ONE, &[key(7), key(7), key(9999)]), [1]);
         assert_eq!(unlinked.add(ONE, key(MAX_UNLINKED_OF_ONE), place(1)), Ok(()));
         assert_eq!(unlinked.len(), MAX_UNLINKED_OF_ONE + 1);
+    }
+
+    #[test]
+    fn bodies_in_memory_have_a_limit() {
+        let unlinked = Unlinked::default();
+        let longest = Bytes::from(vec![0; MAX_BODY_OCTETS]);
+        let add = |n| unlinked.add(ONE, key(n), Pending::Octets(longest.clone()));
+        for n in 0..MAX_UNLINKED_OCTETS / MAX_BODY_OCTETS {
+            add(n).unwrap();
+        }
+        assert!(matches!(add(77), Err(StorageError::Unavailable(_))));
+        assert_eq!(unlinked.add(ONE, key(78), place(1)), Ok(()));
+        unlinked.forget(ONE, &[key(0)]);
+        assert_eq!(add(77), Ok(()));
+        assert!(matches!(add(79), Err(StorageError::Unavailable(_))));
     }
 
     #[test]

@@ -285,6 +285,10 @@ pub async fn nothing_is_accepted_after_close(engine: Arc<dyn Engine>) {
     assert!(matches!(subject.get(message("k")).await, Err(StorageError::Unavailable(_))));
     let body = engine.new_body(subject.space(), octets(1, 100_000)).await;
     assert!(matches!(body, Err(StorageError::Unavailable(_))));
+    assert!(matches!(engine.beat(claimant(1)).await, Err(StorageError::Unavailable(_))));
+    assert!(matches!(engine.beats().await, Err(StorageError::Unavailable(_))));
+    let released = engine.release(subject.fence).await;
+    assert!(matches!(released, Err(StorageError::Unavailable(_))));
     assert_eq!(engine.close().await, Ok(()));
 }
 

@@ -301,7 +301,7 @@ impl Engine for MemoryEngine {
             Some(_) => reads::body_octets(state, space, &body.key),
             None => match self.unlinked.pending(space, &body.key) {
                 Some(Pending::Octets(octets)) => Ok(octets),
-                Some(Pending::Segment(_)) | None => Err(StorageError::Conflict),
+                Some(Pending::Segment(_) | Pending::Object) | None => Err(StorageError::Conflict),
             },
         })?;
         reads::part(body, octets, at, max)

@@ -155,6 +155,9 @@ struct Statement<'a> {
     begun: Vec<(&'a [u8], &'a [u8])>,
     puts: Vec<(&'a [u8], &'a [u8])>,
     deletes: Vec<&'a [u8]>,
+    /// Objects that are linked for the first time, and those whose last link goes.
+    kept: Vec<&'a [u8]>,
+    dead: Vec<&'a [u8]>,
     ranges: Vec<(&'a [u8], &'a [u8])>,
 }
 
@@ -185,7 +188,10 @@ pub async fn write(
         .iter()
         .filter_map(|at| Some((&at[..], planned.known.rows.get(&at[..])?.as_ref()?)))
         .collect();
+    let (kept, dead) = objects(planned, commits);
     let mut statement = Statement {
+        kept: kept.iter().map(|at| &at[..]).collect(),
+        dead: dead.iter().map(|at| &at[..]).collect(),
         claims: claims.iter().map(|(at, was)| (*at, &was[..], &[][..])).collect(),
         ranges: planned.pending.hidden.iter().map(|(start, end)| (&start[..], &end[..])).collect(),
         ..Statement::default()
@@ -215,6 +221,30 @@ pub async fn write(
 fn bind<'a>(values: &mut Vec<Vec<&'a [u8]>>, column: Vec<&'a [u8]>) -> String {
     values.push(column);
     format!("${}::bytea[]", values.len())
+}
+
+/// The objects that a group keeps, and those that it lets go. What happens to one in between shows
+/// nowhere: one that is linked and let go again stays as it was, never linked.
+fn objects(planned: &Planned, commits: &[&Commit]) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
+    // Whether the first and the last of the commits that touch an object keep it.
+    let mut touched: BTreeMap<Vec<u8>, (bool, bool)> = BTreeMap::new();
+    for (commit, member) in commits.iter().zip(&planned.members) {
+        let Ok(plan) = member else { continue };
+        let kept = plan.kept_objects.iter().map(|id| (id, true));
+        for (id, keeps) in kept.chain(plan.dead_objects.iter().map(|id| (id, false))) {
+            let at = key::body(commit.space, id);
+            touched.entry(at).and_modify(|(_, last)| *last = keeps).or_insert((keeps, keeps));
+        }
+    }
+    let (mut kept, mut dead) = (Vec::new(), Vec::new());
+    for (at, ends) in touched {
+        match ends {
+            (true, true) => kept.push(at),
+            (false, false) => dead.push(at),
+            (true, false) | (false, true) => {}
+        }
+    }
+    (kept, dead)
 }
 
 impl Statement<'_> {
@@ -248,6 +278,21 @@ impl Statement<'_> {
                  ON CONFLICT (key) DO NOTHING RETURNING key)"
             ));
             let _ = write!(checks, " AND (SELECT count(*) FROM begun) = cardinality({at})");
+        }
+        if !self.kept.is_empty() {
+            let at = bind(&mut values, self.kept.clone());
+            with.push(format!(
+                "kept AS (DELETE FROM uploads WHERE key = ANY({at}) AND NOT dead RETURNING key)"
+            ));
+            let _ = write!(checks, " AND (SELECT count(*) FROM kept) = cardinality({at})");
+        }
+        if !self.dead.is_empty() {
+            let at = bind(&mut values, self.dead.clone());
+            with.push(format!(
+                "dead AS (INSERT INTO uploads (key, at, dead) \
+                 SELECT w.key, clock_timestamp(), true FROM unnest({at}) AS w (key) \
+                 ON CONFLICT (key) DO UPDATE SET at = EXCLUDED.at, dead = true)"
+            ));
         }
         let mut kept = String::new();
         if !self.puts.is_empty() {

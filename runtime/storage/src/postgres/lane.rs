@@ -29,6 +29,10 @@ const MAX_GROUP_OCTETS: usize = 4 << 20;
 /// somebody else has moved a head, taken a claim, or a connection was lost before anything was sent.
 const MAX_ATTEMPTS: u32 = 16;
 
+/// After so many attempts each member is tried by itself: one that never goes must not take others
+/// along.
+const ALONE_AFTER: u32 = 6;
+
 /// What a lane is asked.
 pub enum Request {
     /// To write.
@@ -248,6 +252,11 @@ impl Group {
             self.attempts += 1;
             if self.attempts > MAX_ATTEMPTS {
                 return self.fail(shared, "other nodes are in the way");
+            }
+            if self.attempts > ALONE_AFTER && self.jobs.len() > 1 {
+                let alone = |job| Group { jobs: vec![job], attempts: ALONE_AFTER };
+                groups.extend(self.jobs.into_iter().map(alone));
+                return;
             }
             let client = match shared.connections.to_commit().await {
                 Ok(client) => client,

@@ -13,8 +13,10 @@ mod schema;
 mod shared;
 #[cfg(test)]
 pub(super) mod tests;
+mod uploads;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -24,8 +26,10 @@ use self::connect::{Connections, why};
 use self::known::{Known, Wants};
 use self::lane::Lane;
 use self::shared::{Ask, Shared};
+use self::uploads::Grace;
 use super::body::{INLINE_OCTETS, NewBody};
 use super::commit::{Change, Pending, PendingBodies, plan_claim, plan_release};
+use super::objects::Objects;
 use super::rows::{BodyRow, Place};
 use super::{
     Area, Beat, Body, BodyRef, Claim, Claimant, Commit, Committed, Engine, EngineStats, Fence, Key,
@@ -52,13 +56,32 @@ pub struct PostgresOptions {
     pub lanes: usize,
     /// Whether a server is taken that does not wait for its disk (`synchronous_commit`, `fsync`).
     pub allow_lossy: bool,
+    /// Where bodies above [`INLINE_OCTETS`] are kept. All nodes of a cluster must mean the same. `None`:
+    /// in rows, as the smaller ones; until they are linked they are in memory.
+    pub objects: Option<Objects>,
+    /// How long an object is kept after its last link went: longer than a backup of the database is
+    /// used.
+    pub dead_age: Duration,
+    /// How long an object is kept that nothing has linked.
+    pub unlinked_age: Duration,
+    /// Between two looks at what may go.
+    pub collect_pause: Duration,
 }
 
 impl PostgresOptions {
     /// As usual, over this connection.
     pub fn new(connection: impl Into<String>) -> Self {
         let connection = connection.into();
-        Self { connection, read_connections: READ_CONNECTIONS, lanes: LANES, allow_lossy: false }
+        Self {
+            connection,
+            read_connections: READ_CONNECTIONS,
+            lanes: LANES,
+            allow_lossy: false,
+            objects: None,
+            dead_age: uploads::DEAD_AGE,
+            unlinked_age: uploads::UNLINKED_AGE,
+            collect_pause: uploads::COLLECT_PAUSE,
+        }
     }
 }
 
@@ -94,6 +117,8 @@ impl OpenError {
 pub struct PostgresEngine {
     shared: Arc<Shared>,
     lanes: Vec<Lane>,
+    objects: Option<Objects>,
+    grace: Grace,
 }
 
 impl PostgresEngine {
@@ -103,12 +128,39 @@ impl PostgresEngine {
         let connections = Connections::open(&options).await?;
         let shared = Arc::new(Shared::new(connections));
         let lanes = (0..options.lanes.max(1)).map(|_| Lane::start(shared.clone())).collect();
-        Ok(Self { shared, lanes })
+        let grace = Grace { dead: options.dead_age, unlinked: options.unlinked_age };
+        if let Some(objects) = options.objects.clone() {
+            let shared = Arc::downgrade(&shared);
+            tokio::spawn(uploads::run(shared, objects, grace, options.collect_pause));
+        }
+        Ok(Self { shared, lanes, objects: options.objects, grace })
     }
 
     /// What the server does not promise, for the operator.
     pub fn warnings(&self) -> &[String] {
         &self.shared.connections.warnings
+    }
+
+    /// Removes objects that may go, now; how many. The engine does so by itself from time to time.
+    pub async fn collect(&self) -> Result<usize, StorageError> {
+        match &self.objects {
+            Some(objects) => uploads::collect(&self.shared, objects, self.grace).await,
+            None => Ok(0),
+        }
+    }
+
+    /// Octets of a body that is an object.
+    async fn read_object(
+        &self,
+        space: Space,
+        body: &BodyRef,
+        at: u64,
+        max: u64,
+    ) -> Result<Bytes, StorageError> {
+        match &self.objects {
+            Some(objects) => objects.read(space, body, at, max).await,
+            None => Err(StorageError::Unavailable("no object store is configured".to_owned())),
+        }
     }
 
     /// Notes, on behalf of an operator, that the database was restored from a backup or by a fail-over
@@ -336,8 +388,16 @@ impl Engine for PostgresEngine {
         if made.octets.len() <= INLINE_OCTETS {
             return Ok(made.inline());
         }
-        self.shared.unlinked.add(space, made.stored.key, Pending::Octets(made.octets))?;
-        Ok(Body::Stored(made.stored))
+        let NewBody { stored, octets } = made;
+        let Some(objects) = &self.objects else {
+            self.shared.unlinked.add(space, stored.key, Pending::Octets(octets))?;
+            return Ok(Body::Stored(stored));
+        };
+        self.shared.unlinked.add(space, stored.key, Pending::Object)?;
+        let new = self.shared.unlinked.until_given(space, stored.key);
+        uploads::upload(&self.shared, objects, space, &stored, octets).await?;
+        new.given();
+        Ok(Body::Stored(stored))
     }
 
     fn give_up(&self, space: Space, bodies: &[Body]) {
@@ -365,19 +425,19 @@ impl Engine for PostgresEngine {
         let wants = Wants::of_keys([key::body(space, &body.key), key::octets(space, &body.key)]);
         let found = self.read(wants, |known| match reads::body_row(known, space, &body.key)? {
             Some(BodyRow { place: Place::Row, .. }) => {
-                reads::body_octets(known, space, &body.key).map(Some)
+                reads::body_octets(known, space, &body.key).map(Pending::Octets).map(Some)
             }
+            Some(BodyRow { place: Place::Object, .. }) => Ok(Some(Pending::Object)),
             Some(BodyRow { place: Place::Segment(_), .. }) => Err(StorageError::Damaged(format!(
                 "body {} is said to be in a segment, and here are none",
                 hex::encode(body.key)
             ))),
             None => Ok(None),
         });
-        match (found.await?, waiting) {
-            (Some(octets), _) | (None, Some(Pending::Octets(octets))) => {
-                reads::part(body, octets, at, max)
-            }
-            (None, Some(Pending::Segment(_)) | None) => Err(StorageError::Conflict),
+        match found.await?.or(waiting) {
+            Some(Pending::Octets(octets)) => reads::part(body, octets, at, max),
+            Some(Pending::Object) => self.read_object(space, body, at, max).await,
+            Some(Pending::Segment(_)) | None => Err(StorageError::Conflict),
         }
     }
 

@@ -31,6 +31,8 @@ CREATE TABLE beats (
     nonce bytea NOT NULL,
     at timestamptz NOT NULL
 );
+CREATE TABLE uploads (key bytea PRIMARY KEY, at timestamptz NOT NULL, dead boolean NOT NULL);
+CREATE INDEX uploads_by_age ON uploads (dead, at);
 "];
 
 /// What only PostgreSQL itself understands; without it all works, only slower. Values are not worth

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use deadpool_postgres::Object;
 use tokio::time::timeout;
 use tokio_postgres::{Error, Row};
@@ -130,6 +131,27 @@ impl Shared {
         };
         let beats: Result<Vec<Beat>, Error> = rows.map_err(unavailable)?.iter().map(beat).collect();
         beats.map_err(unavailable)
+    }
+
+    /// So many keys of dead uploads that are older than this.
+    pub async fn due_uploads(&self, seconds: f64, most: i64) -> Result<Vec<Bytes>, StorageError> {
+        const DUE: &str = "
+            SELECT key FROM uploads
+            WHERE dead AND at < clock_timestamp() - make_interval(secs => $1) ORDER BY at LIMIT $2";
+        let unavailable = |error: Error| StorageError::Unavailable(why(&error));
+        self.open()?;
+        let client = self.connections.to_read().await?;
+        let rows = timeout(READ_TIME, async {
+            let statement = client.prepare_cached(DUE).await?;
+            client.query(&statement, &[&seconds, &most]).await
+        });
+        let Ok(rows) = rows.await else {
+            drop(Object::take(client));
+            return Err(StorageError::Unavailable("the database took too long".into()));
+        };
+        let key = |row: &Row| row.try_get::<_, Vec<u8>>(0).map(Bytes::from);
+        let keys: Result<Vec<Bytes>, Error> = rows.map_err(unavailable)?.iter().map(key).collect();
+        keys.map_err(unavailable)
     }
 
     /// Executes a statement that changes one row, or none. `None`: it was in the way of another one.

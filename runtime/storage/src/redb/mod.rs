@@ -446,13 +446,17 @@ impl Shared {
                     Ok(Found::Octets(reads::body_octets(rows, space, &body.key)?))
                 }
                 Some(BodyRow { place: Place::Segment(place), .. }) => Ok(Found::Segment(place)),
+                Some(BodyRow { place: Place::Object, .. }) => Err(StorageError::Damaged(format!(
+                    "body {} is said to be an object, and here are none",
+                    hex::encode(body.key)
+                ))),
                 None => Ok(Found::Nothing),
             })?;
             let place = match (found, waiting) {
                 (Found::Octets(octets), _) => return reads::part(body, octets, at, max),
                 (Found::Segment(place), _) => place,
                 (Found::Nothing, Some(Pending::Segment(place))) => place,
-                (Found::Nothing, Some(Pending::Octets(_)) | None) => {
+                (Found::Nothing, Some(Pending::Octets(_) | Pending::Object) | None) => {
                     return Err(StorageError::Conflict);
                 }
             };
@@ -531,10 +535,12 @@ impl Engine for RedbEngine {
     }
 
     async fn beat(&self, node: Claimant) -> Result<(), StorageError> {
+        self.read(|_| Ok(())).await?;
         self.beats.beat(node)
     }
 
     async fn beats(&self) -> Result<Vec<Beat>, StorageError> {
+        self.read(|_| Ok(())).await?;
         Ok(self.beats.all())
     }
 

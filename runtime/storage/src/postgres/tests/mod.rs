@@ -2,6 +2,7 @@
 
 mod eventually;
 mod figures;
+mod objects;
 mod outcome;
 mod setup;
 mod takeover;
@@ -28,6 +29,17 @@ async fn open(database: &str) -> Arc<PostgresEngine> {
 /// An engine over a new, empty database.
 pub async fn empty_engine() -> Arc<PostgresEngine> {
     open(&database().await).await
+}
+
+/// An engine over a new, empty database, with large bodies as objects in a directory that stays until
+/// the end of the test.
+pub async fn engine_with_objects() -> (Arc<PostgresEngine>, tempfile::TempDir) {
+    let directory = tempfile::tempdir().expect("there is room for temporary files");
+    let mut options = PostgresOptions::new(database().await);
+    options.objects = Some(Objects::in_directory(directory.path()).expect("it is there"));
+    (options.dead_age, options.unlinked_age) = (Duration::ZERO, Duration::ZERO);
+    let engine = PostgresEngine::open(options).await.expect("an empty database opens");
+    (Arc::new(engine), directory)
 }
 
 /// A connection of its own to a database, past the engine.

@@ -135,3 +135,46 @@ async fn a_database_that_was_away_is_used_again_without_a_restart() {
     server.start_again().unwrap();
     assert_eq!(write().await, Ok(Committed { head: 2 }));
 }
+
+#[tokio::test]
+async fn reading_the_head_after_an_unknown_outcome_shuts_the_late_commit_out() {
+    let engine = empty_engine().await;
+    let owner = Owner::new(&engine, 1, 1).await;
+    let write = async |head| {
+        let commit = owner.commit(vec![put("k", "v")], vec![]);
+        engine.commit(Commit { expected_head: head, ..commit }).await
+    };
+    write(None).await.unwrap();
+    engine.shared.unknown(owner.space, Some(owner.fence));
+    assert!(matches!(write(None).await, Err(StorageError::UnknownOutcome(_))));
+    // Whatever was planned when the head was 1 does not find it any more.
+    let heads = tokio::join!(engine.head(owner.space), engine.head(owner.space));
+    assert_eq!(heads, (Ok(2), Ok(2)));
+    assert_eq!(write(Some(1)).await, Err(StorageError::HeadMoved { found: 2 }));
+    assert_eq!(write(Some(2)).await, Ok(Committed { head: 3 }));
+}
+
+#[tokio::test]
+async fn an_unknown_outcome_under_a_claim_that_was_taken_over_is_found_out_too() {
+    let engine = empty_engine().await;
+    let owner = Owner::new(&engine, 1, 1).await;
+    engine.shared.unknown(owner.space, Some(owner.fence));
+    let taken = Owner::new(&engine, 1, 2).await;
+    assert_eq!(engine.head(owner.space).await, Ok(0));
+    let again = engine.commit(owner.commit(vec![], vec![])).await;
+    assert_eq!(again, Err(StorageError::Fenced));
+    assert_eq!(engine.commit(taken.commit(vec![], vec![])).await, Ok(Committed { head: 1 }));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_halted_for_a_while_loses_nothing() {
+    let server = Postgres::start(&[]).unwrap();
+    let engine = open(&server.database().unwrap()).await;
+    let owner = Owner::new(&engine, 1, 1).await;
+    engine.commit(owner.commit(vec![], vec![])).await.unwrap();
+    server.pause().unwrap();
+    let mut commit = Box::pin(engine.commit(owner.commit(vec![put("k", "v")], vec![])));
+    assert!(futures::poll!(&mut commit).is_pending());
+    server.resume().unwrap();
+    assert_eq!(commit.await, Ok(Committed { head: 2 }));
+}
