@@ -13,12 +13,13 @@
 //! `planted_bugs_are_caught` puts a bug into storage or the driver, one at a time, and wants a
 //! counterexample: the properties can fail.
 
+#![expect(clippy::disallowed_types, reason = "a check says how long it took")]
+
 mod driver;
 mod network;
 mod node;
 mod random;
 mod storage;
-#![expect(clippy::disallowed_types, reason = "a check says how long it took")]
 
 mod world;
 
