@@ -242,7 +242,8 @@ fn one_broken_link_moves_no_slot() {
 
 #[test]
 fn e6_a_dead_owners_slot_is_taken_over() {
-    let dead: [(&str, fn(&mut Desk) -> Vec<Action>); 4] = [
+    type Death = fn(&mut Desk) -> Vec<Action>;
+    let dead: [(&str, Death); 4] = [
         ("its heartbeat is stale", |desk| {
             desk.give(Input::PeerAnswered(CallId(1), Attempt(1), PeerAnswer::Unreachable));
             desk.read(Some(record("b", 1, 4)));

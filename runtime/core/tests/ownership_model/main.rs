@@ -13,11 +13,14 @@
 //! `planted_bugs_are_caught` puts a bug into storage or the driver, one at a time, and wants a
 //! counterexample: the properties can fail.
 
+#![expect(clippy::disallowed_types, reason = "a check says how long it took")]
+
 mod driver;
 mod network;
 mod node;
 mod random;
 mod storage;
+
 mod world;
 
 use std::collections::BTreeSet;
@@ -67,6 +70,9 @@ pub enum Plant {
     /// A node that does not answer is taken for dead, whatever its heartbeat says.
     HeartbeatNotRead,
 }
+
+/// The clients of each scenario: at which node, and what each wants.
+type Clients = &'static [(usize, &'static [CallKind])];
 
 /// One scenario.
 #[derive(Clone, Debug)]
@@ -267,7 +273,7 @@ fn planted_bugs_are_caught() {
     let lying = Bounds { lies: 2, faults: 1, ..Bounds::default() };
     let moving = Bounds { moves: 1, steps: 1, ..Bounds::default() };
     let faulty = Bounds { faults: 2, steps: 1, ..Bounds::default() };
-    let plants: [(Plant, &'static [(usize, &[CallKind])], Bounds); 10] = [
+    let plants: [(Plant, Clients, Bounds); 10] = [
         (Plant::NoFence, TWO_WRITERS, lying),
         (Plant::CheckThenWrite, TWO_WRITERS, lying),
         (Plant::NoIdempotencyKey, TWO_WRITERS, faulty),
