@@ -186,7 +186,7 @@ impl Owner {
             }
             // Nobody listening is no harm: sessions ask.
             Action::TellMoved(slot) => drop(self.moved.send(slot)),
-            Action::Publish(slots) => drop(self.open.send_replace(slots)),
+            Action::Publish(slots) => drop(self.open.send_replace(*slots)),
             Action::StepBack { slot, seen, found } => {
                 error!(
                     slot = slot.0,
