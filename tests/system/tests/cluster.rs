@@ -72,8 +72,9 @@ fn append(client: &mut ImapClient, text: &str) -> u32 {
     answer.code("APPENDUID").expect("a UID")[1].parse().expect("a number")
 }
 
-/// UIDs of all messages.
+/// UIDs of all messages, once the client has been told of them.
 fn uids(client: &mut ImapClient) -> Vec<u32> {
+    ok(client, "NOOP");
     let lines = ok(client, "UID SEARCH ALL");
     let found = lines.iter().find_map(|line| line.strip_prefix("* SEARCH"));
     let numbers = found.unwrap_or("").split_whitespace();
