@@ -108,7 +108,8 @@ fn life(load: &Load, node: usize, random: &mut Random, name: &str) -> std::io::R
                 let status = load.timed(|| client.command("STATUS INBOX (HIGHESTMODSEQ)"))?;
                 let text = status.lines().join(" ");
                 if let Some((_, rest)) = text.split_once("HIGHESTMODSEQ ") {
-                    let now: u64 = rest.trim_end_matches(')').parse().expect("a number");
+                    let digits = rest.split(|c: char| !c.is_ascii_digit()).next();
+                    let now: u64 = digits.unwrap_or("").parse().expect("a number");
                     assert!(now >= highest, "{account}: {now} after {highest}");
                     highest = now;
                 }
