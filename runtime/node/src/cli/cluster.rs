@@ -16,6 +16,8 @@ use crate::router::{NodeStatus, SlotPlace};
 
 /// How often `--watch` looks.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
+/// How often a drain says how many slots are left.
+const PROGRESS_EVERY: Duration = Duration::from_millis(250);
 
 /// Performs a command.
 pub fn perform(command: ClusterCommand, output: &Output) -> Result<()> {
@@ -151,8 +153,22 @@ fn status(watch: bool, door: &Door, output: &Output) -> Result<()> {
 
 fn drain(door: &Door, output: &Output) -> Result<()> {
     let remote = remote(door)?;
-    output.warn("letting slots go");
-    let done: Drained = remote.post("/v1/cluster/drain")?;
+    let looking = self::remote(door)?;
+    let done: Drained = std::thread::scope(|scope| {
+        let drain = scope.spawn(|| remote.post("/v1/cluster/drain"));
+        let mut said = None;
+        while !drain.is_finished() {
+            // What the drain says is what counts.
+            let nodes: Vec<NodeStatus> = looking.get("/v1/cluster/status", &[]).unwrap_or_default();
+            let here = nodes.into_iter().find(|node| node.link == "here");
+            if let Some(left) = here.map(|node| node.slots).filter(|left| said != Some(*left)) {
+                output.warn(&format!("{left} slots to let go"));
+                said = Some(left);
+            }
+            std::thread::sleep(PROGRESS_EVERY);
+        }
+        drain.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })?;
     anyhow::ensure!(done.drained, "not every slot could be let go in time; run it again");
     output.result(&done, || {
         "every slot was let go; clients stay connected, their calls go to other nodes. Stop the node now".to_owned()

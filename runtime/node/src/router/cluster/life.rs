@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
+use super::meters;
 use super::service::{Serving, node_id};
 use super::{Cluster, ClusterConfig, peer_id};
 use crate::cluster::certificates::Credentials;
@@ -150,6 +151,8 @@ impl Cluster {
         let moved = cluster.owner.moved();
         cluster.spawn(|cluster| cluster.tell_moved(moved));
         cluster.spawn(Self::balance);
+        meters::describe();
+        cluster.spawn(Self::measure);
         cluster.state(NodeState::Up);
         info!(node = %cluster.me, generation = config.generation, "joined");
         Ok(cluster)

@@ -2,6 +2,8 @@
 
 mod life;
 
+mod meters;
+
 mod service;
 
 mod status;
@@ -21,6 +23,7 @@ use postroom_core::types::{AccountId, Epoch, MailboxId, SessionId, Slot};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::debug;
 
 use super::attached::{Attachments, Place};
 use super::guests::Guests;
@@ -249,7 +252,10 @@ impl Cluster {
     /// Asks another node.
     async fn ask(&self, node: &NodeId, question: Question) -> Result<Response, PeerAnswer> {
         let (transaction, within) = match &question {
-            Question::Call(request, _) => (request.transaction.0, CALL_TIME),
+            Question::Call(request, _) => {
+                debug!(transaction = %request.transaction, %node, "asked there");
+                (request.transaction.0, CALL_TIME)
+            }
             Question::Leave { .. } | Question::Active(_) => {
                 (LinkTransaction::random().0, NOTE_TIME)
             }
@@ -259,7 +265,7 @@ impl Cluster {
             transaction: LinkTransaction(transaction),
             within,
             version: WireVersion(wire::VERSION),
-            trace_parent: None,
+            trace_parent: Some(trace_parent(transaction)),
             payload: wire::encode(&question).map_err(|_| lost())?,
         };
         let Some(peer) = peer_id(node) else { return Err(lost()) };
@@ -267,7 +273,7 @@ impl Cluster {
             Ok(reply) => wire::decode(&reply.payload).ok_or_else(lost),
             Err(LinkError::Refused) => Err(PeerAnswer::Refused),
             Err(error) => {
-                tracing::debug!(%node, %error, "a call to another node has no answer");
+                debug!(%node, %error, "a call to another node has no answer");
                 Err(lost())
             }
         }
@@ -365,6 +371,12 @@ fn needs_active(ask: &Ask) -> bool {
         | Ask::Attach { .. }
         | Ask::Check { .. } => false,
     }
+}
+
+/// A call's trace context (W3C Trace Context §3.2): its trace id is its transaction id, so that whoever
+/// follows it through nodes' logs by the one finds it by the other.
+fn trace_parent(transaction: [u8; 16]) -> String {
+    format!("00-{}-{}-01", hex::encode(transaction), hex::encode(&transaction[8..]))
 }
 
 fn mixed_up() -> StoreError {

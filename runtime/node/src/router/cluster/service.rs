@@ -8,6 +8,7 @@ use futures::FutureExt;
 use postroom_core::cluster::{Fence, NewCall, NodeId, Origin, PeerAnswer};
 use postroom_core::error::StoreError;
 use postroom_core::types::{Epoch, SessionId, Slot};
+use tracing::{Instrument, debug_span};
 
 use super::{Cluster, kind, needs_active};
 use crate::cluster::links::{EventSource, IncomingCall, Refusal, Reply, Service};
@@ -39,7 +40,8 @@ impl Service for Serving {
                     origin: Origin::Peer { open },
                     deadline,
                 };
-                self.0.serve(&from, new, request).await
+                let span = debug_span!("serve", transaction = %new.transaction, %from);
+                self.0.serve(&from, new, request).instrument(span).await
             }
             Question::Leave { session, .. } => {
                 self.0.guests.left(&from, session);
