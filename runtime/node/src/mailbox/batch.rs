@@ -499,10 +499,14 @@ impl Actor {
         let at = jobs.iter().position(|job| job.transaction == before.transaction);
         let Some(at) = at else { return false };
         let job = jobs.remove(at);
-        let answer = match self.catch_up().await {
-            Ok(()) => self.outcome_of(&before.result),
+        let caught_up = self.catch_up().await;
+        // Once more, now that nothing is under way: storage may have said so of a commit that it lost then.
+        let space = self.account.space();
+        let there = read(self.account.env.engine.transaction(space, before.transaction)).await;
+        let answer = match (caught_up, there) {
+            (Ok(()), Ok(Some(result))) => self.outcome_of(&result),
             // It is done, but its caller could not see that: it asks again.
-            Err(_) => Err(StoreError::UnknownOutcome),
+            _ => Err(StoreError::UnknownOutcome),
         };
         job.answer(answer);
         true

@@ -6,6 +6,7 @@ use std::time::Duration;
 use deadpool_postgres::{
     Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime,
 };
+use tokio::time::timeout;
 use tokio_postgres::config::TargetSessionAttrs;
 use tokio_postgres::error::{Severity, SqlState};
 use tokio_postgres::{Config, Error, NoTls};
@@ -20,6 +21,12 @@ const CONNECT_TIME: Duration = Duration::from_secs(5);
 const WAIT_TIME: Duration = Duration::from_secs(5);
 /// How long a read may take, scans of 16 MiB included.
 pub const READ_TIME: Duration = Duration::from_secs(15);
+/// How long a question about claims or heartbeats may take: less than a heartbeat is good for.
+pub const COORDINATE_TIME: Duration = Duration::from_secs(3);
+/// How long it waits for a connection.
+const COORDINATE_WAIT: Duration = Duration::from_secs(2);
+/// Connections for claims and heartbeats. Each statement takes a millisecond.
+const COORDINATE_CONNECTIONS: usize = 2;
 /// How long a group may take: beyond that its outcome is unknown.
 pub const COMMIT_TIME: Duration = Duration::from_secs(30);
 /// What a dead network may keep us waiting for, before the connection is given up.
@@ -41,8 +48,10 @@ SET default_transaction_isolation = 'read committed';
 
 /// The pools.
 pub struct Connections {
-    /// For reads, claims and beats.
+    /// For reads of mail.
     reads: Pool,
+    /// For claims and beats: a node whose reads are slow must not be taken to be dead.
+    coordination: Pool,
     /// For groups of commits.
     commits: Pool,
     /// As it was when the engine was opened.
@@ -64,8 +73,11 @@ impl Connections {
             config.application_name("postroom");
         }
         let cluster = Arc::new(OnceLock::new());
-        let reads = pool(&config, options.read_connections, &cluster)?;
-        let commits = pool(&config, options.lanes, &cluster)?;
+        let lossy = options.allow_lossy;
+        let make = |size, wait| pool(&config, (size, wait), cluster.clone(), lossy);
+        let reads = make(options.read_connections, WAIT_TIME)?;
+        let coordination = make(COORDINATE_CONNECTIONS, COORDINATE_WAIT)?;
+        let commits = make(options.lanes, WAIT_TIME)?;
         let mut client = reads.get().await.map_err(|error| OpenError::Unavailable(why(&error)))?;
         let identity = schema::prepare(&mut client).await?;
         let warnings = schema::promises(&client, options.allow_lossy).await?;
@@ -75,10 +87,15 @@ impl Connections {
         // Its timeouts are those of the preparation.
         drop(Object::take(client));
         let _ = cluster.set(identity.cluster);
-        Ok(Self { reads, commits, identity, warnings })
+        Ok(Self { reads, coordination, commits, identity, warnings })
     }
 
-    /// A connection for a read, a claim or a beat.
+    /// A connection for a claim or a beat.
+    pub async fn to_coordinate(&self) -> Result<Object, StorageError> {
+        self.coordination.get().await.map_err(|error| StorageError::Unavailable(why(&error)))
+    }
+
+    /// A connection for a read of mail.
     pub async fn to_read(&self) -> Result<Object, StorageError> {
         self.reads.get().await.map_err(|error| StorageError::Unavailable(why(&error)))
     }
@@ -91,32 +108,39 @@ impl Connections {
     /// Ends all connections that nobody uses, and the others as soon as nobody does.
     pub fn close(&self) {
         self.reads.close();
+        self.coordination.close();
         self.commits.close();
     }
 }
 
 fn pool(
     config: &Config,
-    size: usize,
-    cluster: &Arc<OnceLock<[u8; 16]>>,
+    (size, wait): (usize, Duration),
+    cluster: Arc<OnceLock<[u8; 16]>>,
+    allow_lossy: bool,
 ) -> Result<Pool, OpenError> {
     let how = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-    let cluster = cluster.clone();
     let set_up = Hook::async_fn(move |client: &mut deadpool_postgres::ClientWrapper, _| {
         let cluster = cluster.clone();
-        Box::pin(async move {
+        let prepared = async move {
             client.batch_execute(SESSION).await.map_err(HookError::Backend)?;
             let Some(ours) = cluster.get() else { return Ok(()) };
             let found = schema::identity(client).await.map_err(HookError::Backend)?;
-            match found.cluster == *ours {
-                true => Ok(()),
-                false => Err(HookError::message("the database is another cluster's now")),
+            if found.cluster != *ours {
+                return Err(HookError::message("the database is another cluster's now"));
             }
+            // Another server may answer now, with other settings.
+            let promises = schema::promises(client, allow_lossy).await;
+            promises.map(drop).map_err(|error| HookError::message(error.to_string()))
+        };
+        Box::pin(async move {
+            let late = |_| Err(HookError::message("the database does not answer"));
+            timeout(CONNECT_TIME, prepared).await.unwrap_or_else(late)
         })
     });
     Pool::builder(Manager::from_config(config.clone(), NoTls, how))
         .max_size(size.max(1))
-        .wait_timeout(Some(WAIT_TIME))
+        .wait_timeout(Some(wait))
         .create_timeout(Some(CONNECT_TIME))
         .recycle_timeout(Some(CONNECT_TIME))
         .runtime(Runtime::Tokio1)

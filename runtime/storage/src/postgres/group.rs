@@ -137,7 +137,10 @@ fn plan_over(
     for commit in commits {
         let rows = GroupRows { known, pending: &pending };
         let planned = reads::head(known, commit.space)
-            .and_then(|head| shared.check_head(commit.space, head))
+            // Only this lane acknowledges commits of its spaces.
+            .and_then(|head| {
+                Shared::check_head(commit.space, shared.known_head(commit.space), head)
+            })
             .and_then(|()| commit::plan(&rows, &shared.unlinked, commit));
         members.push(planned.map(|mut plan| {
             pending.apply(std::mem::take(&mut plan.changes));

@@ -2,7 +2,7 @@
 //! writes it as one group. While one lane waits for the database to make a group durable, the others
 //! plan theirs.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use super::connect::{COMMIT_TIME, Failure, READ_TIME, is_useless_after, why};
 use super::group::{self, Planned, Unplanned, Unwritten};
 use super::shared::{Shared, closed};
-use crate::{Commit, Committed, Space, StorageError, key};
+use crate::{Commit, Committed, Fence, Space, StorageError, key};
 
 /// Most commits that wait in a lane; more than sessions that a node serves at a time can have in
 /// flight, since each account has one.
@@ -45,17 +45,37 @@ pub enum Request {
     Close(oneshot::Sender<()>),
 }
 
-/// A commit with whom to answer. A caller that has gone away does not hinder it.
+/// A commit with whom to answer.
 pub struct Job {
     commit: Commit,
     octets: usize,
     reply: oneshot::Sender<Result<Committed, StorageError>>,
+    /// Whether it is there to find out what became of another one.
+    resolves: bool,
 }
 
 /// The way to a lane.
 pub struct Lane {
     requests: mpsc::Sender<Request>,
     octets: Arc<AtomicUsize>,
+    shared: Arc<Shared>,
+}
+
+/// Whoever waits for a commit. When it goes away before the answer the outcome is unknown: what still waits
+/// in the lane is not written any more, and who reads the space's head waits for what is under way.
+struct Waits<'a> {
+    shared: &'a Shared,
+    space: Space,
+    fence: Option<Fence>,
+    answered: bool,
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.shared.unknown(self.space, self.fence);
+        }
+    }
 }
 
 impl Lane {
@@ -63,21 +83,22 @@ impl Lane {
     pub fn start(shared: Arc<Shared>) -> Self {
         let (requests, inbox) = mpsc::channel(MAX_WAITING_JOBS);
         let octets = Arc::new(AtomicUsize::new(0));
-        let lane = Self { requests, octets: octets.clone() };
+        let lane = Self { requests, octets: octets.clone(), shared: shared.clone() };
         tokio::spawn(run(shared, inbox, octets));
         lane
     }
 
-    /// Hands a commit over and waits for its outcome. Dropping the future does not take it back.
+    /// Hands a commit over and waits for its outcome. Dropping the future leaves an unknown outcome.
     pub async fn perform(&self, commit: Commit, octets: usize) -> Result<Committed, StorageError> {
         let waiting = self.octets.fetch_add(octets, Ordering::Relaxed);
         let (reply, outcome) = oneshot::channel();
+        let (space, fence) = (commit.space, commit.fence);
         // One is let in whatever its size: it may be larger than everything that may wait.
         let full = waiting > 0 && waiting + octets > MAX_WAITING_OCTETS;
         let sent = match full {
             true => Err(busy("octets")),
             false => {
-                let job = Request::Job(Job { commit, octets, reply });
+                let job = Request::Job(Job { commit, octets, reply, resolves: false });
                 self.requests.try_send(job).map_err(|error| match error {
                     mpsc::error::TrySendError::Full(_) => busy("commits"),
                     mpsc::error::TrySendError::Closed(_) => closed(),
@@ -88,10 +109,13 @@ impl Lane {
             self.octets.fetch_sub(octets, Ordering::Relaxed);
             return Err(error);
         }
+        let mut waits = Waits { shared: &self.shared, space, fence, answered: false };
         // The lane answers every job, or has died in the middle of one.
-        outcome.await.unwrap_or_else(|_| {
+        let outcome = outcome.await.unwrap_or_else(|_| {
             Err(StorageError::UnknownOutcome("the committer has stopped".to_owned()))
-        })
+        });
+        waits.answered = true;
+        outcome
     }
 
     /// Comes back when nothing that was sent before takes effect on this space any more.
@@ -196,18 +220,16 @@ async fn resolve(shared: &Shared, space: Space) -> Result<(), StorageError> {
         now: 0,
     };
     let (reply, mut outcome) = oneshot::channel();
-    shared.resolved(space);
-    write(shared, vec![Job { commit, octets: 0, reply }]).await;
+    write(shared, vec![Job { commit, octets: 0, reply, resolves: true }]).await;
     let outcome = outcome.try_recv().unwrap_or_else(|_| Err(closed()));
     match outcome {
-        Ok(_) | Err(StorageError::Fenced) => Ok(()),
-        Err(error) => {
-            shared.unknown(space, fence);
-            Err(match error {
-                StorageError::Damaged(_) | StorageError::WentBack(_) => error,
-                other => StorageError::Unavailable(other.to_string()),
-            })
+        Ok(_) | Err(StorageError::Fenced) => {
+            // Only now: whoever asks meanwhile has to wait too.
+            shared.resolved(space);
+            Ok(())
         }
+        Err(error @ (StorageError::Damaged(_) | StorageError::WentBack(_))) => Err(error),
+        Err(other) => Err(StorageError::Unavailable(other.to_string())),
     }
 }
 
@@ -219,14 +241,17 @@ struct Group {
 
 /// Writes jobs, and answers all of them.
 async fn write(shared: &Shared, jobs: Vec<Job>) {
-    let (jobs, refused) = jobs.into_iter().partition(|job| accepts(shared, job).is_ok());
-    for job in refused {
-        shared.counters.refused(1);
-        let error = accepts(shared, &job).err().unwrap_or_else(closed);
-        let _ = job.reply.send(Err(error));
-    }
     let mut groups = VecDeque::from([Group { jobs, attempts: 0 }]);
-    while let Some(group) = groups.pop_front() {
+    while let Some(mut group) = groups.pop_front() {
+        // A group before this one may have left outcomes unknown.
+        let jobs = std::mem::take(&mut group.jobs);
+        let (jobs, refused) = jobs.into_iter().partition(|job| accepts(shared, job).is_ok());
+        group.jobs = jobs;
+        for job in refused {
+            shared.counters.refused(1);
+            let error = accepts(shared, &job).err().unwrap_or_else(closed);
+            let _ = job.reply.send(Err(error));
+        }
         if !group.jobs.is_empty() {
             group.write(shared, &mut groups).await;
         }
@@ -234,6 +259,9 @@ async fn write(shared: &Shared, jobs: Vec<Job>) {
 }
 
 fn accepts(shared: &Shared, job: &Job) -> Result<(), StorageError> {
+    if job.resolves {
+        return Ok(());
+    }
     if shared.unresolved(job.commit.space).is_some() {
         let why = "an earlier commit to this space: read it again";
         return Err(StorageError::UnknownOutcome(why.to_owned()));
@@ -344,6 +372,9 @@ impl Group {
     fn answer(self, shared: &Shared, planned: Planned, unknown: Option<String>) {
         let (mut written, mut refused) = (0, 0);
         let mut answers = Vec::with_capacity(self.jobs.len());
+        // Spaces that a member of unknown outcome was to write: what was planned after it, a refusal as well,
+        // was planned over rows that may not be there.
+        let mut uncertain = HashSet::new();
         for (job, member) in self.jobs.into_iter().zip(planned.members) {
             let space = job.commit.space;
             let outcome = match (member, &unknown) {
@@ -355,6 +386,11 @@ impl Group {
                 }
                 (Ok(_), Some(why)) => {
                     shared.unknown(space, job.commit.fence);
+                    uncertain.insert(space);
+                    refused += 1;
+                    Err(StorageError::UnknownOutcome(why.clone()))
+                }
+                (Err(_), Some(why)) if uncertain.contains(&space) => {
                     refused += 1;
                     Err(StorageError::UnknownOutcome(why.clone()))
                 }

@@ -222,7 +222,7 @@ impl PostgresEngine {
             "INSERT INTO claims (key, value) VALUES ($1, $2) ON CONFLICT (key) DO NOTHING";
         let at = key::claim(slot);
         for _ in 0..MAX_ATTEMPTS {
-            let known = self.ask(&Ask::Wanted(Wants::of_keys([at.clone()]), 1)).await?;
+            let known = self.ask(&Ask::Claims(Wants::of_keys([at.clone()]))).await?;
             let (change, answer) = plan(&known)?;
             let Some(Change::Put(_, now)) = change else { return Ok(answer) };
             let now = &now[..];
@@ -314,14 +314,14 @@ impl Engine for PostgresEngine {
     }
 
     async fn claimed(&self, slot: Slot) -> Result<Option<(Epoch, Claimant)>, StorageError> {
-        let wants = Wants::of_keys([key::claim(slot)]);
-        self.read(wants, |known| reads::claimed(known, slot)).await
+        let known = self.ask(&Ask::Claims(Wants::of_keys([key::claim(slot)]))).await?;
+        reads::claimed(&known, slot)
     }
 
     async fn claims(&self, slots: Vec<Slot>) -> Result<Vec<Option<Claim>>, StorageError> {
         reads::within_claims(&slots)?;
         let wants = Wants::of_keys(slots.iter().map(|slot| key::claim(*slot)));
-        self.read(wants, |known| reads::claims(known, &slots)).await
+        reads::claims(&self.ask(&Ask::Claims(wants)).await?, &slots)
     }
 
     async fn release(&self, fence: Fence) -> Result<(), StorageError> {
@@ -365,10 +365,11 @@ impl Engine for PostgresEngine {
         if self.shared.unresolved(space).is_some() {
             self.lane(space).resolve(space).await?;
         }
+        // Before it is read: a commit that lands meanwhile does not make what is read look old.
+        let before = self.shared.known_head(space);
         let wants = Wants::of_keys([key::head(space)]);
         let head = self.read(wants, |known| reads::head(known, space)).await?;
-        self.shared.check_head(space, head)?;
-        Ok(head)
+        Shared::check_head(space, before, head).map(|()| head)
     }
 
     async fn transaction(

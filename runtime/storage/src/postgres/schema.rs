@@ -66,8 +66,9 @@ pub async fn prepare(client: &mut Client) -> Result<Identity, OpenError> {
         )
         .await
         .map_err(OpenError::from_sql)?;
-    // Waiting for another node that is at it may take longer than a commit may.
-    client.batch_execute("SET lock_timeout = '60s'").await.map_err(OpenError::from_sql)?;
+    // Waiting for another node that is at it may take longer than a commit may, and so may a step.
+    const PATIENT: &str = "SET lock_timeout = '60s'; SET statement_timeout = 0";
+    client.batch_execute(PATIENT).await.map_err(OpenError::from_sql)?;
     let known = STEPS.len() as i32;
     let transaction = client.transaction().await.map_err(OpenError::from_sql)?;
     let row = transaction
@@ -93,10 +94,14 @@ pub async fn prepare(client: &mut Client) -> Result<Identity, OpenError> {
     {
         tracing::warn!(%error, "the tables could not be tuned");
     }
-    identity(client).await.map_err(OpenError::from_sql)
+    let identity = identity(client).await.map_err(OpenError::from_sql)?;
+    match identity.cluster == [0; 16] {
+        true => Err(OpenError::Unavailable("its cluster has no id of 16 octets".to_owned())),
+        false => Ok(identity),
+    }
 }
 
-/// What the database says of itself, once it has been prepared.
+/// What the database says of itself, once it has been prepared. An id that is none is all zeroes.
 pub async fn identity(client: &Client) -> Result<Identity, Error> {
     let row = client
         .query_one("SELECT cluster_id, restored FROM postroom_schema WHERE one = 1", &[])

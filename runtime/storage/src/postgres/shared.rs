@@ -10,7 +10,7 @@ use deadpool_postgres::Object;
 use tokio::time::timeout;
 use tokio_postgres::{Error, Row};
 
-use super::connect::{Connections, Failure, READ_TIME, is_useless_after, why};
+use super::connect::{COORDINATE_TIME, Connections, Failure, READ_TIME, is_useless_after, why};
 use super::fetch;
 use super::known::{Known, Wants};
 use crate::body::Unlinked;
@@ -46,6 +46,8 @@ pub struct Shared {
 pub enum Ask {
     /// Rows, and this many of the first rows of ranges.
     Wanted(Wants, i64),
+    /// Claims. They do not wait for reads of mail.
+    Claims(Wants),
     /// A page of a scan: range, octets of the keys that do not count, limit.
     Page((Vec<u8>, Vec<u8>), usize, ScanLimit),
     /// Rows, as one look-up may return.
@@ -86,9 +88,12 @@ impl Shared {
         let mut tried = 0;
         loop {
             self.open()?;
-            let client = self.connections.to_read().await?;
+            let (client, time) = match ask {
+                Ask::Claims(_) => (self.connections.to_coordinate().await?, COORDINATE_TIME),
+                _ => (self.connections.to_read().await?, READ_TIME),
+            };
             tried += 1;
-            match timeout(READ_TIME, asked(&client, ask)).await {
+            match timeout(time, asked(&client, ask)).await {
                 Ok(Ok(known)) => return Ok(known),
                 Ok(Err(error)) => {
                     if is_useless_after(&error) {
@@ -107,15 +112,15 @@ impl Shared {
         }
     }
 
-    /// The last heartbeats of so many nodes.
+    /// The last heartbeats of so many nodes, the latest first: those of nodes that live are among them.
     pub async fn beats(&self, most: i64) -> Result<Vec<Beat>, StorageError> {
         const BEATS: &str = "
             SELECT node, generation, extract(epoch FROM clock_timestamp() - at)::float8
-            FROM beats ORDER BY node LIMIT $1";
+            FROM beats ORDER BY at DESC LIMIT $1";
         let unavailable = |error: Error| StorageError::Unavailable(why(&error));
         self.open()?;
-        let client = self.connections.to_read().await?;
-        let rows = timeout(READ_TIME, async {
+        let client = self.connections.to_coordinate().await?;
+        let rows = timeout(COORDINATE_TIME, async {
             let statement = client.prepare_cached(BEATS).await?;
             client.query(&statement, &[&most]).await
         });
@@ -161,8 +166,8 @@ impl Shared {
         values: &[&(dyn tokio_postgres::types::ToSql + Sync)],
     ) -> Result<Option<u64>, StorageError> {
         self.open()?;
-        let client = self.connections.to_read().await?;
-        let prepared = timeout(READ_TIME, client.prepare_cached(statement)).await;
+        let client = self.connections.to_coordinate().await?;
+        let prepared = timeout(COORDINATE_TIME, client.prepare_cached(statement)).await;
         let prepared = match prepared {
             Ok(Ok(prepared)) => prepared,
             Ok(Err(error)) => {
@@ -177,7 +182,7 @@ impl Shared {
                 return Err(StorageError::Unavailable("the database took too long".into()));
             }
         };
-        match timeout(READ_TIME, client.execute(&prepared, values)).await {
+        match timeout(COORDINATE_TIME, client.execute(&prepared, values)).await {
             Ok(Ok(rows)) => Ok(Some(rows)),
             Ok(Err(error)) => {
                 let failure = Failure::of(&error);
@@ -212,15 +217,20 @@ impl Shared {
         *known = head.max(*known);
     }
 
-    /// Holds a head that was read against what was acknowledged.
-    pub fn check_head(&self, space: Space, head: u64) -> Result<(), StorageError> {
-        let heads = self.heads.lock().unwrap_or_else(PoisonError::into_inner);
-        match heads.get(&space) {
-            Some(known) if head < *known => {
-                Err(StorageError::WentBack(format!("{space:?} has head {head}, and had {known}")))
+    /// Holds a head that was read against what was acknowledged before it was read.
+    pub fn check_head(space: Space, before: Option<u64>, head: u64) -> Result<(), StorageError> {
+        match before {
+            Some(before) if head < before => {
+                Err(StorageError::WentBack(format!("{space:?} has head {head}, and had {before}")))
             }
             Some(_) | None => Ok(()),
         }
+    }
+
+    /// The head that was acknowledged last, if it is remembered. One that is read after this may not be
+    /// lower.
+    pub fn known_head(&self, space: Space) -> Option<u64> {
+        self.heads.lock().unwrap_or_else(PoisonError::into_inner).get(&space).copied()
     }
 
     /// The fence of the commit to this space whose outcome nobody has looked at.
@@ -251,6 +261,7 @@ impl Shared {
 async fn asked(client: &Object, ask: &Ask) -> Result<Option<Known>, Error> {
     match ask {
         Ask::Wanted(wants, first) => fetch::wanted(client, wants, *first).await.map(Some),
+        Ask::Claims(wants) => fetch::wanted(client, wants, 1).await.map(Some),
         Ask::Page(range, prefix, limit) => {
             fetch::page(client, range.clone(), *prefix, *limit).await.map(Some)
         }
