@@ -330,6 +330,15 @@ pub enum ClusterCommand {
         #[command(flatten)]
         door: Door,
     },
+    /// Say that the database was restored from a backup, or lost something in a fail-over
+    ///
+    /// Stop all nodes first. Once they are started again each account gets new UIDVALIDITYs before it is used, so
+    /// that no UID that a client remembers means another message; clients fetch their mail anew.
+    Restored {
+        /// The configuration of any node
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
 }
 
 /// `postroom store …`

@@ -4,15 +4,19 @@ use std::io::IsTerminal;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 
+use super::alone::FRESH;
 use super::args::{ClusterCommand, Door};
+use super::config::{Config, EngineChoice};
 use super::output::Output;
 use super::remote::Remote;
 use crate::cluster::NodeId;
 use crate::cluster::certificates::{self, Authority, Credentials, JoinFile};
 use crate::front::admin::cluster::Drained;
 use crate::router::{NodeStatus, SlotPlace};
+use crate::storage::Engine;
+use crate::storage::postgres::{PostgresEngine, PostgresOptions};
 
 /// How often `--watch` looks.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
@@ -29,6 +33,10 @@ pub fn perform(command: ClusterCommand, output: &Output) -> Result<()> {
         ClusterCommand::Join { file, folder } => join(&file, &folder, output),
         ClusterCommand::Status { watch, door } => status(watch, &door, output),
         ClusterCommand::Drain { door } => drain(&door, output),
+        ClusterCommand::Restored { config } => {
+            let runtime = tokio::runtime::Runtime::new().context("cannot start")?;
+            runtime.block_on(restored(&config, output))
+        }
     }
 }
 
@@ -172,5 +180,31 @@ fn drain(door: &Door, output: &Output) -> Result<()> {
     anyhow::ensure!(done.drained, "not every slot could be let go in time; run it again");
     output.result(&done, || {
         "every slot was let go; clients stay connected, their calls go to other nodes. Stop the node now".to_owned()
+    })
+}
+
+async fn restored(config: &Path, output: &Output) -> Result<()> {
+    let config = Config::read(config)?;
+    ensure!(
+        config.storage.engine == EngineChoice::Postgres,
+        "this node has an embedded engine: `postroom restore` does all that is needed"
+    );
+    let options = PostgresOptions::new(&config.storage.connection);
+    let engine = PostgresEngine::open(options).await.context("the database")?;
+    let beats = engine.beats().await.context("the database")?;
+    let alive: Vec<_> = beats.iter().filter(|beat| beat.age < FRESH).collect();
+    if let Some(beat) = alive.first() {
+        bail!(
+            "node {} runs: stop all nodes, and say it again {} s later",
+            beat.node,
+            FRESH.as_secs()
+        );
+    }
+    let times = engine.restored() + 1;
+    engine.note_restored().await.context("the database")?;
+    engine.close().await.context("the database")?;
+    output.result(&serde_json::json!({ "restored": times }), || {
+        "noted: each account gets new UIDVALIDITYs when it is used next. Start the nodes now"
+            .to_owned()
     })
 }
