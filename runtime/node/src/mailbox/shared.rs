@@ -87,7 +87,9 @@ impl Shared {
     ) -> Option<watch::Receiver<News>> {
         let mailbox = self.state.as_mut()?.mailbox_mut(id)?;
         let highest = mailbox.counters.highest_modseq;
-        if mailbox.counters.removed != removed {
+        // Or those that are asked for were forgotten meanwhile.
+        let forgotten = released < removed && released < mailbox.counters.low_water;
+        if mailbox.counters.removed != removed || forgotten {
             return None;
         }
         mailbox.open.as_mut()?.depart(removals);
