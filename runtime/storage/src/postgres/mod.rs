@@ -29,7 +29,7 @@ use self::shared::{Ask, Shared};
 use self::uploads::Grace;
 use super::body::{INLINE_OCTETS, NewBody};
 use super::commit::{Change, Pending, PendingBodies, plan_claim, plan_release};
-use super::objects::Objects;
+use super::objects::{Objects, ObjectsError};
 use super::rows::{BodyRow, Place};
 use super::{
     Area, Beat, Body, BodyRef, Claim, Claimant, Commit, Committed, Engine, EngineStats, Fence, Key,
@@ -102,6 +102,9 @@ pub enum OpenError {
     /// A setting of the server loses what it has acknowledged.
     #[error("{0} is off in PostgreSQL: acknowledged mail could be lost; switch it on")]
     Lossy(&'static str),
+    /// The object store that is configured will not do.
+    #[error("{0}")]
+    Objects(ObjectsError),
     /// The server is too old.
     #[error("PostgreSQL 15 or newer is needed; the server says {0}")]
     OldServer(String),
@@ -123,9 +126,20 @@ pub struct PostgresEngine {
 
 impl PostgresEngine {
     /// Opens a database, and sets it up if it is empty. Must be called within a tokio runtime, which
-    /// the engine's tasks run on.
+    /// the engine's tasks run on. An object store that is away for now is a warning: only large bodies
+    /// wait for it.
     pub async fn open(options: PostgresOptions) -> Result<Self, OpenError> {
-        let connections = Connections::open(&options).await?;
+        let mut connections = Connections::open(&options).await?;
+        if let Some(objects) = &options.objects {
+            match objects.check().await {
+                Ok(()) => {}
+                Err(wrong @ ObjectsError::Wrong(_)) => return Err(OpenError::Objects(wrong)),
+                Err(away @ ObjectsError::Unavailable(_)) => {
+                    tracing::warn!("{away}");
+                    connections.warnings.push(format!("{away}; large messages wait for it"));
+                }
+            }
+        }
         let shared = Arc::new(Shared::new(connections));
         let lanes = (0..options.lanes.max(1)).map(|_| Lane::start(shared.clone())).collect();
         let grace = Grace { dead: options.dead_age, unlinked: options.unlinked_age };
@@ -136,7 +150,7 @@ impl PostgresEngine {
         Ok(Self { shared, lanes, objects: options.objects, grace })
     }
 
-    /// What the server does not promise, for the operator.
+    /// What the server does not promise, or what is away, for the operator.
     pub fn warnings(&self) -> &[String] {
         &self.shared.connections.warnings
     }
