@@ -104,6 +104,7 @@ pub async fn plan(
     shared: &Shared,
     commits: &[&Commit],
 ) -> Result<Planned, Unplanned> {
+    shared.look_back(client).await.map_err(Unplanned::Sql)?;
     let mut wants = wants(commits);
     let mut first = FIRST_ROWS;
     for _ in 0..MAX_ROUNDS {
@@ -137,7 +138,7 @@ fn plan_over(
     for commit in commits {
         let rows = GroupRows { known, pending: &pending };
         let planned = reads::head(known, commit.space)
-            .and_then(|head| shared.check_head(commit.space, head))
+            .and_then(|head| shared.heads.check(commit.space, head))
             .and_then(|()| commit::plan(&rows, &shared.unlinked, commit));
         members.push(planned.map(|mut plan| {
             pending.apply(std::mem::take(&mut plan.changes));

@@ -1,9 +1,12 @@
 //! The shared engine: what its own promises add to the contract that all engines keep.
 
 mod eventually;
+mod failover;
 mod figures;
+mod locks;
 mod objects;
 mod outcome;
+mod restoring;
 mod s3;
 mod setup;
 mod takeover;
