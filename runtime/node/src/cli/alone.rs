@@ -17,7 +17,7 @@ pub const LOCK: &str = "lock";
 /// How often the node says in storage that it lives.
 const BEAT_EVERY: Duration = Duration::from_secs(1);
 /// A node that said so within this time may live: some times what a cluster takes for dead.
-pub const FRESH: Duration = Duration::from_secs(10);
+const FRESH: Duration = Duration::from_secs(10);
 
 /// Makes the folder this process's own for as long as what comes back lives.
 pub fn lock(data: &Path) -> Result<File> {

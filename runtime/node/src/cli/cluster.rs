@@ -4,19 +4,17 @@ use std::io::IsTerminal;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
-use super::alone::FRESH;
 use super::args::{ClusterCommand, Door};
 use super::config::{Config, EngineChoice};
-use super::output::Output;
+use super::output::{Output, Progress};
 use super::remote::Remote;
 use crate::cluster::NodeId;
 use crate::cluster::certificates::{self, Authority, Credentials, JoinFile};
 use crate::front::admin::cluster::Drained;
 use crate::router::{NodeStatus, SlotPlace};
-use crate::storage::Engine;
-use crate::storage::postgres::{PostgresEngine, PostgresOptions};
+use crate::storage::postgres::{self, PostgresOptions};
 
 /// How often `--watch` looks.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
@@ -190,21 +188,32 @@ async fn restored(config: &Path, output: &Output) -> Result<()> {
         "this node has an embedded engine: `postroom restore` does all that is needed"
     );
     let options = PostgresOptions::new(&config.storage.connection);
-    let engine = PostgresEngine::open(options).await.context("the database")?;
-    let beats = engine.beats().await.context("the database")?;
-    let alive: Vec<_> = beats.iter().filter(|beat| beat.age < FRESH).collect();
-    if let Some(beat) = alive.first() {
-        bail!(
-            "node {} runs: stop all nodes, and say it again {} s later",
-            beat.node,
-            FRESH.as_secs()
-        );
-    }
-    let times = engine.restored() + 1;
-    engine.note_restored().await.context("the database")?;
-    engine.close().await.context("the database")?;
-    output.result(&serde_json::json!({ "restored": times }), || {
-        "noted: each account gets new UIDVALIDITYs when it is used next. Start the nodes now"
-            .to_owned()
-    })
+    let mut bar = None;
+    let restored = postgres::restore(&options, |progress| {
+        let bar = bar.get_or_insert_with(|| output.progress("accounts", progress.of));
+        bar.set(progress.done);
+    });
+    let restored = restored.await?;
+    bar.iter().for_each(Progress::finish);
+    restored.named.iter().for_each(|why| output.warn(why));
+    output.result(
+        &serde_json::json!({
+            "restored": restored.times,
+            "raised": restored.raised,
+            "left": restored.left,
+            "resumed": restored.resumed,
+        }),
+        || {
+            format!(
+                "raised {} accounts above all that can have been announced. Start the nodes now",
+                restored.raised
+            )
+        },
+    )?;
+    ensure!(
+        restored.left == 0,
+        "{} accounts are damaged and stay closed: mend them, and do this again",
+        restored.left
+    );
+    Ok(())
 }

@@ -19,7 +19,7 @@ use crate::guest::{
 use crate::message_store::{self, DirectoryMode, MessageStore};
 use crate::router::ClusterConfig;
 use crate::storage::Engine;
-use crate::storage::postgres::{PostgresEngine, PostgresOptions};
+use crate::storage::postgres::PostgresEngine;
 use crate::storage::redb::{RedbEngine, RedbOptions};
 
 /// Folder of the storage engine, in the data folder.
@@ -161,7 +161,7 @@ impl Composed {
                         data.display()
                     );
                 }
-                let options = PostgresOptions::new(&composition.storage.connection);
+                let options = composition.storage.options().await?;
                 let engine = PostgresEngine::open(options).await.context("the database")?;
                 engine.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
                 Arc::new(engine)

@@ -233,9 +233,11 @@ impl Actor {
     fn gather(&mut self) -> Vec<WriteJob> {
         let mut batch: Vec<WriteJob> = Vec::new();
         let mut octets = 0;
-        while batch.len() < MAX_BATCH_OPS && self.next.is_none() {
+        while batch.len() < MAX_BATCH_OPS {
             let job = match self.backlog.pop_front() {
                 Some(job) => job,
+                // That one came first.
+                None if self.next.is_some() => break,
                 None => match self.queue.try_recv() {
                     Ok(Job::Write(job)) => job,
                     Ok(other) => {

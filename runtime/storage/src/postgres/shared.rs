@@ -12,6 +12,7 @@ use tokio_postgres::{Error, Row};
 
 use super::connect::{COORDINATE_TIME, Connections, Failure, READ_TIME, is_useless_after, why};
 use super::fetch;
+use super::heads::Heads;
 use super::known::{Known, Wants};
 use crate::body::Unlinked;
 use crate::counters::Counters;
@@ -22,10 +23,6 @@ const READ_TRIES: u32 = 3;
 /// Most spaces with an unknown outcome at a time. Each has been refused commits since, so they are
 /// those of the groups that were under way when connections were lost.
 const MAX_UNRESOLVED: usize = 1 << 16;
-
-/// Most spaces whose last head is remembered: more accounts than one node serves. Beyond that some are
-/// forgotten, and a step back of theirs is not seen.
-const MAX_HEADS: usize = 1 << 18;
 
 /// Shared between callers and lanes.
 pub struct Shared {
@@ -38,8 +35,8 @@ pub struct Shared {
     closed: AtomicBool,
     /// Spaces with a commit of unknown outcome that nobody has looked at yet, with its fence.
     unresolved: Mutex<HashMap<Space, Option<Fence>>>,
-    /// The highest heads that storage has acknowledged. It may never say less.
-    heads: Mutex<HashMap<Space, u64>>,
+    /// What is known of heads.
+    pub heads: Heads,
 }
 
 /// A read of one statement.
@@ -65,7 +62,7 @@ impl Shared {
             unlinked: Unlinked::default(),
             closed: AtomicBool::new(false),
             unresolved: Mutex::default(),
-            heads: Mutex::default(),
+            heads: Heads::default(),
         }
     }
 
@@ -93,7 +90,14 @@ impl Shared {
                 _ => (self.connections.to_read().await?, READ_TIME),
             };
             tried += 1;
-            match timeout(time, asked(&client, ask)).await {
+            let reading = async {
+                // Of claims the ownership machine sees itself that they have gone back.
+                if !matches!(ask, Ask::Claims(_)) {
+                    self.look_back(&client).await?;
+                }
+                asked(&client, ask).await
+            };
+            match timeout(time, reading).await {
                 Ok(Ok(known)) => return Ok(known),
                 Ok(Err(error)) => {
                     if is_useless_after(&error) {
@@ -192,7 +196,7 @@ impl Shared {
                 match failure {
                     Failure::Lost => Err(StorageError::UnknownOutcome(why(&error))),
                     Failure::InTheWay => Ok(None),
-                    Failure::NoEffect | Failure::Refused => {
+                    Failure::NoEffect | Failure::Refused | Failure::Locked => {
                         Err(StorageError::Unavailable(why(&error)))
                     }
                 }
@@ -204,33 +208,36 @@ impl Shared {
         }
     }
 
-    /// Notes a head that storage has acknowledged.
-    pub fn acknowledged(&self, space: Space, head: u64) {
-        let mut heads = self.heads.lock().unwrap_or_else(PoisonError::into_inner);
-        if heads.len() >= MAX_HEADS
-            && !heads.contains_key(&space)
-            && let Some(other) = heads.keys().next().copied()
-        {
-            heads.remove(&other);
-        }
-        let known = heads.entry(space).or_default();
-        *known = head.max(*known);
-    }
-
-    /// Holds a head that was read against what was acknowledged before it was read.
-    pub fn check_head(space: Space, before: Option<u64>, head: u64) -> Result<(), StorageError> {
-        match before {
-            Some(before) if head < before => {
-                Err(StorageError::WentBack(format!("{space:?} has head {head}, and had {before}")))
+    /// Sees to it that nothing is done on a connection to another server than before until what is
+    /// known has been held against what it has.
+    pub async fn look_back(&self, client: &Object) -> Result<(), Error> {
+        let changes = self.connections.changes();
+        if self.heads.is_to_look_back(changes) {
+            self.heads.look_back(client).await?;
+            // One that still goes to the server of before says nothing of the new one.
+            if self.connections.is_of_last_server(client).await? {
+                self.heads.looked_back(changes);
             }
-            Some(_) | None => Ok(()),
         }
+        self.heads.note(client).await
     }
 
-    /// The head that was acknowledged last, if it is remembered. One that is read after this may not be
-    /// lower.
-    pub fn known_head(&self, space: Space) -> Option<u64> {
-        self.heads.lock().unwrap_or_else(PoisonError::into_inner).get(&space).copied()
+    /// Learns which spaces other nodes have found to have gone back.
+    pub async fn learn(&self) -> Result<(), StorageError> {
+        let client = self.connections.to_read().await?;
+        match timeout(READ_TIME, self.heads.learn(&client)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => {
+                if is_useless_after(&error) {
+                    drop(Object::take(client));
+                }
+                Err(StorageError::Unavailable(why(&error)))
+            }
+            Err(_) => {
+                drop(Object::take(client));
+                Err(StorageError::Unavailable("the database took too long".into()))
+            }
+        }
     }
 
     /// The fence of the commit to this space whose outcome nobody has looked at.
