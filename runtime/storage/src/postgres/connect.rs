@@ -9,7 +9,8 @@ use deadpool_postgres::{
 };
 use tokio_postgres::config::TargetSessionAttrs;
 use tokio_postgres::error::{Severity, SqlState};
-use tokio_postgres::{Client, Config, Error, NoTls};
+use tokio_postgres::{Client, Config, Error};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::schema::{self, Identity};
 use super::{OpenError, PostgresOptions};
@@ -102,6 +103,8 @@ impl Connections {
         if config.get_application_name().is_none() {
             config.application_name("postroom");
         }
+        let tls = options.tls.apply(&mut config)?;
+        let config = (config, tls);
         let seen = Arc::new(Seen::default());
         let reads = pool(&config, options.read_connections, SESSION.to_owned(), &seen)?;
         let session = format!("{SESSION} SET lock_timeout = {};", LOCK_TIME.as_millis());
@@ -147,7 +150,7 @@ impl Connections {
 }
 
 fn pool(
-    config: &Config,
+    (config, tls): &(Config, MakeRustlsConnect),
     size: usize,
     session: String,
     seen: &Arc<Seen>,
@@ -166,7 +169,7 @@ fn pool(
     });
     // One that does not answer must not keep us from the next one.
     let hosts = config.get_hosts().len().max(1) as u32;
-    Pool::builder(Manager::from_config(config.clone(), NoTls, how))
+    Pool::builder(Manager::from_config(config.clone(), tls.clone(), how))
         .max_size(size.max(1))
         .wait_timeout(Some(WAIT_TIME))
         .create_timeout(Some(CONNECT_TIME * (hosts + 1)))
