@@ -1,10 +1,11 @@
 //! A private PostgreSQL for tests: no service, no fixed port, nothing left behind. It runs in a
-//! temporary directory and listens on a socket in it only. Whatever ends the process that started it,
+//! temporary directory and listens on a socket in it, unless a test wants more. Whatever ends the process that started it,
 //! a panic and `kill -9` too, ends it: a watcher waits for the other end of a pipe to go.
 //!
 //! PostgreSQL refuses to run as root. Then it runs as another user, to whom its directory belongs.
 
 use std::fs::File;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -55,6 +56,48 @@ impl Postgres {
         postgres.set_up(settings)?;
         postgres.start_again()?;
         Ok(postgres)
+    }
+
+    /// One more that listens on TCP besides, on an address of the loopback network that is its own; with a
+    /// certificate and a key (PEM) it takes nobody there without TLS.
+    pub fn start_on_tcp(tls: Option<(&str, &str)>) -> anyhow::Result<Self> {
+        let postgres = Self::prepare()?;
+        let mut settings = vec![format!("listen_addresses = '{}'", postgres.address())];
+        if let Some((certificate, key)) = tls {
+            for (name, text) in [("server.crt", certificate), ("server.key", key)] {
+                let file = postgres.directory.join(name);
+                std::fs::write(&file, text)?;
+                done(Command::new("chmod").arg("600").arg(&file))?;
+                if let Some(user) = postgres.user {
+                    done(Command::new("chown").arg(format!("{user}:")).arg(&file))?;
+                }
+            }
+            let directory = postgres.directory.display();
+            settings.push("ssl = on".to_owned());
+            settings.push(format!("ssl_cert_file = '{directory}/server.crt'"));
+            settings.push(format!("ssl_key_file = '{directory}/server.key'"));
+        }
+        let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+        postgres.set_up(&settings)?;
+        let kind = if tls.is_some() { "hostssl" } else { "host" };
+        let hba = format!("local all all trust\n{kind} all all 127.0.0.0/8 trust\n");
+        std::fs::write(postgres.directory.join("data/pg_hba.conf"), hba)?;
+        postgres.start_again()?;
+        Ok(postgres)
+    }
+
+    /// How to connect to a database over TCP, under this name of the host.
+    pub fn tcp_connection(&self, host: &str, database: &str) -> String {
+        format!("host={host} hostaddr={} user={ROLE} dbname={database}", self.address())
+    }
+
+    /// Of its own: ports are fixed, addresses of the loopback network are many.
+    fn address(&self) -> Ipv4Addr {
+        let name = self.directory.as_os_str().as_encoded_bytes();
+        let sum =
+            name.iter().fold(7u32, |sum, octet| sum.wrapping_mul(0x0100_0193) ^ u32::from(*octet));
+        let [_, b, c, d] = sum.to_be_bytes();
+        Ipv4Addr::new(127, b | 1, c, d.clamp(1, 254))
     }
 
     /// A standby of this one, which gets all that is written here, until it is cut off or this one ends.

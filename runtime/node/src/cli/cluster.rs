@@ -14,7 +14,7 @@ use crate::cluster::NodeId;
 use crate::cluster::certificates::{self, Authority, Credentials, JoinFile};
 use crate::front::admin::cluster::Drained;
 use crate::router::{NodeStatus, SlotPlace};
-use crate::storage::postgres::{self, PostgresOptions};
+use crate::storage::postgres;
 
 /// How often `--watch` looks.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
@@ -187,7 +187,7 @@ async fn restored(config: &Path, output: &Output) -> Result<()> {
         config.storage.engine == EngineChoice::Postgres,
         "this node has an embedded engine: `postroom restore` does all that is needed"
     );
-    let options = PostgresOptions::new(&config.storage.connection);
+    let options = config.storage.without_bodies();
     let mut bar = None;
     let restored = postgres::restore(&options, |progress| {
         let bar = bar.get_or_insert_with(|| output.progress("accounts", progress.of));

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::compose::CERTIFICATES;
 use crate::guest::{self, Grants};
 use crate::storage::ObjectsConfig;
-use crate::storage::postgres::PostgresOptions;
+use crate::storage::postgres::{PostgresOptions, TlsConfig};
 
 /// What `postroom config` prints: every key with its default and its meaning.
 pub const DEFAULT_FILE: &str = include_str!("default.toml");
@@ -203,12 +203,19 @@ pub struct Storage {
     /// Where the shared engine keeps large bodies; without: in the database's rows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bodies: Option<ObjectsConfig>,
+    /// How connections to the database are secured.
+    pub tls: TlsConfig,
 }
 
 impl Storage {
+    /// How the shared engine's database is opened.
+    pub fn without_bodies(&self) -> PostgresOptions {
+        PostgresOptions { tls: self.tls.clone(), ..PostgresOptions::new(&self.connection) }
+    }
+
     /// How the shared engine is opened; the store of its bodies is asked whether it can be used.
     pub async fn options(&self) -> anyhow::Result<PostgresOptions> {
-        let mut options = PostgresOptions::new(&self.connection);
+        let mut options = self.without_bodies();
         if let Some(bodies) = &self.bodies {
             let objects = bodies.open().context("storage.bodies")?;
             objects.check().await.context("storage.bodies")?;

@@ -24,6 +24,9 @@ use crate::storage::Engine;
 /// How long storage has for one question about a claim. Less than a heartbeat is good for: whoever cannot
 /// ask for longer may not be the owner any more.
 const ASK_TIME: Duration = Duration::from_secs(3);
+/// How long a call to another node has no answer before it is looked whether that node lives, and how often
+/// after that.
+const LOOK_AFTER: Duration = Duration::from_secs(1);
 /// How many slots may be told of as moved before whoever tells the peers has looked: a whole node's.
 const MOVED_BACKLOG: usize = postroom_core::types::SLOTS as usize;
 
@@ -80,6 +83,7 @@ pub struct Owner {
     open: watch::Sender<SlotSet>,
     moved: broadcast::Sender<Slot>,
     superseded: CancellationToken,
+    timing: Timing,
     /// Calls are not carried any more.
     stopped: CancellationToken,
     /// Told when a call that ran here does so no more.
@@ -124,6 +128,7 @@ impl Owner {
             open: watch::channel(SlotSet::default()).0,
             moved: broadcast::channel(MOVED_BACKLOG).0,
             superseded: CancellationToken::new(),
+            timing,
             stopped: CancellationToken::new(),
             rested: Notify::new(),
         });
@@ -377,7 +382,9 @@ impl Owner {
                 Step::There { attempt, node, open } => {
                     tried = true;
                     let done = tokio::select! {
-                        done = there(node, open) => done,
+                        done = there(node.clone(), open) => done,
+                        // It lost storage, or is halted: nothing comes over a link that still stands.
+                        () = self.silent(&node) => Err(PeerAnswer::Unreachable),
                         _ = steps.changed() => {
                             uncertain = true;
                             continue;
@@ -406,6 +413,18 @@ impl Owner {
                 // It fails only when the sender is gone, which `_registered` keeps.
                 _ = steps.changed() => {}
                 () = self.stopped.cancelled() => return Ended::Failed(Why::Late, tried),
+            }
+        }
+    }
+
+    /// Comes back when a node's heartbeat says that it is dead.
+    async fn silent(&self, node: &NodeId) {
+        loop {
+            tokio::time::sleep(LOOK_AFTER).await;
+            if let Ok(beat) = in_time(record::beat(&*self.engine, node)).await
+                && beat.is_none_or(|beat| beat.age > self.timing.beat_stale)
+            {
+                return;
             }
         }
     }

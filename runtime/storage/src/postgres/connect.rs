@@ -10,7 +10,8 @@ use deadpool_postgres::{
 use tokio::time::timeout;
 use tokio_postgres::config::TargetSessionAttrs;
 use tokio_postgres::error::{Severity, SqlState};
-use tokio_postgres::{Client, Config, Error, NoTls};
+use tokio_postgres::{Client, Config, Error};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::schema::{self, Identity};
 use super::{OpenError, PostgresOptions};
@@ -113,6 +114,8 @@ impl Connections {
         if config.get_application_name().is_none() {
             config.application_name("postroom");
         }
+        let tls = options.tls.apply(&mut config)?;
+        let config = (config, tls);
         let seen = Arc::new(Seen { allow_lossy: options.allow_lossy, ..Seen::default() });
         let make = |size, wait| pool(&config, (size, wait), SESSION.to_owned(), &seen);
         let reads = make(options.read_connections, WAIT_TIME)?;
@@ -166,7 +169,7 @@ impl Connections {
 }
 
 fn pool(
-    config: &Config,
+    (config, tls): &(Config, MakeRustlsConnect),
     (size, wait): (usize, Duration),
     session: String,
     seen: &Arc<Seen>,
@@ -194,7 +197,7 @@ fn pool(
     });
     // One that does not answer must not keep us from the next one.
     let hosts = config.get_hosts().len().max(1) as u32;
-    Pool::builder(Manager::from_config(config.clone(), NoTls, how))
+    Pool::builder(Manager::from_config(config.clone(), tls.clone(), how))
         .max_size(size.max(1))
         .wait_timeout(Some(wait))
         .create_timeout(Some(CONNECT_TIME * (hosts + 1)))

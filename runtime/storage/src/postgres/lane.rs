@@ -415,13 +415,14 @@ impl Group {
             // The lock has gone, or it is on another kind of row.
             (true, waited) if free.len() == 1 => match waited {
                 true => Group { jobs: free, ..like }.fail(shared, LOCKED),
-                false => groups.push_back(Group { jobs: free, waited: true, ..like }),
+                false => groups.push_front(Group { jobs: free, waited: true, ..like }),
             },
             (true, _) => {
                 let mut half = free;
                 let other = half.split_off(half.len() / 2);
-                groups.push_back(Group { jobs: half, ..like });
-                groups.push_back(Group { jobs: other, ..like });
+                // Commits of one space stay in their order.
+                groups.push_front(Group { jobs: other, ..like });
+                groups.push_front(Group { jobs: half, ..like });
             }
         }
     }

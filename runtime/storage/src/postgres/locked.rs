@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use tokio_postgres::Error;
 
 use super::connect::READ_TIME;
-use crate::{Commit, key};
+use crate::{Commit, Space, key};
 
 /// Most rows that are remembered as locked: more than others can have locked at a time. What is beyond is
 /// found out again each time.
@@ -32,10 +32,11 @@ impl Locked {
         !self.0.is_empty() && keys(commit).any(|at| self.0.contains(&at))
     }
 
-    /// Remembers these too.
+    /// Remembers these too; not the head of the directory, which nodes lock in turn all the time.
     pub fn add(&mut self, more: Locked) {
+        let directory = key::head(Space::Directory);
         for at in more.0 {
-            if self.0.len() < MAX_LOCKED {
+            if self.0.len() < MAX_LOCKED && at != directory {
                 self.0.insert(at);
             }
         }

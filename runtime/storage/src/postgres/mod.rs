@@ -16,9 +16,11 @@ mod schema;
 mod shared;
 #[cfg(test)]
 pub(super) mod tests;
+mod tls;
 mod uploads;
 
 pub use self::restore::{ALIVE_AGE, RestoreError, RestoreProgress, Restored, restore};
+pub use self::tls::{TlsConfig, TlsMode};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +33,7 @@ use self::connect::{Connections, why};
 use self::known::{Known, Wants};
 use self::lane::Lane;
 use self::shared::{Ask, Shared};
-use self::uploads::Grace;
+use self::uploads::{Grace, Uploading};
 use super::body::{INLINE_OCTETS, NewBody};
 use super::commit::{Change, Pending, PendingBodies, plan_claim, plan_release};
 use super::objects::{Objects, ObjectsError};
@@ -55,6 +57,8 @@ const MAX_ATTEMPTS: usize = 16;
 pub struct PostgresOptions {
     /// Where the database is: `host=… user=… dbname=…`, or a `postgresql://` address.
     pub connection: String,
+    /// How connections to it are secured.
+    pub tls: TlsConfig,
     /// Most connections for reads.
     pub read_connections: usize,
     /// Connections for commits.
@@ -79,6 +83,7 @@ impl PostgresOptions {
         let connection = connection.into();
         Self {
             connection,
+            tls: TlsConfig::default(),
             read_connections: READ_CONNECTIONS,
             lanes: LANES,
             allow_lossy: false,
@@ -112,6 +117,9 @@ pub enum OpenError {
     /// A setting of the server loses what it has acknowledged.
     #[error("{0} is off in PostgreSQL: acknowledged mail could be lost; switch it on")]
     Lossy(&'static str),
+    /// Connections cannot be secured as configured: it has to be changed.
+    #[error("TLS to PostgreSQL: {0}")]
+    Tls(String),
     /// The object store that is configured will not do.
     #[error("{0}")]
     Objects(ObjectsError),
@@ -131,6 +139,7 @@ pub struct PostgresEngine {
     shared: Arc<Shared>,
     lanes: Vec<Lane>,
     objects: Option<Objects>,
+    uploading: Uploading,
     grace: Grace,
 }
 
@@ -161,7 +170,8 @@ impl PostgresEngine {
             let shared = Arc::downgrade(&shared);
             tokio::spawn(uploads::run(shared, objects, grace, options.collect_pause));
         }
-        Ok(Self { shared, lanes, objects: options.objects, grace })
+        let uploading = Uploading::default();
+        Ok(Self { shared, lanes, objects: options.objects, uploading, grace })
     }
 
     /// What the server does not promise, or what is away, for the operator.
@@ -425,6 +435,7 @@ impl Engine for PostgresEngine {
             self.shared.unlinked.add(space, stored.key, Pending::Octets(octets))?;
             return Ok(Body::Stored(stored));
         };
+        let _room = self.uploading.room(octets.len()).await?;
         self.shared.unlinked.add(space, stored.key, Pending::Object)?;
         let new = self.shared.unlinked.until_given(space, stored.key);
         uploads::upload(&self.shared, objects, space, &stored, octets).await?;

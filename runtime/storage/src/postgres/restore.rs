@@ -140,12 +140,13 @@ async fn count(client: &Object, upto: &[u8]) -> Result<u64, Error> {
 
 /// Makes all claims nobody's and gives the database a new incarnation, unless that has been done.
 async fn begin(client: &mut Object) -> Result<Run, RestoreError> {
-    const STATE: &str = "SELECT restored, restoring, extract(epoch FROM clock_timestamp())::int8
-        FROM postroom_schema WHERE one = 1 FOR UPDATE";
+    const STATE: &str = "SELECT restored, (SELECT upto FROM restoring WHERE one = 1),
+        extract(epoch FROM clock_timestamp())::int8 FROM postroom_schema WHERE one = 1 FOR UPDATE";
     const ALIVE: &str = "SELECT node, extract(epoch FROM clock_timestamp() - at)::float8 FROM beats
         WHERE at > clock_timestamp() - make_interval(secs => $1) ORDER BY at DESC LIMIT 1";
-    const BEGIN: &str = "UPDATE postroom_schema SET restored = restored + 1, restoring = ''::bytea
-        WHERE one = 1";
+    const BEGIN: &str = "UPDATE postroom_schema SET restored = restored + 1 WHERE one = 1;
+        INSERT INTO restoring (one, upto) VALUES (1, '');
+        UPDATE gone_back SET kept = false";
     let transaction = client.transaction().await?;
     let state = transaction.query_one(STATE, &[]).await?;
     let (times, upto): (i64, Option<Vec<u8>>) = (state.try_get(0)?, state.try_get(1)?);
@@ -158,8 +159,7 @@ async fn begin(client: &mut Object) -> Result<Run, RestoreError> {
         // Nobody claims meanwhile; groups under way under a claim come to their end first.
         transaction.batch_execute("LOCK TABLE claims IN SHARE ROW EXCLUSIVE MODE").await?;
         raise_claims(&transaction).await?;
-        transaction.execute(BEGIN, &[]).await?;
-        transaction.execute("UPDATE gone_back SET kept = false", &[]).await?;
+        transaction.batch_execute(BEGIN).await?;
     }
     transaction.commit().await?;
     let times = times as u64 + u64::from(!resumed);
@@ -298,8 +298,9 @@ impl Run {
     async fn write(&self, client: &Object, last: &[u8], raised: &Raised) -> Result<(), Error> {
         const WRITE: &str = "
             WITH step AS (
-                UPDATE postroom_schema SET restoring = $3
-                WHERE one = 1 AND restored = $1 AND restoring = $2 RETURNING one),
+                UPDATE restoring SET upto = $3 WHERE one = 1 AND upto = $2
+                AND EXISTS (SELECT 1 FROM postroom_schema WHERE one = 1 AND restored = $1)
+                RETURNING one),
             moved AS (
                 UPDATE heads h SET value = w.now
                 FROM unnest($4::bytea[], $5::bytea[], $6::bytea[]) AS w (key, was, now)
@@ -332,8 +333,8 @@ impl Run {
 
     /// Lets engines be opened again.
     async fn finish(&self, client: &mut Object) -> Result<(), RestoreError> {
-        const DONE: &str = "UPDATE postroom_schema SET restoring = NULL
-            WHERE one = 1 AND restored = $1 AND restoring = $2";
+        const DONE: &str = "DELETE FROM restoring WHERE one = 1 AND upto = $2
+            AND EXISTS (SELECT 1 FROM postroom_schema WHERE one = 1 AND restored = $1)";
         let transaction = client.transaction().await?;
         let times = self.restored.times as i64;
         if transaction.execute(DONE, &[&times, &self.upto]).await? != 1 {

@@ -36,7 +36,7 @@ CREATE TABLE uploads (key bytea PRIMARY KEY, at timestamptz NOT NULL, dead boole
 CREATE INDEX uploads_by_age ON uploads (dead, at);
 ",
     "
-ALTER TABLE postroom_schema ADD COLUMN restoring bytea;
+CREATE TABLE restoring (one int PRIMARY KEY, upto bytea NOT NULL);
 CREATE TABLE gone_back (key bytea PRIMARY KEY, kept boolean NOT NULL DEFAULT false);
 ",
 ];
@@ -111,7 +111,7 @@ pub async fn prepare(client: &mut Client) -> Result<Identity, OpenError> {
 
 /// What the database says of itself, once it has been prepared. An id that is none is all zeroes.
 pub async fn identity(client: &Client) -> Result<Identity, Error> {
-    const ASKED: &str = "SELECT cluster_id, restored, restoring IS NOT NULL
+    const ASKED: &str = "SELECT cluster_id, restored, EXISTS (SELECT 1 FROM restoring)
         FROM postroom_schema WHERE one = 1";
     let row = client.query_one(ASKED, &[]).await?;
     let cluster: Vec<u8> = row.try_get(0)?;

@@ -5,13 +5,16 @@
 //! that has a link is ever removed.
 
 use std::sync::Weak;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
 
 use super::shared::Shared;
 use crate::objects::Objects;
-use crate::{BodyRef, Space, StorageError, key};
+use crate::{BodyRef, MAX_BODY_OCTETS, Space, StorageError, key};
 
 /// How long an object is kept after its last link went: longer than backups of the database are used.
 pub const DEAD_AGE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
@@ -21,6 +24,74 @@ pub const UNLINKED_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 pub const COLLECT_PAUSE: Duration = Duration::from_secs(60 * 60);
 /// Most objects that one look removes: the rest waits for the next one, or for another node's.
 const MAX_COLLECTED: i64 = 4096;
+
+/// Most octets of bodies that are on their way to the object store at a time: two of the longest. One more
+/// waits until there is room.
+const MAX_UPLOADING_OCTETS: usize = 2 * MAX_BODY_OCTETS;
+/// How many octets one permit stands for: all of them together have to be a `u32`.
+const UNIT: usize = 1 << 10;
+/// Most bodies that wait for room: more than callers give up in the time that each waits. Their octets are
+/// in memory too, with the callers.
+const MAX_WAITING: usize = 1024;
+/// How long one waits for room: less than callers wait for us.
+const ROOM_TIME: Duration = Duration::from_secs(20);
+
+/// Bodies on their way to the object store.
+pub struct Uploading {
+    room: Semaphore,
+    waiting: AtomicUsize,
+    /// As [`ROOM_TIME`].
+    time: Duration,
+}
+
+impl Default for Uploading {
+    fn default() -> Self {
+        Self {
+            room: Semaphore::new(MAX_UPLOADING_OCTETS / UNIT),
+            waiting: AtomicUsize::new(0),
+            time: ROOM_TIME,
+        }
+    }
+}
+
+impl Uploading {
+    /// Waits for room for so many octets, in the order of those who ask. `Unavailable` when there is none in
+    /// time, or when too many wait.
+    pub async fn room(&self, octets: usize) -> Result<SemaphorePermit<'_>, StorageError> {
+        let units = octets.div_ceil(UNIT).min(MAX_UPLOADING_OCTETS / UNIT) as u32;
+        if let Ok(room) = self.room.try_acquire_many(units) {
+            return Ok(room);
+        }
+        let _one = Waiting::among(&self.waiting)?;
+        match timeout(self.time, self.room.acquire_many(units)).await {
+            Ok(Ok(room)) => Ok(room),
+            Ok(Err(_)) | Err(_) => Err(busy()),
+        }
+    }
+}
+
+/// One who waits for room, as long as this is there.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn among(waiting: &'a AtomicUsize) -> Result<Self, StorageError> {
+        let one = Self(waiting);
+        match waiting.fetch_add(1, Ordering::Relaxed) < MAX_WAITING {
+            true => Ok(one),
+            false => Err(busy()),
+        }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn busy() -> StorageError {
+    StorageError::Unavailable("too many large messages wait for the object store".to_owned())
+}
 
 /// Which objects may go.
 #[derive(Clone, Copy, Debug)]
@@ -87,5 +158,46 @@ pub async fn run(shared: Weak<Shared>, objects: Objects, grace: Grace, pause: Du
             Ok(removed) => tracing::info!(removed, "bodies that nothing links have been removed"),
             Err(error) => tracing::warn!(%error, "bodies that nothing links could not be removed"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_body_beyond_the_room_waits_until_another_one_is_there() {
+        let uploading = Uploading::default();
+        let one = uploading.room(MAX_BODY_OCTETS).await.unwrap();
+        let _other = uploading.room(MAX_BODY_OCTETS).await.unwrap();
+        let mut next = Box::pin(uploading.room(MAX_BODY_OCTETS));
+        assert!(futures::poll!(&mut next).is_pending());
+        assert_eq!(uploading.waiting.load(Ordering::Relaxed), 1);
+        drop(one);
+        assert!(next.await.is_ok());
+        assert_eq!(uploading.waiting.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_room_for_ever() {
+        let uploading = Uploading { time: Duration::from_millis(20), ..Uploading::default() };
+        let _all = uploading.room(MAX_UPLOADING_OCTETS).await.unwrap();
+        let refused = uploading.room(1).await.err();
+        assert!(matches!(refused, Some(StorageError::Unavailable(_))), "{refused:?}");
+        assert_eq!(uploading.waiting.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn no_more_than_a_number_wait() {
+        let uploading = Uploading::default();
+        let _all = uploading.room(MAX_UPLOADING_OCTETS).await.unwrap();
+        let mut waiting: Vec<_> = (0..MAX_WAITING).map(|_| Box::pin(uploading.room(1))).collect();
+        for one in &mut waiting {
+            assert!(futures::poll!(one).is_pending());
+        }
+        assert!(uploading.room(1).await.is_err());
+        drop(waiting.pop());
+        let mut one = Box::pin(uploading.room(1));
+        assert!(futures::poll!(&mut one).is_pending());
     }
 }

@@ -44,7 +44,7 @@ pub use status::{NodeStatus, SlotPlace};
 
 /// How long a call looks for its account and waits for its answer. A write is asked for again after that,
 /// under its id, as long as its caller has time.
-const CALL_TIME: Duration = Duration::from_secs(60);
+const CALL_TIME: Duration = Duration::from_secs(30);
 /// How long a peer has for a short message.
 const NOTE_TIME: Duration = Duration::from_secs(5);
 

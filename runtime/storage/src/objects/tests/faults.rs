@@ -150,3 +150,34 @@ async fn in_s3_a_missing_object_is_damage_and_a_missing_bucket_is_not() {
     assert!(matches!(gone, Err(StorageError::Unavailable(_))), "{gone:?}");
     assert_eq!(objects.remove(SPACE, &body.key).await, Ok(()));
 }
+
+#[tokio::test]
+async fn a_server_with_a_certificate_of_ones_own_is_trusted_by_its_file_only() {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let names = vec!["127.0.0.1".to_owned()];
+    let certificate = rcgen::CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), certificate.pem()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let tls = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![certificate.der().clone()],
+            rustls::pki_types::PrivateKeyDer::Pkcs8(key.serialize_der().into()),
+        )
+        .unwrap();
+    let server = S3Server::start_with(Some(Arc::new(tls).into())).await;
+    let config = S3Config { allow_http: false, ..server.config() };
+    let refused = Objects::in_s3(&config).unwrap().check().await.unwrap_err();
+    assert!(matches!(refused, ObjectsError::Unavailable(_)), "{refused}");
+    let ca_file = Some(file.path().to_owned());
+    Objects::in_s3(&S3Config { ca_file, ..config.clone() }).unwrap().check().await.unwrap();
+    for rubbish in ["", "rubbish"] {
+        std::fs::write(file.path(), rubbish).unwrap();
+        let ca_file = Some(file.path().to_owned());
+        let refused = Objects::in_s3(&S3Config { ca_file, ..config.clone() }).unwrap_err();
+        assert!(refused.to_string().contains(&*file.path().to_string_lossy()), "{refused}");
+    }
+}

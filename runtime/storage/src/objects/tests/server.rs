@@ -13,8 +13,10 @@ use hyper_util::rt::TokioIo;
 use s3s::auth::SimpleAuth;
 use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::{Body, HttpResponse};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
 
 use super::*;
 
@@ -57,6 +59,11 @@ struct State {
 impl S3Server {
     /// Starts one, over one empty bucket.
     pub async fn start() -> Self {
+        Self::start_with(None).await
+    }
+
+    /// The same, with TLS.
+    pub async fn start_with(tls: Option<TlsAcceptor>) -> Self {
         let directory = tempfile::tempdir().expect("there is room for temporary files");
         std::fs::create_dir(directory.path().join(BUCKET)).unwrap();
         let mut builder = S3ServiceBuilder::new(s3s_fs::FileSystem::new(directory.path()).unwrap());
@@ -67,8 +74,9 @@ impl S3Server {
             requests: watch::Sender::new(0),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = format!("http://{}", listener.local_addr().unwrap());
-        tokio::spawn(accept(listener, state.clone()));
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let address = format!("{scheme}://{}", listener.local_addr().unwrap());
+        tokio::spawn(accept(listener, tls, state.clone()));
         let credentials = tempfile::NamedTempFile::new().unwrap();
         let lines = format!("aws_access_key_id = {KEY_ID}\naws_secret_access_key = {SECRET}\n");
         std::fs::write(credentials.path(), lines).unwrap();
@@ -122,17 +130,24 @@ impl S3Server {
     }
 }
 
-async fn accept(listener: TcpListener, state: Arc<State>) {
+async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, state: Arc<State>) {
     while let Ok((socket, _)) = listener.accept().await {
-        let state = state.clone();
+        let (tls, state) = (tls.clone(), state.clone());
         tokio::spawn(async move {
-            let service = service_fn(|request| answer(&state, request));
-            let connection = hyper::server::conn::http1::Builder::new()
-                .serve_connection(TokioIo::new(socket), service);
-            // That it was broken off is what some tests are about.
-            let _ = connection.await;
+            let Some(tls) = tls else { return serve(socket, &state).await };
+            if let Ok(socket) = tls.accept(socket).await {
+                serve(socket, &state).await;
+            }
         });
     }
+}
+
+async fn serve(socket: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, state: &State) {
+    let service = service_fn(|request| answer(state, request));
+    let connection =
+        hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(socket), service);
+    // That it was broken off is what some tests are about.
+    let _ = connection.await;
 }
 
 async fn answer(

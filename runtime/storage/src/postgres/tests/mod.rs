@@ -10,6 +10,7 @@ mod restoring;
 mod s3;
 mod setup;
 mod takeover;
+mod tls;
 
 use std::sync::Arc;
 
