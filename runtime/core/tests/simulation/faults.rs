@@ -6,7 +6,7 @@ use std::time::Duration;
 use postroom_core::cluster::{Input, NodeState};
 
 use crate::process::{Pause, name_of};
-use crate::world::{Event, Pid, World};
+use crate::world::{Event, Pid, ToProcess, World};
 
 /// Most nodes of a run.
 const MAX_NODES: usize = 7;
@@ -189,7 +189,7 @@ impl World {
                 if self.processes[pid].state != NodeState::Up || self.living().len() < 2 {
                     return;
                 }
-                self.drain(pid);
+                self.to(Duration::ZERO, pid, ToProcess::Drain);
                 let back = self.dice.millis(3_000, 15_000);
                 self.after(back, Event::Fault(Fault::Start(name)));
             }
@@ -245,7 +245,7 @@ impl World {
                 self.processes[pid].clock.leap(now, leap);
                 // Whoever sleeps until a moment wakes when it is past.
                 self.processes[pid].tick_at = None;
-                self.input(pid, Input::Tick);
+                self.to(Duration::ZERO, pid, ToProcess::Input(Input::Tick));
             }
             Kind::WallSet => {
                 let by = self.dice.below(200_000) as i64 - 100_000;
@@ -254,18 +254,18 @@ impl World {
             Kind::Twin => self.twin(pid, name),
             Kind::Liar => {
                 self.processes[pid].lies = true;
-                self.say(pid);
+                self.to(Duration::ZERO, pid, ToProcess::Say);
                 self.after(long, Event::FaultEnds(Fault::Truth(pid)));
             }
             Kind::HandOver => {
                 let slots: Vec<_> = self.processes[pid].machine.open_slots().iter().collect();
                 let Some(slot) = self.dice.among(&slots) else { return };
-                self.input(pid, Input::HandOver(slot, name_of(other)));
+                self.to(Duration::ZERO, pid, ToProcess::Input(Input::HandOver(slot, name_of(other))));
             }
             Kind::Idle => {
                 let slots: Vec<_> = self.processes[pid].machine.open_slots().iter().collect();
                 let Some(slot) = self.dice.among(&slots) else { return };
-                self.input(pid, Input::SlotIdle(slot));
+                self.to(Duration::ZERO, pid, ToProcess::Input(Input::SlotIdle(slot)));
             }
         }
         self.count(kind);
@@ -332,7 +332,7 @@ impl World {
             }
             Fault::Truth(pid) => {
                 self.processes[*pid].lies = false;
-                self.say(*pid);
+                self.to(Duration::ZERO, *pid, ToProcess::Say);
             }
             Fault::Start(_) | Fault::HostBack(_) | Fault::StepBack(_) | Fault::Restored => {}
         }

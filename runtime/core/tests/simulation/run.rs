@@ -35,6 +35,12 @@ pub struct Broken {
     last: String,
 }
 
+impl Broken {
+    fn line(&self) -> String {
+        format!("{}: {}", self.setup.seed, self.violations.first().map_or("", String::as_str))
+    }
+}
+
 impl fmt::Display for Broken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { setup, violations, last } = self;
@@ -146,8 +152,15 @@ fn seeds_of_trouble_break_nothing() {
     let mut faults: BTreeMap<&str, u64> = BTreeMap::new();
     let (mut acknowledged, mut present, mut events) = (0, 0, 0);
     let mut sums = [0; 7];
+    let mut failed = Vec::new();
     for seed in 0..runs {
-        let ran = run(setup(seed)).unwrap_or_else(|broken| panic!("{broken}"));
+        let ran = match run(setup(seed)) {
+            Ok(ran) => ran,
+            Err(broken) => {
+                failed.push(*broken);
+                continue;
+            }
+        };
         (acknowledged, present) = (acknowledged + ran.acknowledged, present + ran.present);
         events += ran.totals.events;
         for (kind, times) in &ran.totals.faults {
@@ -164,9 +177,14 @@ fn seeds_of_trouble_break_nothing() {
         "{runs} seeds, {events} events, {injected} faults {faults:?}; {served} wishes served, {refused} \
          refusals, {claims} claims, {taken_over} take-overs, {moved} moved, {commits} commits, \
          {late_refused} late commits refused; acknowledged {acknowledged}, present {present}, violations \
-         0; {:.1} s",
+         {}; {:.1} s",
+        failed.len(),
         begun.elapsed().as_secs_f32()
     );
+    if let Some(first) = failed.first() {
+        let all: Vec<String> = failed.iter().map(Broken::line).collect();
+        panic!("{first}\n{} of {runs} seeds fail:\n{}", failed.len(), all.join("\n"));
+    }
     assert_eq!(acknowledged, present);
     assert!(late_refused > 0 && taken_over > 0 && moved > 0, "it has not been hard enough");
 }

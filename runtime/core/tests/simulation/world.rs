@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use postroom_core::cluster::{Attempt, CallId, Fence, Timing};
+use postroom_core::cluster::{Attempt, CallId, Fence, Input, Timing};
 use postroom_core::types::{AccountId, Slot, TransactionId};
 
 use crate::Plant;
@@ -47,6 +47,9 @@ pub enum ToProcess {
     Office(usize, u64, OfficeEvent),
     WritesSettled(Fence),
     DrainTimeIsUp,
+    Drain,
+    Say,
+    Input(Input),
 }
 
 #[derive(Clone, Debug)]
@@ -147,7 +150,9 @@ impl World {
             is_quiet: false,
             setup,
         };
-        (0..world.setup.nodes).for_each(|name| drop(world.start(name)));
+        for name in 0..world.setup.nodes {
+            world.start(name);
+        }
         for client in 0..world.setup.clients {
             let pause = world.dice.millis(50, 1_500);
             world.after(pause, Event::Client(client, ClientEvent::Think(0)));
@@ -251,6 +256,10 @@ impl World {
                 self.office_event(pid, account, office, event);
             }
             ToProcess::WritesSettled(fence) => self.writes_settled(pid, fence),
+            ToProcess::Drain if self.processes[pid].joined => self.drain(pid),
+            ToProcess::Drain => {}
+            ToProcess::Say => self.say(pid),
+            ToProcess::Input(input) => self.input(pid, input),
             ToProcess::DrainTimeIsUp => self.end_process(pid, "left too late"),
         }
     }
