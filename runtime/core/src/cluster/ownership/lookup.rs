@@ -60,6 +60,7 @@ impl Ownership {
     pub(super) fn wake(&mut self, turn: &mut Turn<'_>, slot: Slot) {
         match self.place(slot).phase.clone() {
             Phase::Resting(_) => self.resume(turn, slot),
+            Phase::Ending(_, fence, to) => self.close_accounts(turn, fence, to),
             Phase::ReleasePause(_, fence, to) => self.release(turn, fence, to),
             _ => {}
         }
