@@ -8,7 +8,7 @@ use std::time::Duration;
 use postroom_core::cluster::{Attempt, CallId, Input, NewCall, Origin, PeerAnswer};
 use postroom_core::types::{SessionId, Slot};
 
-use crate::ask::{Request, Response};
+use crate::ask::{Ask, Request, Response};
 use crate::process::{Carried, From, Stage, name_of};
 use crate::world::{Pid, ToProcess, World};
 
@@ -59,9 +59,10 @@ pub struct Tag {
 #[derive(Clone, Debug)]
 pub struct Frame {
     pub from: Pid,
-    pub to: usize,
     /// The link that it goes over, and whose that is.
     pub link: (Pid, u64),
+    /// It has arrived before.
+    pub again: bool,
     pub what: What,
 }
 
@@ -193,7 +194,7 @@ impl World {
             return;
         };
         let peer = *peer;
-        let frame = Frame { from: pid, to, link: (pid, number), what };
+        let frame = Frame { from: pid, link: (pid, number), again: false, what };
         self.carry(peer, frame);
     }
 
@@ -206,7 +207,7 @@ impl World {
         }
         if self.dice.permille(self.weather.doubles) {
             let again = delay + self.dice.millis(0, 1_500);
-            self.to(again, to, ToProcess::Frame(frame.clone()));
+            self.to(again, to, ToProcess::Frame(Frame { again: true, ..frame.clone() }));
         }
         self.to(delay, to, ToProcess::Frame(frame));
     }
@@ -234,6 +235,9 @@ impl World {
         }
         match frame.what {
             What::Question { tag, request, open, remaining } => {
+                if frame.again && !self.may_come_again(frame.from, &tag, &request.ask) {
+                    return;
+                }
                 let from = From::Peer { pid: frame.from, link: frame.link, tag };
                 let deadline = self.clock(pid) + remaining;
                 self.take_call(pid, from, *request, Origin::Peer { open }, deadline);
@@ -259,17 +263,23 @@ impl World {
         }
     }
 
+    /// Whether a question that arrives twice has an effect. The stream of one that is answered is closed;
+    /// a write has its effect once, and is let through to prove it.
+    fn may_come_again(&self, asker: Pid, tag: &Tag, ask: &Ask) -> bool {
+        let waits = self.processes[asker].calls.get(&tag.call).is_some_and(|it| it.is_at(tag));
+        waits || matches!(ask, Ask::Write(_))
+    }
+
     /// Answers a call of another node over the link that it came by.
     pub fn reply(&mut self, pid: Pid, to: Pid, link: (Pid, u64), tag: Tag, response: Response) {
-        let node = self.processes[to].name;
         let what = What::Answer(tag, Box::new(response));
-        self.carry(to, Frame { from: pid, to: node, link, what });
+        self.carry(to, Frame { from: pid, link, again: false, what });
     }
 
     /// Tells a node something that it need not answer.
     pub fn push(&mut self, pid: Pid, node: usize, what: What) {
         if let Some(to) = self.reached(node) {
-            self.carry(to, Frame { from: pid, to: node, link: (pid, 0), what });
+            self.carry(to, Frame { from: pid, link: (pid, 0), again: false, what });
         }
     }
 

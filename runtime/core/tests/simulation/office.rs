@@ -255,8 +255,9 @@ impl World {
                         office.fence = Some(fence);
                         return self.load(pid, account);
                     }
-                    None => return self.fail_all(pid, account, &StoreError::Fenced),
+                    None => self.fail_all(pid, account, &StoreError::Fenced),
                 }
+                continue;
             }
             if !self.begin_batch(pid, account) {
                 return;

@@ -114,7 +114,8 @@ fn everybody_is_served(world: &mut World, quiet_from: Duration) {
     let waits = |since: Duration| now.saturating_sub(since.max(quiet_from)) > SERVED_WITHIN;
     let left = world.clients.iter().find(|client| client.waits_since().is_some_and(waits));
     if let Some(client) = left {
-        let what = format!("left waiting: {}", client.describe());
+        let machine = client.at.map(|pid| format!("{:?}", world.processes[pid].machine));
+        let what = format!("left waiting: {}\n{}", client.describe(), machine.unwrap_or_default());
         world.check.broken(what);
     }
 }
