@@ -6,7 +6,7 @@ use postroom_core::calls::Reply;
 use postroom_core::cluster::{Claimant, Fence};
 use postroom_core::mailbox::Step;
 use postroom_core::types::{
-    Epoch, Flags, MailboxId, MailboxName, ModSeq, Slot, TransactionId, Uid, UidValidity,
+    Epoch, Flags, MailboxId, MailboxName, ModSeq, SessionId, Slot, TransactionId, Uid, UidValidity,
 };
 
 use crate::storage::{Commit, Storage};
@@ -36,6 +36,8 @@ pub struct Checker {
     /// The last change of each mailbox that anybody was told of.
     told: BTreeMap<MailboxId, ModSeq>,
     pub went_back: bool,
+    /// What each session has active, for liars: they know.
+    pub active: BTreeMap<SessionId, MailboxId>,
 }
 
 impl Checker {

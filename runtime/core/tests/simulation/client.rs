@@ -430,6 +430,7 @@ impl World {
         self.check.shown(account, status.highest_modseq);
         self.check.tell(mailbox, status.highest_modseq);
         let client = &mut self.clients[at];
+        self.check.active.insert(client.session, mailbox);
         let name = client.name.clone();
         let validity = status.uid_validity;
         let broken = client.record.validity(&name, validity);

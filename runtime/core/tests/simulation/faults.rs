@@ -260,7 +260,11 @@ impl World {
             Kind::HandOver => {
                 let slots: Vec<_> = self.processes[pid].machine.open_slots().iter().collect();
                 let Some(slot) = self.dice.among(&slots) else { return };
-                self.to(Duration::ZERO, pid, ToProcess::Input(Input::HandOver(slot, name_of(other))));
+                self.to(
+                    Duration::ZERO,
+                    pid,
+                    ToProcess::Input(Input::HandOver(slot, name_of(other))),
+                );
             }
             Kind::Idle => {
                 let slots: Vec<_> = self.processes[pid].machine.open_slots().iter().collect();

@@ -238,6 +238,9 @@ impl World {
                 if frame.again && !self.may_come_again(frame.from, &tag, &request.ask) {
                     return;
                 }
+                if let Some(response) = self.lie(pid, &request) {
+                    return self.reply(pid, frame.from, frame.link, tag, response);
+                }
                 let from = From::Peer { pid: frame.from, link: frame.link, tag };
                 let deadline = self.clock(pid) + remaining;
                 self.take_call(pid, from, *request, Origin::Peer { open }, deadline);

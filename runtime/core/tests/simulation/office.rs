@@ -12,10 +12,10 @@ use postroom_core::error::StoreError;
 use postroom_core::mailbox::{
     Account, Context, Draft, Op, Outcome, Planned, Sessions, Step, ledger,
 };
-use postroom_core::types::{MailboxId, MailboxName, SessionId, Slot};
+use postroom_core::types::{MailboxId, MailboxName, ModSeq, SessionId, Slot};
 
 use crate::Plant;
-use crate::ask::{Answer, Answered, Ask, Request};
+use crate::ask::{Answer, Answered, Ask, Request, Response};
 use crate::disk::Disk;
 use crate::engine::{ForStorage, FromStorage, Waits};
 use crate::storage::{Commit, Refusal};
@@ -244,7 +244,7 @@ impl World {
             }
             if office.queue.is_empty() {
                 if let Some(fence) = office.closing {
-                    self.processes[pid].offices.remove(&account);
+                    self.remove_office(pid, account);
                     self.settled_soon(pid, fence);
                 }
                 return;
@@ -664,8 +664,39 @@ impl World {
     /// The slot is lost: its account is open elsewhere.
     pub fn drop_offices(&mut self, pid: Pid, slot: Slot) {
         if let Some(account) = self.account_in(pid, slot) {
-            self.processes[pid].offices.remove(&account);
+            self.remove_office(pid, account);
         }
+    }
+
+    fn remove_office(&mut self, pid: Pid, account: usize) {
+        let process = &mut self.processes[pid];
+        let Some(office) = process.offices.remove(&account) else { return };
+        if let (Some(state), Some(fence)) = (office.state.or(office.previous), office.fence) {
+            process.bygone.insert(account, (fence.epoch, state));
+        }
+    }
+
+    /// A node that lies answers reads from what it had, for slots that it has let go or lost.
+    pub fn lie(&mut self, pid: Pid, request: &Request) -> Option<Response> {
+        let process = &self.processes[pid];
+        let slot = self.slot(request.account);
+        if !process.lies || process.machine.open_slots().contains(slot) {
+            return None;
+        }
+        let (epoch, state) = process.bygone.get(&request.account)?;
+        let mailbox = |id: &MailboxId| state.mailbox(*id);
+        let active = self.check.active.get(&request.session)?;
+        let answer = match &request.ask {
+            Ask::Changes { since, known, .. } => {
+                Answer::Changes(mailbox(active)?.changes(*since, *known))
+            }
+            Ask::Fetch(uids) => {
+                let open = mailbox(active)?.open.as_ref()?;
+                Answer::Fetched(open.visible(uids, ModSeq(0), MAX_FETCHED).0)
+            }
+            _ => return None,
+        };
+        Some(Response::Answered(*epoch, answer))
     }
 }
 

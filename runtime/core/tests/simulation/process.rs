@@ -9,7 +9,8 @@ use postroom_core::cluster::{
     NodeId, NodeState, Ownership, Ran, SlotSet, Table, Why,
 };
 use postroom_core::error::StoreError;
-use postroom_core::types::{SessionId, Slot};
+use postroom_core::mailbox::Account;
+use postroom_core::types::{Epoch, SessionId, Slot};
 
 use crate::Plant;
 use crate::ask::{Answered, Request, Response};
@@ -67,6 +68,8 @@ pub struct Process {
     pub asked: u64,
     pub asks: BTreeMap<u64, Waits>,
     pub offices: BTreeMap<usize, Office>,
+    /// What it had of accounts that it has let go or lost, and under which epoch: what a liar tells.
+    pub bygone: BTreeMap<usize, (Epoch, Account)>,
     /// Fences of the claims that are given to accounts.
     pub held: BTreeMap<Slot, Fence>,
     /// Records of claims as they were made, for a planted bug.
@@ -195,6 +198,7 @@ impl World {
             asked: 0,
             asks: BTreeMap::new(),
             offices: BTreeMap::new(),
+            bygone: BTreeMap::new(),
             held: BTreeMap::new(),
             known: BTreeMap::new(),
             attachments: BTreeMap::new(),
@@ -386,7 +390,7 @@ impl World {
             Action::Claim { ask, slot, previous } => {
                 self.note(format_args!("{pid} wants {} after {previous:?}", slot.0));
                 let claimant = self.claimant(pid, self.nonce());
-                let epoch = postroom_core::types::Epoch(previous.map_or(0, |it| it.0) + 1);
+                let epoch = Epoch(previous.map_or(0, |it| it.0) + 1);
                 let record = ClaimRecord { epoch, claimant: claimant.clone(), released: None };
                 self.processes[pid].known.insert(slot, record);
                 let question = ForStorage::Claim(slot, claimant, previous);

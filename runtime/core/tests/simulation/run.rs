@@ -201,7 +201,82 @@ fn the_same_seed_gives_the_same_log() {
     assert_ne!(one.0, other.0);
 }
 
-#[allow(dead_code)]
-fn planted(plant: Plant, seed: u64) -> Setup {
-    Setup { plant: Some(plant), ..setup(seed) }
+/// Each planted bug is caught within so many seeds, by the promise that it breaks. Where it takes a rare
+/// coincidence, trouble is of the kinds that make it.
+#[test]
+fn planted_bugs_are_caught() {
+    let storage = [Kind::StorageHangs, Kind::AnswersLost, Kind::Kill].as_slice();
+    let moves = [Kind::Liar, Kind::Liar, Kind::HandOver, Kind::PartGossip, Kind::Pause].as_slice();
+    let plants = [
+        (Plant::NoFence, ALL.as_slice(), 40, "which is not the claim"),
+        (Plant::NoKey, &ALL, 40, "has two effects"),
+        (Plant::NewIdWhenRepeated, storage, 100, "has two effects"),
+        (Plant::AnswerBeforeCommit, &ALL, 10, "before its commit"),
+        (Plant::ReleaseBeforeSettled, &ALL, 40, "before its last commit"),
+        (Plant::NoValidation, &ALL, 60, "was told to somebody before"),
+        (Plant::NoFloor, moves, 200, ""),
+    ];
+    for (plant, kinds, most, promise) in plants {
+        let begun = Instant::now();
+        let found = (0..most).find_map(|seed| {
+            let mut setup = Setup { plant: Some(plant), ..setup(seed) };
+            if kinds.len() < ALL.len() {
+                setup.troubles.kinds = kinds.to_vec();
+            }
+            run(setup).err()
+        });
+        let broken = found.unwrap_or_else(|| panic!("{plant:?} is not caught in {most} seeds"));
+        let what = broken.violations.first().expect("why it ended");
+        eprintln!(
+            "{plant:?}: seed {}, \"{what}\", {:.1} s",
+            broken.setup.seed,
+            begun.elapsed().as_secs_f32()
+        );
+        assert!(what.contains(promise), "{plant:?} breaks another promise: {what}");
+        let replay = format!("POSTROOM_SEED={} cargo test", broken.setup.seed);
+        assert!(broken.to_string().contains(&replay), "nobody can replay it");
+    }
+}
+
+/// One node with something open is lost, or leaves, while clients of the others go on: the longest that one of
+/// them waits.
+#[test]
+fn no_client_waits_longer_than_is_stated() {
+    let stated = [
+        (Kind::Kill, Duration::from_secs(1)),
+        (Kind::HostLost, Duration::from_secs(6)),
+        (Kind::Drain, Duration::from_secs(2)),
+        (Kind::HandOver, Duration::from_secs(2)),
+    ];
+    let mut late = Vec::new();
+    for (kind, stated) in stated {
+        let mut waits = Vec::new();
+        for seed in 0..from_environment("POSTROOM_RUNS").unwrap_or(30) {
+            let mut dice = Dice::new(seed);
+            let calm_first = dice.millis(5_000, 7_000);
+            let troubles = Troubles { kinds: vec![kind], calm_first, between: (1, 2), most: 1 };
+            let (trouble_time, quiet_time) = (Duration::from_secs(15), Duration::from_secs(15));
+            let (nodes, accounts, clients) = (4, 3, 12);
+            let base = setup(seed);
+            let setup =
+                Setup { nodes, accounts, clients, troubles, trouble_time, quiet_time, ..base };
+            let ran = run(setup).unwrap_or_else(|broken| panic!("{broken}"));
+            waits.push((ran.totals.longest, seed));
+        }
+        waits.sort();
+        let (median, longest) = (waits[waits.len() / 2].0, waits[waits.len() - 1]);
+        eprintln!(
+            "{}: {} runs, longest wait {:.3} s (seed {}), median of the longest {:.3} s, stated {} s",
+            kind.word(),
+            waits.len(),
+            longest.0.as_secs_f32(),
+            longest.1,
+            median.as_secs_f32(),
+            stated.as_secs()
+        );
+        if longest.0 > stated {
+            late.push((kind, longest));
+        }
+    }
+    assert!(late.is_empty(), "{late:?}");
 }

@@ -108,9 +108,9 @@ impl Place {
     /// When a pause ends.
     pub fn wake(&self) -> Option<Duration> {
         match self.phase {
-            Phase::Resting(until)
-            | Phase::Ending(until, ..)
-            | Phase::ReleasePause(until, ..) => Some(until),
+            Phase::Resting(until) | Phase::Ending(until, ..) | Phase::ReleasePause(until, ..) => {
+                Some(until)
+            }
             _ => None,
         }
     }
@@ -140,6 +140,11 @@ impl Place {
         }
         self.seen = epoch.map(|epoch| (epoch, now));
         Ok(())
+    }
+
+    /// The highest epoch seen.
+    pub fn highest(&self) -> Option<Epoch> {
+        self.seen.map(|(epoch, _)| epoch)
     }
 
     /// Until when the present claim is too new to be taken away; `None`: it is old enough, or nobody

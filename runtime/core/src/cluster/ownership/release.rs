@@ -72,12 +72,7 @@ impl Ownership {
         }
     }
 
-    pub(super) fn close_accounts(
-        &mut self,
-        turn: &mut Turn<'_>,
-        fence: Fence,
-        to: Option<NodeId>,
-    ) {
+    pub(super) fn close_accounts(&mut self, turn: &mut Turn<'_>, fence: Fence, to: Option<NodeId>) {
         self.enter(fence.slot, Phase::Closing(fence, to));
         turn.out.push(Action::CloseSlot(fence));
     }
