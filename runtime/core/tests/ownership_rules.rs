@@ -323,11 +323,11 @@ fn e6_a_drain_settles_what_runs_then_releases_and_calls_that_waited_go_on() {
     let mut desk = Desk::holding();
     desk.heard.takes = vec![id("b")];
     desk.call(CallKind::Write, LOCAL);
-    assert_eq!(desk.give(Input::Drain), [Action::CloseSlot(fence(SLOT, 1))]);
+    assert_eq!(desk.give(Input::Drain), [], "a call runs");
     assert_eq!(desk.call(CallKind::Write, LOCAL), [], "not started any more");
     assert_eq!(desk.call(CallKind::Write, PEER), []);
     let done = desk.give(Input::RanHere(CallId(2), Attempt(1), Ran::Done));
-    assert_eq!(done, [Action::Answer(CallId(2))]);
+    assert_eq!(done, [Action::Answer(CallId(2)), Action::CloseSlot(fence(SLOT, 1))]);
     let settled = desk.give(Input::WritesSettled(SLOT, Epoch(1)));
     let release = Action::Release { ask: desk.last_ask, fence: fence(SLOT, 1), to: None };
     assert_eq!(settled, [release]);
@@ -570,4 +570,60 @@ fn a_drain_closes_a_bounded_number_of_slots_at_a_time() {
         desk.give(Input::ReleaseDone(desk.last_ask, Slot(number), Released::Done));
     }
     assert!(desk.machine.is_drained());
+}
+
+/// Found by the simulation: a call that was started, and had not begun when the slot's accounts were closed,
+/// opened its account again. That stayed in memory, and was read from when the slot came back.
+#[test]
+fn accounts_are_closed_when_no_call_is_left_that_could_open_one_again() {
+    type End = (Input, Vec<Action>);
+    let ends: [End; 3] = [
+        (Input::RanHere(CallId(3), Attempt(1), Ran::Done), vec![Action::Answer(CallId(3))]),
+        (Input::CallGone(CallId(3)), vec![]),
+        (Input::Fenced(SLOT, Epoch(9)), vec![]),
+    ];
+    for (input, mut actions) in ends {
+        let mut desk = Desk::holding();
+        desk.now += Duration::from_secs(2);
+        desk.heard.takes = vec![id("b")];
+        desk.call(CallKind::Write, LOCAL);
+        desk.call(CallKind::Write, PEER);
+        assert_eq!(desk.give(Input::HandOver(SLOT, id("b"))), []);
+        let first = desk.give(Input::RanHere(CallId(2), Attempt(1), Ran::Done));
+        assert_eq!(first, [Action::Answer(CallId(2))], "another one runs");
+        if matches!(input, Input::Fenced(..)) {
+            assert_eq!(desk.give(input), [], "of another claim");
+            assert_eq!(desk.wait(Duration::from_millis(999)), []);
+            let closed = desk.wait(Duration::from_millis(1));
+            assert_eq!(closed, [Action::CloseSlot(fence(SLOT, 1))], "it has begun by now");
+        } else {
+            actions.push(Action::CloseSlot(fence(SLOT, 1)));
+            assert_eq!(desk.give(input), actions);
+        }
+    }
+}
+
+#[test]
+fn a_refusal_because_the_slot_is_being_closed_is_no_loss() {
+    let mut desk = Desk::holding();
+    desk.call(CallKind::Write, LOCAL);
+    desk.give(Input::Drain);
+    desk.wait(Duration::from_secs(1));
+    assert_eq!(desk.give(Input::RanHere(CallId(2), Attempt(1), Ran::Fenced)), []);
+    let settled = desk.give(Input::WritesSettled(SLOT, Epoch(1)));
+    let release = Action::Release { ask: desk.last_ask, fence: fence(SLOT, 1), to: None };
+    assert_eq!(settled, [release], "it is let go, not left to be taken over");
+    let conflict = desk.give(Input::ReleaseDone(desk.last_ask, SLOT, Released::Conflict));
+    assert_eq!(conflict[0], Action::Lost(fence(SLOT, 1)), "the record says when it was lost");
+}
+
+#[test]
+fn a_claim_that_does_not_raise_the_epoch_opens_nothing() {
+    let mut desk = Desk::new();
+    desk.call(CallKind::Write, LOCAL);
+    desk.read(Some(released("b", 4, None)));
+    let step_back = Action::StepBack { slot: SLOT, seen: Epoch(4), found: Some(Epoch(3)) };
+    assert_eq!(desk.claimed(3), [step_back]);
+    assert!(desk.machine.open_slots().is_empty());
+    assert_eq!(desk.wait(Duration::from_millis(20)), [desk.look()]);
 }

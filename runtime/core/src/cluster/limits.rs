@@ -61,6 +61,10 @@ pub struct Timing {
     pub back_off_first: Duration,
     /// Longest such pause.
     pub back_off_max: Duration,
+    /// How long calls that run in a slot which is let go may take to end before its accounts are closed
+    /// all the same: one that has not ended by then has begun for certain. A drain costs clients two
+    /// seconds at most.
+    pub let_end: Duration,
     /// How long the sessions of a node stay registered without being asserted again.
     pub lease: Duration,
 }
@@ -74,6 +78,7 @@ impl Default for Timing {
             min_tenure: Duration::from_secs(2),
             back_off_first: Duration::from_millis(20),
             back_off_max: Duration::from_millis(500),
+            let_end: Duration::from_secs(1),
             lease: Duration::from_secs(30),
         }
     }

@@ -36,6 +36,7 @@ impl Ownership {
             | Phase::Doubting(..)
             | Phase::Claiming(..)
             | Phase::Resting(_)
+            | Phase::Ending(..)
             | Phase::Closing(..)
             | Phase::Releasing(..)
             | Phase::ReleasePause(..) => {}
@@ -72,8 +73,16 @@ impl Ownership {
     }
 
     pub(super) fn fail(&mut self, turn: &mut Turn<'_>, id: CallId, why: Why) {
-        if self.calls.finish(id).is_some() {
+        if let Some(entry) = self.calls.finish(id) {
             turn.out.push(Action::Fail(id, why));
+            self.one_has_ended(turn, entry.call.slot);
+        }
+    }
+
+    /// Its caller waits no more.
+    pub(super) fn gone(&mut self, turn: &mut Turn<'_>, id: CallId) {
+        if let Some(entry) = self.calls.finish(id) {
+            self.one_has_ended(turn, entry.call.slot);
         }
     }
 
@@ -138,6 +147,7 @@ impl Ownership {
                 self.fenced(turn, fence.slot, fence.epoch);
             }
         }
+        self.one_has_ended(turn, fence.slot);
     }
 
     pub(super) fn answered(
@@ -174,6 +184,7 @@ impl Ownership {
             Phase::Doubting(..)
             | Phase::Claiming(..)
             | Phase::Resting(_)
+            | Phase::Ending(..)
             | Phase::Closing(..)
             | Phase::Releasing(..)
             | Phase::ReleasePause(..) => {}

@@ -60,6 +60,7 @@ impl Ownership {
     pub(super) fn wake(&mut self, turn: &mut Turn<'_>, slot: Slot) {
         match self.place(slot).phase.clone() {
             Phase::Resting(_) => self.resume(turn, slot),
+            Phase::Ending(_, fence, to) => self.close_accounts(turn, fence, to),
             Phase::ReleasePause(_, fence, to) => self.release(turn, fence, to),
             _ => {}
         }
@@ -249,13 +250,13 @@ impl Ownership {
             Claimed::Held(fence) => {
                 let now = turn.at.now;
                 let place = self.place(slot);
+                // A claim raises the epoch of its own slot: one that does not is of another storage.
+                if fence.slot != slot || place.note(Some(fence.epoch), now).is_err() {
+                    let (seen, found) = (place.highest().unwrap_or(fence.epoch), Some(fence.epoch));
+                    turn.out.push(Action::StepBack { slot, seen, found });
+                    return self.rest(turn, slot);
+                }
                 (place.doubt, place.pauses) = (None, 0);
-                // A claim raises the epoch: it cannot be lower than what was seen.
-                let raised = place.note(Some(fence.epoch), now);
-                assert!(
-                    raised.is_ok() && fence.slot == slot,
-                    "a claim that does not raise: {fence:?}"
-                );
                 self.enter(
                     slot,
                     Phase::Held(Held { fence, since: now, validated: begun, asked: None }),

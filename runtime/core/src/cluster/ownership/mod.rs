@@ -196,8 +196,9 @@ pub enum Action {
     },
     /// Read the claims of these slots, in one query begun now. → [`Input::Validated`].
     Validate(Ask, Vec<Slot>),
-    /// Start nothing more in a slot, let what runs end, resolve unknown outcomes, drop the slot's
-    /// memory. → [`Input::WritesSettled`].
+    /// Let what was written end, resolve unknown outcomes, drop the slot's memory. No call that was
+    /// started there is outstanding, but for those that have run for [`Timing::let_end`]. →
+    /// [`Input::WritesSettled`].
     CloseSlot(Fence),
     /// Set the mark that the slot is let go, if the record still is this fence's. → [`Input::ReleaseDone`].
     Release {
@@ -314,7 +315,7 @@ impl Ownership {
     fn dispatch(&mut self, turn: &mut Turn<'_>, input: Input) {
         match input {
             Input::CallArrived(id, call) => self.arrive(turn, id, call),
-            Input::CallGone(id) => drop(self.calls.finish(id)),
+            Input::CallGone(id) => self.gone(turn, id),
             Input::RanHere(id, attempt, ran) => self.ran(turn, id, attempt, ran),
             Input::PeerAnswered(id, attempt, answer) => self.answered(turn, id, attempt, answer),
             Input::RecordRead(ask, slot, record) => self.record_read(turn, ask, slot, record),

@@ -25,7 +25,10 @@ pub(super) enum Phase {
     Elsewhere(NodeId, bool),
     /// It is open here.
     Held(Held),
-    /// It was open here: calls wait, those that run end, then it is released for this node.
+    /// It was open here: new calls wait, those that run end, at most until then. It is let go for this
+    /// node.
+    Ending(Duration, Fence, Option<NodeId>),
+    /// Nothing that was started here runs any more: its accounts are being closed.
     Closing(Fence, Option<NodeId>),
     /// The release is being asked for.
     Releasing(Ask, Fence, Option<NodeId>),
@@ -76,7 +79,8 @@ impl Place {
     pub fn fence(&self) -> Option<Fence> {
         match &self.phase {
             Phase::Held(held) => Some(held.fence),
-            Phase::Closing(fence, _)
+            Phase::Ending(_, fence, _)
+            | Phase::Closing(fence, _)
             | Phase::Releasing(_, fence, _)
             | Phase::ReleasePause(_, fence, _) => Some(*fence),
             Phase::Unknown
@@ -104,7 +108,9 @@ impl Place {
     /// When a pause ends.
     pub fn wake(&self) -> Option<Duration> {
         match self.phase {
-            Phase::Resting(until) | Phase::ReleasePause(until, ..) => Some(until),
+            Phase::Resting(until) | Phase::Ending(until, ..) | Phase::ReleasePause(until, ..) => {
+                Some(until)
+            }
             _ => None,
         }
     }
@@ -134,6 +140,11 @@ impl Place {
         }
         self.seen = epoch.map(|epoch| (epoch, now));
         Ok(())
+    }
+
+    /// The highest epoch seen.
+    pub fn highest(&self) -> Option<Epoch> {
+        self.seen.map(|(epoch, _)| epoch)
     }
 
     /// Until when the present claim is too new to be taken away; `None`: it is old enough, or nobody

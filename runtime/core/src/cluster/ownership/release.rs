@@ -1,5 +1,5 @@
-//! Letting a slot go, and losing it. A slot that is let go is closed first: calls wait, those that run
-//! end, unknown outcomes are resolved. Only then is the claim released.
+//! Letting a slot go, and losing it. A slot that is let go is closed first: new calls wait, those that run
+//! end, then its accounts are closed and unknown outcomes resolved. Only then is the claim released.
 
 use crate::cluster::claim::Fence;
 use crate::cluster::facts::NodeId;
@@ -45,10 +45,8 @@ impl Ownership {
     }
 
     fn closing(&self) -> usize {
-        let is_closing = |phase: &Phase| {
-            matches!(phase, Phase::Closing(..) | Phase::Releasing(..) | Phase::ReleasePause(..))
-        };
-        self.places.values().filter(|place| is_closing(&place.phase)).count()
+        let places = self.places.values();
+        places.filter(|place| place.fence().is_some() && place.held().is_none()).count()
     }
 
     fn close(&mut self, turn: &mut Turn<'_>, slot: Slot, to: Option<NodeId>) {
@@ -57,7 +55,25 @@ impl Ownership {
         for id in self.calls.which(slot, |e| matches!(e.at, Whereabouts::Validating(_))) {
             self.calls.park(id, Whereabouts::Waiting);
         }
-        self.enter(slot, Phase::Closing(fence, to));
+        self.enter(slot, Phase::Ending(turn.at.now + self.timing.let_end, fence, to));
+        self.one_has_ended(turn, slot);
+    }
+
+    /// Where a slot is let go and nothing that was started runs any more, its accounts are closed: one that
+    /// a late starter opened after that would stay in memory.
+    pub(super) fn one_has_ended(&mut self, turn: &mut Turn<'_>, slot: Slot) {
+        let Some(Phase::Ending(_, fence, to)) = self.places.get(&slot).map(|it| it.phase.clone())
+        else {
+            return;
+        };
+        let runs = |at: &Whereabouts| *at == Whereabouts::Running(fence);
+        if self.calls.which(slot, |entry| runs(&entry.at)).is_empty() {
+            self.close_accounts(turn, fence, to);
+        }
+    }
+
+    pub(super) fn close_accounts(&mut self, turn: &mut Turn<'_>, fence: Fence, to: Option<NodeId>) {
+        self.enter(fence.slot, Phase::Closing(fence, to));
         turn.out.push(Action::CloseSlot(fence));
     }
 
@@ -107,10 +123,15 @@ impl Ownership {
         }
     }
 
-    /// A commit was refused under this epoch. Of an older claim than the present one it is no news.
+    /// A commit was refused under this epoch. Of an older claim than the present one it is no news. Nor is
+    /// it while the slot is closed here: that refuses calls too, and the release asks the record.
     pub(super) fn fenced(&mut self, turn: &mut Turn<'_>, slot: Slot, epoch: Epoch) {
-        let fence = self.places.get(&slot).and_then(|place| place.fence());
-        if fence.is_some_and(|fence| fence.epoch == epoch) {
+        let fence = match self.places.get(&slot).map(|place| &place.phase) {
+            Some(Phase::Held(held)) => held.fence,
+            Some(Phase::Ending(_, fence, _)) => *fence,
+            _ => return,
+        };
+        if fence.epoch == epoch {
             self.lose(turn, slot);
         }
     }

@@ -1,0 +1,361 @@
+//! Sessions and where their mailboxes are active, at both ends: what the node's `router/attached.rs`,
+//! `router/guests.rs` and the calls of `router/cluster/mod.rs` do, around the shipped `Seen` and `Attached`.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use postroom_core::cluster::{Fence, Generation, Input, PeerAnswer, Ran, Seen};
+use postroom_core::error::StoreError;
+use postroom_core::types::{Epoch, MailboxId, ModSeq, SessionId, Slot, UidValidity};
+
+use crate::Plant;
+use crate::ask::{Answer, Answered, Ask, Request, Response};
+use crate::client::ClientEvent;
+use crate::links::{Tag, What};
+use crate::office::Job;
+use crate::process::{From, Stage, Step, name_of};
+use crate::world::{Event, Pid, World};
+
+/// A session of this node and its active mailbox.
+#[derive(Clone, Debug)]
+pub struct Attachment {
+    pub account: usize,
+    pub mailbox: MailboxId,
+    pub uid_validity: UidValidity,
+    pub released: ModSeq,
+    pub seen: Seen,
+    /// Where it is registered: at which node, under which claim.
+    pub at: (usize, Epoch),
+}
+
+/// A session of another node that has a mailbox active here.
+#[derive(Clone, Debug)]
+pub struct Guest {
+    pub node: usize,
+    pub generation: u64,
+    pub account: usize,
+    pub mailbox: MailboxId,
+    pub epoch: Epoch,
+    /// How often in a row its node did not name it.
+    pub missed: u8,
+}
+
+/// So often, and it has left.
+const MISSED: u8 = 2;
+
+impl Attachment {
+    fn request(&self, of: &Request) -> Request {
+        let Self { account, mailbox, uid_validity, released, .. } = *self;
+        let ask = Ask::Attach { mailbox, uid_validity, released };
+        Request { account, session: of.session, transaction: of.transaction, ask }
+    }
+
+    /// What makes the mailbox active here, if it is registered somewhere else.
+    pub fn to_attach(&self, of: &Request, here: (usize, Epoch)) -> Option<Request> {
+        (self.at != here).then(|| self.request(of))
+    }
+}
+
+impl World {
+    /// Takes an answer's epoch and the mod-sequence that it shows.
+    fn admit(
+        &mut self,
+        pid: Pid,
+        session: SessionId,
+        epoch: Epoch,
+        modseq: Option<ModSeq>,
+    ) -> bool {
+        let plant = self.setup.plant;
+        let Some(attachment) = self.processes[pid].attachments.get_mut(&session) else {
+            return true;
+        };
+        let modseq = modseq.unwrap_or(attachment.seen.modseq());
+        let admitted = attachment.seen.admit(epoch, modseq).is_ok();
+        if !admitted {
+            self.note(format_args!("{pid}: an answer at {} is behind", epoch.0));
+        }
+        admitted || plant == Some(Plant::NoFloor)
+    }
+
+    /// The mailbox that a session has selected, at a node and under a claim.
+    fn selected(&mut self, pid: Pid, request: &Request, answer: &Answer, at: (usize, Epoch)) {
+        let Answer::Selected(selected) = answer else { return };
+        let status = &selected.status;
+        let mut seen = Seen::default();
+        let _ = seen.admit(at.1, status.highest_modseq);
+        let attachment = Attachment {
+            account: request.account,
+            mailbox: status.mailbox,
+            uid_validity: status.uid_validity,
+            released: status.highest_modseq,
+            seen,
+            at,
+        };
+        self.processes[pid].attachments.insert(request.session, attachment);
+    }
+
+    /// Looks at an answer on its way to a session of this node.
+    fn said(&mut self, pid: Pid, request: &Request, answer: &Answer, at: (usize, Epoch)) -> bool {
+        match answer {
+            Answer::Selected(_) => {
+                self.selected(pid, request, answer, at);
+                true
+            }
+            Answer::Changes(changes) => self.admit(pid, request.session, at.1, Some(changes.upto)),
+            Answer::Attached | Answer::Fetched(_) | Answer::Status(_) | Answer::Done(_) => {
+                self.admit(pid, request.session, at.1, None)
+            }
+        }
+    }
+
+    /// What an account answers to a call that ran here.
+    pub fn job_done(&mut self, pid: Pid, job: Job, answered: Answered) {
+        let at = (self.processes[pid].name, job.fence.epoch);
+        let Some(carried) = self.processes[pid].calls.get_mut(&job.call) else { return };
+        if !matches!(carried.step, Step::Here(attempt, _) if attempt == job.attempt) {
+            return;
+        }
+        let (from, request) = (carried.from, carried.request.clone());
+        let ran = match (from, answered) {
+            (_, Err(StoreError::Fenced)) => Ran::Fenced,
+            (From::Peer { pid: peer, .. }, answered) => {
+                let response = match answered {
+                    Ok(answer) => {
+                        self.guest_attached(pid, peer, &request, &answer, at.1);
+                        Response::Answered(at.1, answer)
+                    }
+                    Err(error) => Response::Failed(error),
+                };
+                if let Some(carried) = self.processes[pid].calls.get_mut(&job.call) {
+                    carried.response = Some(response);
+                }
+                Ran::Done
+            }
+            (From::Client(..), answered) => {
+                if job.attach.is_some()
+                    && let Some(it) = self.processes[pid].attachments.get_mut(&request.session)
+                {
+                    it.at = at;
+                }
+                let stands = match &answered {
+                    Ok(answer) => self.said(pid, &request, answer, at),
+                    Err(_) => true,
+                };
+                if let Some(carried) = self.processes[pid].calls.get_mut(&job.call) {
+                    carried.answered = Some(answered);
+                }
+                if stands { Ran::Done } else { Ran::Fenced }
+            }
+        };
+        self.input(pid, Input::RanHere(job.call, job.attempt, ran));
+    }
+
+    fn guest_attached(
+        &mut self,
+        pid: Pid,
+        peer: Pid,
+        request: &Request,
+        answer: &Answer,
+        epoch: Epoch,
+    ) {
+        let mailbox = match (answer, &request.ask) {
+            (Answer::Selected(selected), _) => selected.status.mailbox,
+            (Answer::Attached, Ask::Attach { mailbox, .. }) => *mailbox,
+            _ => return,
+        };
+        let (node, generation) = (self.processes[peer].name, self.processes[peer].generation);
+        let (account, session) = (request.account, request.session);
+        let guest = Guest { node, generation, account, mailbox, epoch, missed: 0 };
+        let (now, slot) = (self.clock(pid), self.slot(account));
+        let process = &mut self.processes[pid];
+        process.guests.insert(session, guest);
+        let id = name_of(node);
+        let from = (&id, Generation(generation));
+        // One that is older than what is known of its node is told of nothing.
+        let _ = process.attached.attach(slot, mailbox, from, session, now);
+    }
+
+    /// What another node answers to a question of a call.
+    pub fn peer_answered(&mut self, pid: Pid, node: usize, tag: Tag, response: Response) {
+        let Some(carried) = self.processes[pid].calls.get(&tag.call) else { return };
+        let Step::There { open, stage, .. } = carried.step else { return };
+        if !carried.is_at(&tag) {
+            return;
+        }
+        let request = carried.request.clone();
+        let not_mine = PeerAnswer::NotMine { hint: None };
+        let gone = || Err(StoreError::NotFound("the selected mailbox".into()));
+        let done = match (stage, response) {
+            (Stage::First, Response::NotAttached) => {
+                match self.processes[pid].attachments.get(&request.session) {
+                    Some(it) => {
+                        let attach = it.request(&request);
+                        return self.ask_further(pid, node, tag, Stage::Attaching, attach, open);
+                    }
+                    None => Ok(gone()),
+                }
+            }
+            (Stage::Attaching, Response::Answered(epoch, Answer::Attached)) => {
+                if let Some(it) = self.processes[pid].attachments.get_mut(&request.session) {
+                    it.at = (node, epoch);
+                }
+                return self.ask_further(pid, node, tag, Stage::Second, request, open);
+            }
+            (Stage::Attaching, Response::Failed(error)) => Ok(Err(error)),
+            (Stage::Attaching, _) => Err(not_mine),
+            (Stage::First | Stage::Second, Response::Answered(epoch, answer)) => {
+                match self.said(pid, &request, &answer, (node, epoch)) {
+                    true => Ok(Ok(answer)),
+                    false => Err(not_mine),
+                }
+            }
+            (_, Response::Failed(error)) => Ok(Err(error)),
+            (_, Response::NotAttached) => Ok(gone()),
+            (_, Response::NotMine(hint)) => Err(PeerAnswer::NotMine { hint: hint.map(name_of) }),
+        };
+        let answer = match done {
+            Ok(answered) => {
+                if let Some(carried) = self.processes[pid].calls.get_mut(&tag.call) {
+                    carried.answered = Some(answered);
+                }
+                PeerAnswer::Done
+            }
+            Err(answer) => answer,
+        };
+        self.input(pid, Input::PeerAnswered(tag.call, tag.attempt, answer));
+    }
+
+    fn ask_further(
+        &mut self,
+        pid: Pid,
+        node: usize,
+        tag: Tag,
+        stage: Stage,
+        request: Request,
+        open: bool,
+    ) {
+        if let Some(carried) = self.processes[pid].calls.get_mut(&tag.call) {
+            carried.step = Step::There { attempt: tag.attempt, node, open, stage };
+        }
+        self.question(pid, node, (tag.call, tag.attempt, stage), request, open);
+    }
+
+    /// A node says which of its sessions have something active here.
+    pub fn named(&mut self, pid: Pid, node: usize, generation: u64, sessions: &[SessionId]) {
+        let now = self.clock(pid);
+        let process = &mut self.processes[pid];
+        let mut left = Vec::new();
+        let id = name_of(node);
+        for (session, guest) in &mut process.guests {
+            if guest.node != node {
+                continue;
+            }
+            guest.missed = if sessions.contains(session) { 0 } else { guest.missed + 1 };
+            let slot = crate::world::slot_of(guest.account);
+            let from = (&id, Generation(generation));
+            if guest.missed == 0 {
+                let _ = process.attached.attach(slot, guest.mailbox, from, *session, now);
+            } else if guest.missed >= MISSED {
+                process.attached.detach(slot, guest.mailbox, from, *session);
+                left.push((*session, guest.account));
+            }
+        }
+        for (session, account) in left {
+            self.processes[pid].guests.remove(&session);
+            self.leave_office(pid, account, session);
+        }
+    }
+
+    /// An incarnation of a node is gone, with all its sessions.
+    pub fn node_gone(&mut self, pid: Pid, node: usize, generation: Generation) {
+        let process = &mut self.processes[pid];
+        process.attached.node_gone(&name_of(node), generation);
+        let gone: Vec<(SessionId, usize)> = process
+            .guests
+            .iter()
+            .filter(|(_, guest)| guest.node == node && guest.generation <= generation.0)
+            .map(|(session, guest)| (*session, guest.account))
+            .collect();
+        for (session, account) in gone {
+            self.processes[pid].guests.remove(&session);
+            self.leave_office(pid, account, session);
+        }
+    }
+
+    /// A session of this node ends.
+    pub fn session_ends(&mut self, pid: Pid, account: usize, session: SessionId) {
+        self.processes[pid].attachments.remove(&session);
+        self.leave_office(pid, account, session);
+    }
+
+    /// Whoever has something active in a slot that has left this node looks again.
+    pub fn tell_moved(&mut self, pid: Pid, slot: Slot) {
+        let process = &self.processes[pid];
+        let nodes: BTreeSet<usize> = process
+            .guests
+            .values()
+            .filter(|guest| self.slot(guest.account) == slot)
+            .map(|guest| guest.node)
+            .collect();
+        self.processes[pid].attached.forget_slot(slot);
+        nodes.into_iter().for_each(|node| self.push(pid, node, What::Moved(slot.0)));
+        self.wake_slot(pid, slot.0);
+    }
+
+    /// Something has changed in an account that is open here.
+    pub fn tell_changed(&mut self, pid: Pid, account: usize, mailboxes: &BTreeSet<MailboxId>) {
+        let slot = self.slot(account);
+        let mut nodes = BTreeSet::new();
+        for mailbox in mailboxes {
+            let watchers = self.processes[pid].attached.watchers(slot, *mailbox);
+            nodes.extend(watchers.into_iter().map(crate::process::index_of));
+        }
+        nodes.into_iter().for_each(|node| self.push(pid, node, What::Changed(account)));
+        self.wake(pid, account);
+    }
+
+    pub fn wake_slot(&mut self, pid: Pid, slot: u16) {
+        let accounts: BTreeSet<usize> =
+            self.processes[pid].attachments.values().map(|it| it.account).collect();
+        for account in accounts {
+            if self.slot(account).0 == slot {
+                self.wake(pid, account);
+            }
+        }
+    }
+
+    /// Wakes the sessions of this node that have something of an account active.
+    pub fn wake(&mut self, pid: Pid, account: usize) {
+        let sessions = self.processes[pid].attachments.iter();
+        let sessions =
+            sessions.filter(|(_, it)| it.account == account).map(|(session, _)| *session);
+        for session in sessions.collect::<Vec<_>>() {
+            if let Some(client) = self.clients.iter().position(|it| it.session == session) {
+                self.after(
+                    Duration::from_micros(30),
+                    Event::Client(client, ClientEvent::Woken(session)),
+                );
+            }
+        }
+    }
+
+    /// Wakes those that have something active at a node.
+    pub fn wake_at(&mut self, pid: Pid, node: usize) {
+        let attachments = self.processes[pid].attachments.values();
+        let accounts: BTreeSet<usize> =
+            attachments.filter(|it| it.at.0 == node).map(|it| it.account).collect();
+        accounts.into_iter().for_each(|account| self.wake(pid, account));
+    }
+
+    /// Whether a fence that calls are started under is one that this process has claimed.
+    pub fn check_run_here(&mut self, pid: Pid, fence: &Fence) {
+        let process = &self.processes[pid];
+        let claimant = self.check.claimant_of(fence);
+        let its = claimant.is_some_and(|it| {
+            it.node == name_of(process.name) && it.generation.0 == process.generation
+        });
+        if !its {
+            self.check.broken(format!("{pid} runs a call under a claim that it never made"));
+        }
+    }
+}
