@@ -1,6 +1,7 @@
 //! A client of a soak: an IMAP connection that stays selected whatever happens to the cluster, and what it does
 //! with it. What it is told goes to its own record and to the account's ledger.
 
+use std::collections::VecDeque;
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,10 @@ pub const FIELD: &str = "X-Attempt";
 pub const SILENCE: Duration = Duration::from_secs(75);
 /// Between two tries of a client that was refused.
 const REFUSED: Duration = Duration::from_millis(200);
+
+/// Lines of a connection that are remembered, each to so many characters: enough to see what came before.
+const MAX_SAID: usize = 300;
+const MAX_SAID_CHARS: usize = 120;
 
 /// Why a client has to begin anew.
 #[derive(Debug)]
@@ -54,13 +59,28 @@ pub struct Client<'a> {
     pub random: Random,
     records: Vec<Record>,
     view: View,
+    /// Whether what it was told makes no sense any more: it begins anew then.
+    is_lost: bool,
+    /// The last lines of its connection, for whoever looks into what was wrong.
+    said: VecDeque<String>,
 }
 
 impl<'a> Client<'a> {
     /// A client of a node.
     pub fn new(load: &'a Load, number: usize, name: String, node: usize, random: Random) -> Self {
         let records = vec![Record::default(); load.accounts.len()];
-        Self { load, number, name, node, account: 0, random, records, view: View::default() }
+        Self {
+            load,
+            number,
+            name,
+            node,
+            account: 0,
+            random,
+            records,
+            view: View::default(),
+            is_lost: false,
+            said: VecDeque::new(),
+        }
     }
 
     /// Lives one connection after the other, until the run is over.
@@ -103,6 +123,8 @@ impl<'a> Client<'a> {
     pub fn select(&mut self, account: usize) -> Result<ImapClient, Ended> {
         self.account = account;
         self.view = View::default();
+        self.is_lost = false;
+        self.say(&format!("connects for {}", self.load.accounts[account]));
         let (address, _) = self.load.addresses(self.node);
         let connect = || {
             let client = ImapClient::connect(address)?;
@@ -131,6 +153,7 @@ impl<'a> Client<'a> {
         ask: impl FnOnce(&mut ImapClient) -> io::Result<Answer>,
     ) -> io::Result<Answer> {
         let began = self.load.clock();
+        self.say(&format!("> {what}"));
         let answer = self.load.timed(&self.name, self.node, what, || ask(imap))?;
         for line in answer.lines() {
             self.hear(&line);
@@ -146,14 +169,51 @@ impl<'a> Client<'a> {
 
     /// An untagged response, or a tagged one without its tag.
     pub fn hear(&mut self, line: &str) {
+        self.say(line);
+        if self.is_lost {
+            return;
+        }
         if let Err(wrong) = self.records[self.account].hear(&mut self.view, line) {
-            self.wrong(format!("a client was told: {wrong}"));
+            self.lose(format!("a client was told: {wrong}"));
         }
         self.load.sizes[self.account]
             .store(self.view.len() as u64, std::sync::atomic::Ordering::Relaxed);
         if let Some(found) = found(INBOX, line) {
             self.load.ledger(self.account).seen(&found.attempt, found.place);
         }
+    }
+
+    /// What it was told makes no sense: it says why, with what came before, and begins anew.
+    pub fn lose(&mut self, sentence: String) {
+        self.is_lost = true;
+        self.wrong(sentence);
+        for line in self.said.drain(..) {
+            self.load.event(&format!("  {} {line}", self.name));
+        }
+    }
+
+    /// How many removals it has not been told of, though a search has not found the messages.
+    pub fn owed(&self) -> usize {
+        self.view.owed()
+    }
+
+    /// Whether it should begin anew.
+    pub fn is_over(&self) -> bool {
+        self.is_lost || self.load.is_over()
+    }
+
+    /// From which UID on its record says that the last so many messages are.
+    pub fn recent(&self, messages: u64) -> u32 {
+        self.records[self.account].uid_next().saturating_sub(messages).max(1) as u32
+    }
+
+    fn say(&mut self, line: &str) {
+        if self.said.len() == MAX_SAID {
+            self.said.pop_front();
+        }
+        let first = line.lines().next().unwrap_or("");
+        let cut: String = first.chars().take(MAX_SAID_CHARS).collect();
+        self.said.push_back(format!("{:.3} {cut}", self.load.clock().as_secs_f64()));
     }
 
     /// Something is wrong with its account.
@@ -179,6 +239,7 @@ impl<'a> Client<'a> {
         time: Duration,
         mut long_enough: impl FnMut(&Self, Instant) -> bool,
     ) -> io::Result<(Instant, Option<Instant>)> {
+        self.say("> IDLE");
         imap.send(b"idle IDLE\r\n")?;
         loop {
             let line = String::from_utf8_lossy(&imap.response()?).into_owned();
@@ -201,6 +262,7 @@ impl<'a> Client<'a> {
                 }
             }
         }
+        self.say("> DONE");
         imap.send(b"DONE\r\n")?;
         let began_call = self.load.clock();
         let answer = self.load.timed(&self.name, self.node, "DONE", || imap.until("idle"))?;

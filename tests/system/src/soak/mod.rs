@@ -157,9 +157,17 @@ fn disturb(
 /// Waits until every client has been served; false: that does not happen.
 fn settle(load: &Load, fault: Fault) -> bool {
     let (since, began) = (load.clock(), Instant::now());
-    let served = within(SETTLED, || load.unserved_since(since).is_empty().then_some(()));
-    load.note_for(fault, |met| met.settled.add(began.elapsed()));
-    load.event(&format!("all are served, {:.1?} after {}", began.elapsed(), fault.name()));
+    let mut last = Vec::new();
+    let served = within(SETTLED, || match load.unserved_since(since) {
+        late if late.is_empty() => Some(()),
+        late => {
+            last = late;
+            None
+        }
+    });
+    let (took, after) = (began.elapsed(), fault.name());
+    load.note_for(fault, |met| met.settled.add(took));
+    load.event(&format!("all are served, {took:.1?} after {after}, the last ones {last:?}"));
     load.set_now(Now { fault: Fault::Calm, node: None });
     if served.is_none() {
         let clients = load.unserved_since(since);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::client::{Client, Ended};
 
 /// How long it idles at a time, when nothing comes.
-const IDLE: Duration = Duration::from_secs(5);
+const IDLE: Duration = Duration::from_secs(2);
 /// By when it must have been told of what was acknowledged: the longest that a take-over may last, twice.
 const TOLD_AFTER: Duration = Duration::from_secs(12);
 /// How often it idles before it leaves and comes again.
@@ -17,14 +17,15 @@ pub fn life(client: &mut Client) -> Result<(), Ended> {
     let account = client.random.below(client.load.accounts.len() as u64) as usize;
     let mut imap = client.select(account)?;
     // Of what is there already it is told as it selects.
-    let mut from = 1 + match client.look(&mut imap, 1)? {
+    let last = client.recent(1);
+    let mut from = 1 + match client.look(&mut imap, last)? {
         Some(found) => found.iter().map(|message| message.place.1).max().unwrap_or(0),
         None => return Err(Ended::Refused),
     };
     // What has been acknowledged and not yet told: since when it could have been.
     let mut known = BTreeSet::new();
     for _ in 0..TIMES {
-        if client.load.is_over() {
+        if client.is_over() {
             break;
         }
         let mut own_node_was_hit = false;

@@ -3,6 +3,9 @@
 
 use std::collections::BTreeMap;
 
+/// Characters of a response that are quoted.
+const MAX_QUOTED: usize = 100;
+
 /// What a client remembers of a mailbox from one connection to the next.
 #[derive(Clone, Debug, Default)]
 pub struct Record {
@@ -22,6 +25,8 @@ pub struct Record {
 #[derive(Clone, Debug, Default)]
 pub struct View {
     messages: Vec<Option<u32>>,
+    /// How many messages a SEARCH did not find whose removal has not been told since.
+    owed: usize,
 }
 
 impl View {
@@ -33,6 +38,12 @@ impl View {
     /// Whether it has none.
     pub fn is_empty(&self) -> bool {
         self.messages.is_empty()
+    }
+
+    /// How many removals it must be told of, at the latest by an answer to what is asked from now on: a SEARCH has
+    /// not found so many messages.
+    pub fn owed(&self) -> usize {
+        self.owed
     }
 
     /// The UIDs that are known.
@@ -62,9 +73,18 @@ impl View {
 }
 
 impl Record {
+    /// The highest UIDNEXT that was told.
+    pub fn uid_next(&self) -> u64 {
+        self.uid_next
+    }
+
     /// Takes an untagged response, or the text after the tag. What is wrong with it is the error.
     pub fn hear(&mut self, view: &mut View, line: &str) -> Result<(), String> {
-        let said = |error: String| format!("{error}: {}", line.lines().next().unwrap_or(""));
+        let said = |error: String| {
+            let first = line.lines().next().unwrap_or("");
+            let cut: String = first.chars().take(MAX_QUOTED).collect();
+            format!("{error}: {cut}")
+        };
         self.codes(line).map_err(said)?;
         let Some(rest) = line.strip_prefix("* ") else { return Ok(()) };
         let (first, rest) = rest.split_once(' ').unwrap_or((rest, ""));
@@ -84,6 +104,7 @@ impl Record {
                 Err(said(format!("there are {}", view.messages.len())))
             }
             ("EXPUNGE", _) => {
+                view.owed = view.owed.saturating_sub(1);
                 if let Some(uid) = view.messages.remove(number - 1) {
                     self.mod_sequences.remove(&uid);
                 }
@@ -137,13 +158,18 @@ impl Record {
     }
 }
 
-/// All UIDs of a SEARCH are those of the view.
+/// A SEARCH for all finds nothing that was not told. What it does not find has been removed by somebody else
+/// meanwhile, and is to be told.
 fn search(view: &mut View, numbers: &str) -> Result<(), String> {
     let uids: Vec<u32> = numbers.split(' ').filter_map(|number| number.parse().ok()).collect();
-    if uids.len() != view.len() {
+    let Some(missing) = view.len().checked_sub(uids.len()) else {
         return Err(format!("{} found, {} told", uids.len(), view.len()));
+    };
+    view.owed = missing;
+    if missing == 0 {
+        return uids.iter().enumerate().try_for_each(|(index, uid)| view.is(index + 1, *uid));
     }
-    uids.iter().enumerate().try_for_each(|(index, uid)| view.is(index + 1, *uid))
+    Ok(())
 }
 
 fn rises(what: &str, known: &mut u64, now: u64) -> Result<(), String> {
@@ -221,7 +247,22 @@ mod tests {
         let two = ["* 3 EXISTS", "* 1 FETCH (UID 5)"];
         check(&[&two[..], &["* 1 FETCH (UID 6)"]].concat(), Some("was UID 5 and is UID 6"));
         check(&[&two[..], &["* 2 FETCH (UID 5)"]].concat(), Some("between"));
-        check(&[&two[..], &["* SEARCH 5 6"]].concat(), Some("2 found, 3 told"));
+        check(&[&two[..], &["* SEARCH 5 6 7 8"]].concat(), Some("4 found, 3 told"));
         check(&[&two[..], &["* SEARCH 4 6 7"]].concat(), Some("was UID 5"));
+    }
+
+    #[test]
+    fn what_a_search_does_not_find_is_owed_until_its_removal_is_told() {
+        let (mut record, mut view) = (Record::default(), View::default());
+        for line in ["* 3 EXISTS", "* 1 FETCH (UID 5)", "* SEARCH 7"] {
+            assert_eq!(record.hear(&mut view, line), Ok(()), "{line}");
+        }
+        assert_eq!(view.owed(), 2);
+        record.hear(&mut view, "* 1 EXPUNGE").unwrap();
+        assert_eq!(view.owed(), 1);
+        record.hear(&mut view, "* 1 EXPUNGE").unwrap();
+        assert_eq!(view.owed(), 0);
+        record.hear(&mut view, "* SEARCH 7").unwrap();
+        assert_eq!((view.owed(), view.uids().collect::<Vec<_>>()), (0, vec![7]));
     }
 }

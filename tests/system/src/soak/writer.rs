@@ -10,6 +10,8 @@ use crate::{ImapClient, LmtpClient};
 
 /// Requests on one connection, before it leaves and comes again.
 const REQUESTS: usize = 400;
+/// Messages at the end of a mailbox among which it looks for its own deliveries, when it comes again.
+const RECENT: u64 = 200;
 /// Most of its own messages that it does anything with: it forgets the oldest first.
 const MAX_OWN: usize = 500;
 
@@ -29,9 +31,9 @@ type Mine = (String, u32);
 pub fn life(client: &mut Client, own: &mut Own) -> Result<(), Ended> {
     let account = client.random.below(client.load.accounts.len() as u64) as usize;
     let mut imap = client.select(account)?;
-    let mut from = 1;
+    let mut from = client.recent(RECENT);
     for _ in 0..REQUESTS {
-        if client.load.is_over() {
+        if client.is_over() {
             break;
         }
         match client.random.below(100) {
@@ -39,7 +41,7 @@ pub fn life(client: &mut Client, own: &mut Own) -> Result<(), Ended> {
             25..=44 => deliver(client, own)?,
             45..=54 => drop(client.command(&mut imap, "NOOP")?),
             55..=58 => drop(client.command(&mut imap, "STATUS INBOX (HIGHESTMODSEQ)")?),
-            59..=62 => drop(client.command(&mut imap, "UID SEARCH ALL")?),
+            59..=62 => search(client, &mut imap)?,
             63..=68 => from = look(client, own, &mut imap, from)?,
             other => {
                 let Some(mine) = own.any(client) else { continue };
@@ -138,6 +140,19 @@ fn deliver(client: &mut Client, own: &mut Own) -> io::Result<()> {
         Err(_) => load.ledger(account).unknown(&attempt),
     }
     done.map(drop)
+}
+
+/// What it has been told is there, or it is told of the removal now: NOOP waits for all that there is.
+fn search(client: &mut Client, imap: &mut ImapClient) -> io::Result<()> {
+    if !client.command(imap, "UID SEARCH ALL")?.is_ok() || client.is_over() {
+        return Ok(());
+    }
+    if client.command(imap, "NOOP")?.is_ok() && client.owed() > 0 {
+        let owed = client.owed();
+        client
+            .lose(format!("a client has {owed} messages that are gone, and NOOP does not say so"));
+    }
+    Ok(())
 }
 
 /// Looks at what has come, and finds its own deliveries in it; from where to look the next time.
