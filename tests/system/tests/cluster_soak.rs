@@ -27,6 +27,7 @@ fn what_was_acknowledged_is_there_whatever_happens_to_nodes_and_database() {
         accounts: 3,
         writers: 2,
         faults: Fault::all(),
+        log: "info".to_owned(),
         folder: folder.path().to_owned(),
     };
     let never = AtomicBool::new(false);

@@ -57,6 +57,9 @@ struct Cli {
     /// A folder for data, logs and events, which stays; without: a temporary one, which stays if anything is wrong
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
+    /// What nodes log: `info`, `debug`, or directives by module
+    #[arg(long, default_value = "info", value_name = "FILTER")]
+    log: String,
     /// A goal that is missed is an error too
     #[arg(long)]
     goals: bool,
@@ -119,6 +122,7 @@ fn perform(cli: &Cli) -> Result<bool> {
         accounts: usize::from(cli.accounts),
         writers: usize::from(cli.writers),
         faults,
+        log: cli.log.clone(),
         folder: folder.canonicalize()?,
     };
     eprintln!(

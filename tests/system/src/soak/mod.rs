@@ -50,6 +50,8 @@ pub struct Options {
     pub writers: usize,
     /// What is done.
     pub faults: Vec<Fault>,
+    /// What nodes log: `log.filter` of their configuration.
+    pub log: String,
     /// Where data, logs and the list of events go.
     pub folder: PathBuf,
 }
@@ -63,7 +65,8 @@ pub fn run(
     interrupted: &AtomicBool,
     progress: &(dyn Fn(&Progress) + Sync),
 ) -> Result<Report> {
-    let mut cluster = LocalCluster::start_with_proxies(&options.folder, options.nodes)?;
+    let mut cluster =
+        LocalCluster::start_with_proxies(&options.folder, options.nodes, &options.log)?;
     let accounts: Vec<String> = (0..options.accounts).map(|n| format!("user{n}")).collect();
     prepare(&cluster, &accounts)?;
     let each = options.writers + 1;

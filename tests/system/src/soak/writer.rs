@@ -30,6 +30,8 @@ type Mine = (String, u32);
 /// One connection of it.
 pub fn life(client: &mut Client, own: &mut Own) -> Result<(), Ended> {
     let account = client.random.below(client.load.accounts.len() as u64) as usize;
+    // One of an earlier life may have gone with its node.
+    own.mta = None;
     let mut imap = client.select(account)?;
     let mut from = client.recent(RECENT);
     for _ in 0..REQUESTS {
