@@ -238,3 +238,6 @@ impl Connection {
         let _ = self.step.subscribe().wait_for(|step| !still(step)).await;
     }
 }
+
+#[cfg(test)]
+mod tests;
