@@ -87,7 +87,7 @@ impl LocalCluster {
             None => links[number],
         };
         let mut all = Vec::new();
-        for number in 0..nodes {
+        for (number, link) in links.iter().enumerate() {
             let own = folder_of(number);
             fs::create_dir_all(&own)?;
             let certificates = own.join("certificates");
@@ -120,7 +120,6 @@ impl LocalCluster {
                     "data = {data:?}\nname = {host:?}\n[imap]\nlisten = [\"127.0.0.1:0\"]\nplaintext_login = true\n[lmtp]\nlisten = [\"127.0.0.1:0\"]\n[admin]\nlisten = \"127.0.0.1:0\"\n[storage]\nengine = \"postgres\"\nconnection = {connection:?}\n[cluster]\nlisten = \"{link}\"\nadvertise = \"{reached}\"\ncertificates = {certificates:?}\nseeds = {seeds:?}\n[log]\nfilter = {log:?}\n",
                     data = own.join("data"),
                     host = name(number),
-                    link = links[number],
                     reached = reached(number),
                 ),
             )?;

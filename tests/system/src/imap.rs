@@ -119,7 +119,10 @@ impl ImapClient {
         self.set_patience(patience)?;
         match begun {
             Ok(_) => self.response().map(Some),
-            Err(error) if is_timeout(&error) => Ok(None),
+            // A signal to this process is no news either.
+            Err(error) if is_timeout(&error) || error.kind() == io::ErrorKind::Interrupted => {
+                Ok(None)
+            }
             Err(error) => Err(error),
         }
     }
