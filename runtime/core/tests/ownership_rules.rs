@@ -384,6 +384,11 @@ fn a_slot_is_handed_over_after_its_tenure_only_and_to_a_node_that_takes_it() {
     assert_eq!(desk.give(Input::HandOver(SLOT, id("me"))), []);
     let closed = desk.give(Input::HandOver(SLOT, id("b")));
     assert_eq!(closed, [Action::CloseSlot(fence(SLOT, 1))]);
+    // What waits here meanwhile goes there, and is not a reason to open the slot here again.
+    desk.call(CallKind::Write, LOCAL);
+    desk.give(Input::WritesSettled(SLOT, Epoch(1)));
+    let gone = desk.give(Input::ReleaseDone(desk.last_ask, SLOT, Released::Done));
+    assert_eq!(gone, [Action::TellMoved(SLOT), send(2, 1, "b", true)]);
 }
 
 #[test]

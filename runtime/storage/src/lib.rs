@@ -42,4 +42,5 @@ pub use self::postgres::{PostgresEngine, PostgresOptions};
 pub use self::redb::{OpenError, RedbEngine, RedbOptions};
 pub use api::*;
 pub use fresh::FreshBodies;
+pub use objects::{Objects, ObjectsConfig, ObjectsError, S3Config};
 pub use txn::{Gate, Txn, View};

@@ -173,7 +173,12 @@ impl Client {
             self.buffer.resize(self.end * 2, 0);
         }
         let room = self.buffer.len() - self.end;
-        let read = self.stream.read(&mut self.buffer[self.end..])?;
+        let read = loop {
+            match self.stream.read(&mut self.buffer[self.end..]) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                done => break done?,
+            }
+        };
         if read == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }

@@ -15,6 +15,7 @@ mod raw;
 mod dovecot;
 mod servers;
 
+mod cluster;
 mod engine;
 mod idle;
 mod open;
@@ -46,10 +47,19 @@ enum Suite {
     Idle,
     /// Opening a large mailbox; memory of its index
     Open,
+    /// Three nodes over PostgreSQL: a mailbox at another node, how soon changes are seen, take-overs
+    Cluster,
 }
 
-const ALL: [Suite; 6] =
-    [Suite::Sandbox, Suite::Engine, Suite::Write, Suite::Read, Suite::Idle, Suite::Open];
+const ALL: [Suite; 7] = [
+    Suite::Sandbox,
+    Suite::Engine,
+    Suite::Write,
+    Suite::Read,
+    Suite::Idle,
+    Suite::Open,
+    Suite::Cluster,
+];
 
 /// Measures Postroom beside what it is held against, in one run
 ///
@@ -110,6 +120,7 @@ impl Cli {
             Suite::Read => read::run(pace, self.messages, with_dovecot),
             Suite::Idle => idle::run(pace, self.connections, with_dovecot),
             Suite::Open => open::run(pace, self.large),
+            Suite::Cluster => cluster::run(pace),
         }
     }
 

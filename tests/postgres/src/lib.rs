@@ -51,6 +51,28 @@ impl Postgres {
 
     /// One more, for tests that stop or kill it. With these settings, each `name=value`.
     pub fn start(settings: &[&str]) -> anyhow::Result<Self> {
+        let postgres = Self::prepare()?;
+        postgres.set_up(settings)?;
+        postgres.start_again()?;
+        Ok(postgres)
+    }
+
+    /// A standby of this one, which gets all that is written here, until it is cut off or this one ends.
+    pub fn standby(&self) -> anyhow::Result<Self> {
+        let standby = Self::prepare()?;
+        let data = standby.directory.join("data");
+        let mut backup = standby.command("pg_basebackup");
+        backup.args(["-U", ROLE, "-X", "stream", "--checkpoint=fast", "--no-sync", "-R", "-h"]);
+        done(backup.arg(&self.directory).arg("-D").arg(&data))?;
+        let file = data.join("postgresql.auto.conf");
+        let socket = standby.directory.display();
+        let text = std::fs::read_to_string(&file)?;
+        std::fs::write(&file, format!("{text}unix_socket_directories = '{socket}'\n"))?;
+        standby.start_again()?;
+        Ok(standby)
+    }
+
+    fn prepare() -> anyhow::Result<Self> {
         let programs = programs()?;
         let directory = tempfile::Builder::new().prefix("postroom-pg-").tempdir()?.keep();
         let user = other_user()?;
@@ -63,17 +85,14 @@ impl Postgres {
             .stdin(Stdio::piped())
             .spawn()
             .context("sh cannot be started")?;
-        let postgres = Self {
+        Ok(Self {
             directory,
             programs,
             user,
             server: Mutex::new(None),
             databases: AtomicU32::new(0),
             _watcher: watcher,
-        };
-        postgres.set_up(settings)?;
-        postgres.start_again()?;
-        Ok(postgres)
+        })
     }
 
     fn set_up(&self, settings: &[&str]) -> anyhow::Result<()> {
@@ -176,6 +195,44 @@ impl Postgres {
         format!("host={} user={ROLE} dbname={database}", self.directory.display())
     }
 
+    /// How to connect to a database of this one or of another one, whichever takes writes.
+    pub fn connection_or(&self, other: &Self, database: &str) -> String {
+        let (one, other) = (self.directory.display(), other.directory.display());
+        format!("host={one},{other} user={ROLE} dbname={database}")
+    }
+
+    /// Comes back when a standby has applied all that was committed here so far.
+    pub fn wait_for(&self, standby: &Self) -> anyhow::Result<()> {
+        let at = self.ask("SELECT pg_current_wal_insert_lsn()")?;
+        standby.wait_until(&format!("SELECT pg_last_wal_replay_lsn() >= '{at}'"))
+    }
+
+    /// Lets a standby get nothing any more.
+    pub fn cut_off(&self) -> anyhow::Result<()> {
+        self.ask("ALTER SYSTEM SET primary_conninfo = ''")?;
+        self.ask("SELECT pg_reload_conf()")?;
+        self.wait_until("SELECT count(*) = 0 FROM pg_stat_wal_receiver")
+    }
+
+    /// Makes a standby a server of its own.
+    pub fn promote(&self) -> anyhow::Result<()> {
+        self.ask("SELECT pg_promote(false)")?;
+        self.wait_until("SELECT NOT pg_is_in_recovery()")
+    }
+
+    fn ask(&self, statement: &str) -> anyhow::Result<String> {
+        Ok(self.sql(&self.connection("postgres"), statement)?.trim().to_owned())
+    }
+
+    fn wait_until(&self, question: &str) -> anyhow::Result<()> {
+        let start = Instant::now();
+        while self.ask(question)? != "t" {
+            ensure!(start.elapsed() < PATIENCE, "did not come true: {question}: {}", self.log());
+            std::thread::sleep(LOOK);
+        }
+        Ok(())
+    }
+
     /// What a statement answers, one row a line.
     pub fn sql(&self, connection: &str, statement: &str) -> anyhow::Result<String> {
         let mut psql = Command::new(self.programs.join("psql"));
@@ -223,7 +280,9 @@ impl Drop for Postgres {
 /// Where the programs are.
 fn programs() -> anyhow::Result<PathBuf> {
     let complete = |folder: &Path| {
-        ["initdb", "postgres", "pg_isready", "psql"].iter().all(|name| folder.join(name).is_file())
+        ["initdb", "postgres", "pg_basebackup", "pg_isready", "psql"]
+            .iter()
+            .all(|name| folder.join(name).is_file())
     };
     let debian = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let mut debian: Vec<PathBuf> = debian.map(|entry| entry.path().join("bin")).collect();
@@ -296,6 +355,25 @@ mod tests {
         postgres.start_again().unwrap();
         assert_eq!(postgres.sql(&database, "SELECT n FROM t").unwrap(), "7\n");
         assert_eq!(postgres.sql(&database, "SHOW fsync").unwrap(), "on\n");
+    }
+
+    #[test]
+    fn a_standby_that_was_cut_off_does_not_have_what_came_later() {
+        let primary = Postgres::start(&[]).unwrap();
+        let database = primary.database().unwrap();
+        let standby = primary.standby().unwrap();
+        primary.sql(&database, "CREATE TABLE t (n int)").unwrap();
+        primary.sql(&database, "INSERT INTO t VALUES (7)").unwrap();
+        primary.wait_for(&standby).unwrap();
+        standby.cut_off().unwrap();
+        primary.sql(&database, "INSERT INTO t VALUES (8)").unwrap();
+        primary.kill().unwrap();
+        standby.promote().unwrap();
+        let name = database.rsplit('=').next().unwrap();
+        let rows = |connection: &str| standby.sql(connection, "SELECT n FROM t").unwrap();
+        assert_eq!(rows(&standby.connection(name)), "7\n");
+        assert_eq!(rows(&primary.connection_or(&standby, name)), "7\n");
+        standby.sql(&standby.connection(name), "INSERT INTO t VALUES (9)").unwrap();
     }
 
     #[test]

@@ -406,8 +406,21 @@ impl Account {
     }
 
     /// Takes over what readers changed in the committed state while this draft of it was on its way:
-    /// claims of what is recent in these mailboxes.
-    pub fn adopt(&mut self, committed: &Self, claimed: impl IntoIterator<Item = MailboxId>) {
+    /// claims of what is recent in these mailboxes, and removals that sessions brought along to those.
+    pub fn adopt(
+        &mut self,
+        committed: &Self,
+        claimed: impl IntoIterator<Item = MailboxId>,
+        departing: impl IntoIterator<Item = MailboxId>,
+    ) {
+        for id in departing {
+            let open = committed.mailbox(id).and_then(|mailbox| mailbox.open.as_ref());
+            let departed: Vec<_> =
+                open.into_iter().flat_map(|o| o.departed.iter().copied()).collect();
+            if let Some(open) = self.mailbox_mut(id).and_then(|mailbox| mailbox.open.as_mut()) {
+                open.depart(&departed);
+            }
+        }
         for id in claimed {
             let Some(before) = committed.mailbox(id) else { continue };
             let mark = before.counters.recent_mark;

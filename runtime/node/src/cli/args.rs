@@ -330,6 +330,16 @@ pub enum ClusterCommand {
         #[command(flatten)]
         door: Door,
     },
+    /// Say that the database was restored from a backup, or lost something in a fail-over
+    ///
+    /// Stop all nodes first. Everything that counts up (UIDs, mod-sequences, UIDVALIDITYs to come) is raised above
+    /// all that can have been announced, so that nothing a client remembers means another message. May be cut off,
+    /// and done again.
+    Restored {
+        /// The configuration of any node
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
 }
 
 /// `postroom store …`

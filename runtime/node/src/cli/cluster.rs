@@ -4,18 +4,22 @@ use std::io::IsTerminal;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::args::{ClusterCommand, Door};
-use super::output::Output;
+use super::config::{Config, EngineChoice};
+use super::output::{Output, Progress};
 use super::remote::Remote;
 use crate::cluster::NodeId;
 use crate::cluster::certificates::{self, Authority, Credentials, JoinFile};
 use crate::front::admin::cluster::Drained;
 use crate::router::{NodeStatus, SlotPlace};
+use crate::storage::postgres::{self, PostgresOptions};
 
 /// How often `--watch` looks.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
+/// How often a drain says how many slots are left.
+const PROGRESS_EVERY: Duration = Duration::from_millis(250);
 
 /// Performs a command.
 pub fn perform(command: ClusterCommand, output: &Output) -> Result<()> {
@@ -27,6 +31,10 @@ pub fn perform(command: ClusterCommand, output: &Output) -> Result<()> {
         ClusterCommand::Join { file, folder } => join(&file, &folder, output),
         ClusterCommand::Status { watch, door } => status(watch, &door, output),
         ClusterCommand::Drain { door } => drain(&door, output),
+        ClusterCommand::Restored { config } => {
+            let runtime = tokio::runtime::Runtime::new().context("cannot start")?;
+            runtime.block_on(restored(&config, output))
+        }
     }
 }
 
@@ -151,10 +159,61 @@ fn status(watch: bool, door: &Door, output: &Output) -> Result<()> {
 
 fn drain(door: &Door, output: &Output) -> Result<()> {
     let remote = remote(door)?;
-    output.warn("letting slots go");
-    let done: Drained = remote.post("/v1/cluster/drain")?;
+    let looking = self::remote(door)?;
+    let done: Drained = std::thread::scope(|scope| {
+        let drain = scope.spawn(|| remote.post("/v1/cluster/drain"));
+        let mut said = None;
+        while !drain.is_finished() {
+            // What the drain says is what counts.
+            let nodes: Vec<NodeStatus> = looking.get("/v1/cluster/status", &[]).unwrap_or_default();
+            let here = nodes.into_iter().find(|node| node.link == "here");
+            if let Some(left) = here.map(|node| node.slots).filter(|left| said != Some(*left)) {
+                output.warn(&format!("{left} slots to let go"));
+                said = Some(left);
+            }
+            std::thread::sleep(PROGRESS_EVERY);
+        }
+        drain.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })?;
     anyhow::ensure!(done.drained, "not every slot could be let go in time; run it again");
     output.result(&done, || {
         "every slot was let go; clients stay connected, their calls go to other nodes. Stop the node now".to_owned()
     })
+}
+
+async fn restored(config: &Path, output: &Output) -> Result<()> {
+    let config = Config::read(config)?;
+    ensure!(
+        config.storage.engine == EngineChoice::Postgres,
+        "this node has an embedded engine: `postroom restore` does all that is needed"
+    );
+    let options = PostgresOptions::new(&config.storage.connection);
+    let mut bar = None;
+    let restored = postgres::restore(&options, |progress| {
+        let bar = bar.get_or_insert_with(|| output.progress("accounts", progress.of));
+        bar.set(progress.done);
+    });
+    let restored = restored.await?;
+    bar.iter().for_each(Progress::finish);
+    restored.named.iter().for_each(|why| output.warn(why));
+    output.result(
+        &serde_json::json!({
+            "restored": restored.times,
+            "raised": restored.raised,
+            "left": restored.left,
+            "resumed": restored.resumed,
+        }),
+        || {
+            format!(
+                "raised {} accounts above all that can have been announced. Start the nodes now",
+                restored.raised
+            )
+        },
+    )?;
+    ensure!(
+        restored.left == 0,
+        "{} accounts are damaged and stay closed: mend them, and do this again",
+        restored.left
+    );
+    Ok(())
 }

@@ -1,13 +1,16 @@
 //! The composition root: opens a data folder, loads the store components, puts the layers together.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use postroom_core::calls::Secret;
 use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
 
+use super::alone::{self, Alone};
 use super::config::{BUILT_IN, Component, Config, EngineChoice, Storage, StoreChoice};
 use super::identity::{self, Identity, write_durably};
 use crate::guest::{
@@ -16,7 +19,7 @@ use crate::guest::{
 use crate::message_store::{self, DirectoryMode, MessageStore};
 use crate::router::ClusterConfig;
 use crate::storage::Engine;
-use crate::storage::postgres::{PostgresEngine, PostgresOptions};
+use crate::storage::postgres::PostgresEngine;
 use crate::storage::redb::{RedbEngine, RedbOptions};
 
 /// Folder of the storage engine, in the data folder.
@@ -49,6 +52,10 @@ pub struct Composed {
     components: Vec<Arc<StoreComponent>>,
     /// Names of the components that are asked about deliveries, in their order.
     hooks: Vec<String>,
+    /// The heartbeat of a node of its own over a database.
+    alone: Option<Alone>,
+    /// Held while the node runs.
+    _lock: File,
 }
 
 impl Composed {
@@ -140,14 +147,21 @@ impl Composed {
         let context = || format!("the data folder {}", data.display());
         std::fs::create_dir_all(data).with_context(context)?;
         must_be_ours(data)?;
-        // Locks the folder: from here on it is ours.
+        // From here on it is ours.
+        let lock = alone::lock(data)?;
         let engine: Arc<dyn Engine> = match composition.storage.engine {
             EngineChoice::Embedded => Arc::new(
                 RedbEngine::open(&data.join(STORAGE), RedbOptions::default())
                     .with_context(context)?,
             ),
             EngineChoice::Postgres => {
-                let options = PostgresOptions::new(&composition.storage.connection);
+                if data.join(STORAGE).exists() {
+                    bail!(
+                        "{} holds mail of the embedded engine, which the database does not have: name another folder, and bring the mail over with `postroom export` and `import`",
+                        data.display()
+                    );
+                }
+                let options = composition.storage.options().await?;
                 let engine = PostgresEngine::open(options).await.context("the database")?;
                 engine.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
                 Arc::new(engine)
@@ -157,9 +171,13 @@ impl Composed {
         let loaded = load_components(data, composition, hooks).await?;
         write_durably(data, COMPOSITION, &serde_json::to_vec_pretty(composition)?)
             .with_context(context)?;
+        let Loaded { stores, asked, components } = loaded;
+        let alone = match cluster.is_none() && engine.is_shared() {
+            true => Some(Alone::begin(engine.clone(), &identity).await?),
+            false => None,
+        };
         let config =
             message_store::Config { node: identity.id, generation: identity.generation, directory };
-        let Loaded { stores, asked, components } = loaded;
         let message_store = match cluster {
             None => MessageStore::hooked(config, stores, asked, engine.clone()),
             Some(cluster) => {
@@ -167,7 +185,15 @@ impl Composed {
                 MessageStore::clustered(config, stores, asked, engine.clone(), cluster).await?
             }
         };
-        Ok(Self { message_store, engine, components, hooks: hooks.to_owned() })
+        let hooks = hooks.to_owned();
+        Ok(Self { message_store, engine, components, hooks, alone, _lock: lock })
+    }
+
+    /// Cancelled when another process has this node's name: this one must end.
+    pub fn superseded(&self) -> CancellationToken {
+        let of_cluster = self.message_store.cluster().map(|cluster| cluster.superseded());
+        let token = of_cluster.or_else(|| self.alone.as_ref().map(Alone::superseded));
+        token.cloned().unwrap_or_default()
     }
 
     /// What this node says of itself.
@@ -215,7 +241,7 @@ fn must_be_ours(data: &Path) -> Result<()> {
         let name = entry?.file_name();
         match name.to_str() {
             // The storage is made first: a first start that was cut off has it at least.
-            Some(STORAGE | COMPOSITION | identity::FILE) => return Ok(()),
+            Some(STORAGE | COMPOSITION | identity::FILE | alone::LOCK) => return Ok(()),
             // May be made before the first start.
             Some(CERTIFICATES) => {}
             // A file system of its own begins with this one.

@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::compose::CERTIFICATES;
 use crate::guest::{self, Grants};
+use crate::storage::ObjectsConfig;
+use crate::storage::postgres::PostgresOptions;
 
 /// What `postroom config` prints: every key with its default and its meaning.
 pub const DEFAULT_FILE: &str = include_str!("default.toml");
@@ -198,6 +200,22 @@ pub struct Storage {
     pub engine: EngineChoice,
     /// Where the shared engine's database is.
     pub connection: String,
+    /// Where the shared engine keeps large bodies; without: in the database's rows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bodies: Option<ObjectsConfig>,
+}
+
+impl Storage {
+    /// How the shared engine is opened; the store of its bodies is asked whether it can be used.
+    pub async fn options(&self) -> anyhow::Result<PostgresOptions> {
+        let mut options = PostgresOptions::new(&self.connection);
+        if let Some(bodies) = &self.bodies {
+            let objects = bodies.open().context("storage.bodies")?;
+            objects.check().await.context("storage.bodies")?;
+            options.objects = Some(objects);
+        }
+        Ok(options)
+    }
 }
 
 /// A storage engine.
@@ -327,6 +345,11 @@ impl Config {
                 "storage.connection goes with storage.engine = \"postgres\": set both or neither"
             );
         }
+        if self.storage.bodies.is_some() && !shared {
+            bail!(
+                "storage.bodies goes with storage.engine = \"postgres\": the embedded engine keeps bodies itself"
+            );
+        }
         if self.cluster.address()?.is_some() && !shared {
             bail!("cluster.listen needs an engine that nodes share: storage.engine = \"postgres\"");
         }
@@ -430,6 +453,9 @@ mod tests {
         refused("[imap]\nplaintext_login = true\nlisten = [\"nowhere\"]\n", "line 3");
         let plain = |text: &str| format!("[imap]\nplaintext_login = true\n{text}");
         refused(&plain("[storage]\nengine = \"postgres\"\n"), "storage.connection goes with");
+        let bodies = "[storage]\nbodies = { directory = \"/x\" }\n";
+        refused(&plain(bodies), "storage.bodies goes with");
+        refused(&plain("[storage.bodies.s3]\nbuckets = \"x\"\n"), "unknown field `buckets`");
         refused(
             &plain("[cluster]\nlisten = \"127.0.0.1:1090\"\n"),
             "needs an engine that nodes share",

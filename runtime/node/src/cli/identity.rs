@@ -2,6 +2,7 @@
 //! durable before the node claims anything, so that no two runs can be taken for one.
 
 use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -52,7 +53,13 @@ impl Identity {
 /// Replaces a file in one step that survives a crash: whoever reads it sees the old or the new one.
 pub fn write_durably(folder: &Path, name: &str, octets: &[u8]) -> std::io::Result<()> {
     let fresh = folder.join(format!("{name}.new"));
-    let mut file = std::fs::File::create(&fresh)?;
+    // There may be a password in it.
+    let mut file = std::fs::File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&fresh)?;
     file.write_all(octets)?;
     file.sync_all()?;
     std::fs::rename(&fresh, folder.join(name))?;

@@ -1,6 +1,7 @@
 //! The command line: `main` hands over here, and here is the composition root, the only place that
 //! knows every layer.
 
+mod alone;
 mod args;
 mod backup;
 mod cluster;

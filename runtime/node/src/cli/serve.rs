@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -46,9 +46,18 @@ pub fn run(path: &Path, output: &Output) -> Result<()> {
                 ready.admin
             )
         })?;
-        until_told_to_stop().await?;
+        let superseded = node.superseded();
+        tokio::select! {
+            // Cancel-safe both.
+            told = until_told_to_stop() => told?,
+            () = superseded.cancelled() => {}
+        }
         listening.stop().await;
-        node.close().await
+        node.close().await?;
+        match superseded.is_cancelled() {
+            true => bail!("another process has this node's name: was its data folder copied?"),
+            false => Ok(()),
+        }
     })
 }
 

@@ -9,6 +9,7 @@ use postroom_core::error::StoreError;
 use postroom_core::mailbox::{Arrival, MoveMessages, Op, StoreFlags, Target};
 use postroom_core::types::{AccountId, MailboxId, SessionId, TransactionId, UidSet};
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use crate::guest::{CallInfo, Medium};
 use crate::storage::{FreshBodies, Space};
@@ -24,6 +25,10 @@ pub struct Account {
     pub(super) env: Arc<Env>,
     queue: mpsc::Sender<Job>,
     shared: Mutex<Shared>,
+    /// Cancelled when another claim holds the slot: the writer ends at once, and reads nothing anew.
+    pub(super) abandoned: CancellationToken,
+    /// Cancelled when the writer has ended.
+    pub(super) over: CancellationToken,
 }
 
 /// Who asks: what the parts of a request have in common.
@@ -37,7 +42,15 @@ pub(super) struct Asker {
 impl Account {
     pub(super) fn new(id: AccountId, env: Arc<Env>) -> (Arc<Self>, mpsc::Receiver<Job>) {
         let (queue, receiver) = mpsc::channel(MAX_QUEUED_CALLS);
-        (Arc::new(Self { id, env, queue, shared: Mutex::default() }), receiver)
+        let account = Self {
+            id,
+            env,
+            queue,
+            shared: Mutex::default(),
+            abandoned: CancellationToken::new(),
+            over: CancellationToken::new(),
+        };
+        (Arc::new(account), receiver)
     }
 
     pub(super) fn id(&self) -> AccountId {
@@ -124,7 +137,7 @@ impl Account {
 
     /// Comes back when the writer has ended.
     pub(super) async fn ended(&self) {
-        self.queue.closed().await;
+        self.over.cancelled().await;
     }
 
     /// Queues a job for the writer and waits for its answer.

@@ -67,6 +67,10 @@ impl Registry {
     pub(super) fn retire(&self, account: &Arc<Account>) -> bool {
         let mut open = self.open();
         // One reference is the registry's, one the writer's.
+        let there = open.accounts.get(&account.id());
+        if !there.is_some_and(|there| Arc::ptr_eq(there, account)) {
+            return true;
+        }
         let unused = Arc::strong_count(account) == 2 && account.with(|s| s.sessions.is_empty());
         if unused {
             open.accounts.remove(&account.id());
@@ -167,7 +171,7 @@ impl Accounts {
     pub fn abandon_slot(&self, slot: Slot) {
         for account in self.of_slot(slot) {
             self.registry.remove(&account);
-            account.nudge(Job::Abandon);
+            account.abandoned.cancel();
         }
     }
 

@@ -11,6 +11,7 @@ use postroom_core::mailbox::Op;
 use postroom_core::types::{AccountId, MailboxId, Slot, TransactionId};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::storage::{Body, Fence, FreshBodies};
@@ -105,6 +106,7 @@ struct Leave {
     /// Weak, because the registry counts who uses the account.
     account: Weak<Account>,
     registry: Weak<Registry>,
+    over: CancellationToken,
 }
 
 impl Drop for Leave {
@@ -112,6 +114,7 @@ impl Drop for Leave {
         if let (Some(registry), Some(account)) = (self.registry.upgrade(), self.account.upgrade()) {
             registry.remove(&account);
         }
+        self.over.cancel();
     }
 }
 
@@ -121,7 +124,8 @@ pub(super) async fn run(
     queue: mpsc::Receiver<Job>,
     registry: Weak<Registry>,
 ) {
-    let _leave = Leave { account: Arc::downgrade(&account), registry: registry.clone() };
+    let over = account.over.clone();
+    let _leave = Leave { account: Arc::downgrade(&account), registry: registry.clone(), over };
     let mut actor = Actor {
         account,
         queue,
@@ -181,6 +185,9 @@ impl Actor {
     /// The next thing to do; settling and retiring when nothing else came for long enough.
     async fn job(&mut self) -> Option<Job> {
         loop {
+            if self.account.abandoned.is_cancelled() {
+                return Some(Job::Abandon);
+            }
             if let Some(write) = self.backlog.pop_front() {
                 return Some(Job::Write(write));
             }
@@ -188,8 +195,14 @@ impl Actor {
                 return Some(job);
             }
             let settle = self.settling.is_due(&self.account);
-            // Cancel-safe: a job that is not received stays in the queue.
-            match tokio::time::timeout(self.patience(settle), self.queue.recv()).await {
+            // Cancel-safe both: a job that is not received stays in the queue.
+            let next = tokio::time::timeout(self.patience(settle), self.queue.recv());
+            let next = tokio::select! {
+                biased;
+                () = self.account.abandoned.cancelled() => return Some(Job::Abandon),
+                next = next => next,
+            };
+            match next {
                 Ok(job) => return job,
                 Err(_) if settle => self.settle_alone().await,
                 Err(_) => return Some(Job::Retire),
@@ -220,9 +233,11 @@ impl Actor {
     fn gather(&mut self) -> Vec<WriteJob> {
         let mut batch: Vec<WriteJob> = Vec::new();
         let mut octets = 0;
-        while batch.len() < MAX_BATCH_OPS && self.next.is_none() {
+        while batch.len() < MAX_BATCH_OPS {
             let job = match self.backlog.pop_front() {
                 Some(job) => job,
+                // That one came first.
+                None if self.next.is_some() => break,
                 None => match self.queue.try_recv() {
                     Ok(Job::Write(job)) => job,
                     Ok(other) => {

@@ -10,7 +10,7 @@ use postroom_core::mailbox::{Context, Draft, Op, Outcome, Planned, Settled, Step
 use postroom_core::types::{MailboxId, TransactionId};
 use tracing::{Instrument, debug, debug_span, warn};
 
-use crate::storage::{Commit, Idempotency, StorageError, Txn};
+use crate::storage::{Commit, Fence, Idempotency, StorageError, Txn};
 
 use super::actor::{Actor, WriteJob};
 use super::error::{guest, read, storage_error};
@@ -64,8 +64,18 @@ impl Actor {
         self.load(transaction).instrument(span).await
     }
 
+    /// The fence that this node has for the account now. None for an account that was given up: another one
+    /// may stand in its place under the same claim.
+    pub(super) async fn present_fence(&self) -> Result<Fence, StoreError> {
+        let fence = self.account.env.claims.fence(self.slot()).await?;
+        match self.account.abandoned.is_cancelled() {
+            true => Err(StoreError::Fenced),
+            false => Ok(fence),
+        }
+    }
+
     async fn load(&mut self, transaction: TransactionId) -> Result<(), StoreError> {
-        self.fence = Some(self.account.env.claims.fence(self.slot()).await?);
+        self.fence = Some(self.present_fence().await?);
         for _ in 0..MAX_ATTEMPTS {
             // Before anything is read: a guard whose outcome was unknown may come to be in between.
             if self.must_be_guarded().await? {
@@ -425,7 +435,7 @@ impl Actor {
                 warn!(account = %self.id(), "another claim holds the slot");
                 self.account.with(|shared| shared.drop_state());
                 if let Some(fence) = self.fence.take() {
-                    self.account.env.claims.lost(fence);
+                    self.account.env.claims.refused(fence);
                 }
                 Failed::All(StoreError::Fenced)
             }
@@ -499,10 +509,14 @@ impl Actor {
         let at = jobs.iter().position(|job| job.transaction == before.transaction);
         let Some(at) = at else { return false };
         let job = jobs.remove(at);
-        let answer = match self.catch_up().await {
-            Ok(()) => self.outcome_of(&before.result),
+        let caught_up = self.catch_up().await;
+        // Once more, now that nothing is under way: storage may have said so of a commit that it lost then.
+        let space = self.account.space();
+        let there = read(self.account.env.engine.transaction(space, before.transaction)).await;
+        let answer = match (caught_up, there) {
+            (Ok(()), Ok(Some(result))) => self.outcome_of(&result),
             // It is done, but its caller could not see that: it asks again.
-            Err(_) => Err(StoreError::UnknownOutcome),
+            _ => Err(StoreError::UnknownOutcome),
         };
         job.answer(answer);
         true

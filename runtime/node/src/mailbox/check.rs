@@ -91,7 +91,7 @@ impl Actor {
         step: CheckStep,
         repair: bool,
     ) -> Result<Checked, StoreError> {
-        self.fence = Some(self.account.env.claims.fence(self.slot()).await?);
+        self.fence = Some(self.present_fence().await?);
         let transaction = TransactionId(random());
         let head = read(self.account.env.engine.head(self.account.space())).await?;
         let txn = Txn::new(self.account.env.engine.clone(), self.account.space());

@@ -3,7 +3,7 @@
 //! have it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use postroom_core::error::StoreError;
 use postroom_core::types::Slot;
@@ -24,12 +24,21 @@ pub struct Claims {
     /// Slots are claimed elsewhere, and held here only as long as they are ours.
     given: bool,
     held: Mutex<HashMap<Slot, Arc<OnceCell<Fence>>>>,
+    /// Told of claims that storage refused.
+    told: OnceLock<Box<dyn Fn(Fence) + Send + Sync>>,
 }
 
 impl Claims {
     /// No claims yet, for a node in its so-many-eth life.
     pub fn new(engine: Arc<dyn Engine>, node: String, generation: u64) -> Self {
-        Self { engine, node, generation, given: false, held: Mutex::default() }
+        Self {
+            engine,
+            node,
+            generation,
+            given: false,
+            held: Mutex::default(),
+            told: OnceLock::new(),
+        }
     }
 
     /// No claims yet, and none but those that are given by [`hold`](Self::hold).
@@ -37,10 +46,19 @@ impl Claims {
         Self { given: true, ..self }
     }
 
-    /// From now on this is the slot's fence.
-    pub fn hold(&self, fence: Fence) {
+    /// Whoever claims the slots is told of claims that storage refused: once, by the first who asks.
+    pub fn tell(&self, refused: impl Fn(Fence) + Send + Sync + 'static) {
+        let _ = self.told.set(Box::new(refused));
+    }
+
+    /// From now on this is the slot's fence. Says whether it was another one, or none, before.
+    pub fn hold(&self, fence: Fence) -> bool {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.get(&fence.slot).and_then(|cell| cell.get()) == Some(&fence) {
+            return false;
+        }
         held.insert(fence.slot, Arc::new(OnceCell::new_with(Some(fence))));
+        true
     }
 
     /// The fence of a slot, claiming it if need be. Callers that arrive meanwhile share one claim.
@@ -74,7 +92,15 @@ impl Claims {
         Err(StoreError::Unavailable("another node claims the same slot".into()))
     }
 
-    /// Forgets a claim that storage refused; one made since stays.
+    /// Storage has refused a commit under this claim.
+    pub fn refused(&self, fence: Fence) {
+        self.lost(fence);
+        if let Some(told) = self.told.get() {
+            told(fence);
+        }
+    }
+
+    /// Forgets a claim; one made since stays.
     pub fn lost(&self, fence: Fence) {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         if held.get(&fence.slot).and_then(|cell| cell.get()) == Some(&fence) {

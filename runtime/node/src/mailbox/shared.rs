@@ -23,6 +23,8 @@ pub struct Shared {
     watches: HashMap<MailboxId, watch::Sender<News>>,
     /// Mailboxes whose claims of what is recent are in memory only.
     pub claimed: BTreeSet<MailboxId>,
+    /// Open mailboxes with removals that a session brought along from where they were open before.
+    departing: BTreeSet<MailboxId>,
     /// Mailboxes with removed messages that are not settled.
     unsettled: BTreeSet<MailboxId>,
     /// Open mailboxes, by when they were last made active or used.
@@ -40,6 +42,7 @@ impl Default for Shared {
             sessions: Sessions::default(),
             watches: HashMap::new(),
             claimed: BTreeSet::new(),
+            departing: BTreeSet::new(),
             unsettled: BTreeSet::new(),
             opened: BTreeMap::new(),
             clock: 0,
@@ -87,10 +90,13 @@ impl Shared {
     ) -> Option<watch::Receiver<News>> {
         let mailbox = self.state.as_mut()?.mailbox_mut(id)?;
         let highest = mailbox.counters.highest_modseq;
-        if mailbox.counters.removed != removed {
+        // Or those that are asked for were forgotten meanwhile.
+        let forgotten = released < removed && released < mailbox.counters.low_water;
+        if mailbox.counters.removed != removed || forgotten {
             return None;
         }
         mailbox.open.as_mut()?.depart(removals);
+        self.note_departing(id);
         self.sessions.select(session, id, read_write, released);
         self.used(id);
         Some(
@@ -99,6 +105,14 @@ impl Shared {
                 .or_insert_with(|| watch::channel(News::at(highest)).0)
                 .subscribe(),
         )
+    }
+
+    /// A draft that is on its way does not know of removals that a session brought along.
+    fn note_departing(&mut self, id: MailboxId) {
+        let open = self.state.as_ref().and_then(|account| account.mailbox(id)?.open.as_ref());
+        if open.is_some_and(|open| !open.departed.is_empty()) {
+            self.departing.insert(id);
+        }
     }
 
     /// What is recent, claimed when the session may write.
@@ -132,13 +146,14 @@ impl Shared {
     /// Puts a committed state in place of the one before and tells the watchers of what changed.
     pub fn install(&mut self, mut account: Account, touched: &BTreeSet<MailboxId>) {
         if let Some(before) = self.state.as_ref().or(self.previous.as_ref()) {
-            account.adopt(before, self.claimed.iter().copied());
+            account.adopt(before, self.claimed.iter().copied(), self.departing.iter().copied());
         }
         self.previous = None;
         self.state = Some(account);
         // The draft may bring back what sessions were told of while it was on its way.
         let ghosts: Vec<MailboxId> = self.unsettled.union(touched).copied().collect();
         ghosts.into_iter().for_each(|id| self.forget_told(id));
+        std::mem::take(&mut self.departing).into_iter().for_each(|id| self.note_departing(id));
         touched.iter().for_each(|id| self.shed(*id));
         for id in touched {
             self.note_unsettled(*id);

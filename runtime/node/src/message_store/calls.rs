@@ -179,10 +179,11 @@ impl MessageStore {
     }
 
     async fn repeated(&self, asking: &Asking<'_>, write: Write) -> Result<Reply, StoreError> {
-        let mut pause = FIRST_REPEAT;
+        let (mut pause, mut unknown) = (FIRST_REPEAT, false);
         for _ in 0..MAX_REPEATS {
             match self.ask_once(asking, write.clone()).await {
-                Err(StoreError::UnknownOutcome) => {
+                Err(error) if is_unknown(&error, unknown) => {
+                    unknown = true;
                     warn!("the outcome is not known; asking again");
                     tokio::time::sleep(pause).await;
                     pause *= 4;
@@ -190,7 +191,10 @@ impl MessageStore {
                 result => return result,
             }
         }
-        self.ask_once(asking, write).await
+        match self.ask_once(asking, write).await {
+            Err(error) if is_unknown(&error, unknown) => Err(StoreError::UnknownOutcome),
+            result => result,
+        }
     }
 
     async fn ask_once(&self, asking: &Asking<'_>, write: Write) -> Result<Reply, StoreError> {
@@ -328,4 +332,14 @@ fn for_row(addresses: Vec<String>) -> Vec<String> {
 /// An account answered another question than it was asked.
 pub(super) fn mixed_up() -> StoreError {
     StoreError::Broken("the account answered another question".into())
+}
+
+/// Whether a write may have its effect all the same. One that cannot be asked for now says nothing of the time
+/// before, when its outcome was unknown.
+fn is_unknown(error: &StoreError, before: bool) -> bool {
+    match error {
+        StoreError::UnknownOutcome => true,
+        StoreError::Busy(_) | StoreError::Unavailable(_) | StoreError::Fenced => before,
+        _ => false,
+    }
 }

@@ -34,6 +34,8 @@ struct Attached {
     seen: Seen,
     /// Where the session is registered.
     at: Place,
+    /// The call by which it was registered there.
+    under: TransactionId,
 }
 
 /// The sessions of this node that have a mailbox active. Their number is bounded by the doors' connections.
@@ -62,20 +64,33 @@ impl Attachments {
             released: status.highest_modseq,
             seen,
             at,
+            under: request.transaction,
         };
         self.sessions().insert(request.session, attached);
     }
 
     /// A session is registered somewhere else than before.
-    pub fn moved(&self, session: SessionId, at: Place) {
+    pub fn moved(&self, session: SessionId, at: Place, under: TransactionId) {
         if let Some(attached) = self.sessions().get_mut(&session) {
-            attached.at = at;
+            (attached.at, attached.under) = (at, under);
         }
     }
 
-    /// A session has left; says where it was.
-    pub fn left(&self, session: SessionId) -> Option<Place> {
-        self.sessions().remove(&session).map(|attached| attached.at)
+    /// A session has left; says where it was, and by which call it was registered there.
+    pub fn left(&self, session: SessionId) -> Option<(Place, TransactionId)> {
+        self.sessions().remove(&session).map(|attached| (attached.at, attached.under))
+    }
+
+    /// The active mailbox of a session.
+    pub fn mailbox(&self, session: SessionId) -> Option<MailboxId> {
+        self.sessions().get(&session).map(|attached| attached.mailbox)
+    }
+
+    /// Mailboxes of sessions whose place is none any more.
+    pub fn astray(&self, stands: impl Fn(&Place, Slot) -> bool) -> Vec<MailboxId> {
+        let sessions = self.sessions();
+        let astray = sessions.values().filter(|it| !stands(&it.at, Slot::of(it.account)));
+        astray.map(|attached| attached.mailbox).collect()
     }
 
     /// The session says up to where its client has been told of removals.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use postroom_core::cluster::NodeId;
-use postroom_core::types::{AccountId, Epoch, MailboxId, SessionId, Slot};
+use postroom_core::types::{AccountId, Epoch, MailboxId, SessionId, Slot, TransactionId};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
@@ -29,6 +29,8 @@ struct Guest {
     mailbox: MailboxId,
     /// The claim under which it is registered.
     epoch: Epoch,
+    /// The call by which it was made active.
+    under: TransactionId,
     /// How often in a row its node did not name it.
     missed: u8,
 }
@@ -109,19 +111,33 @@ impl Guests {
         node: &NodeId,
         (session, local): (SessionId, SessionId),
         (account, mailbox, epoch): (AccountId, MailboxId, Epoch),
+        under: TransactionId,
         watch: watch::Receiver<News>,
     ) {
-        let guest = Guest { local, account, mailbox, epoch, missed: 0 };
+        let guest = Guest { local, account, mailbox, epoch, under, missed: 0 };
         let mut state = self.state();
         let peer = state.peers.entry(node.clone()).or_default();
-        peer.remove(session);
+        let before = peer.remove(session);
         peer.sessions.insert(session, guest);
+        let tell = || {
+            let tell = tell(self.clone(), node.clone(), mailbox, watch);
+            tokio::spawn(tell).abort_handle()
+        };
         match peer.told.entry((mailbox, epoch)) {
-            Entry::Occupied(mut there) => there.get_mut().0 += 1,
-            Entry::Vacant(free) => {
-                let tell = tell(self.clone(), node.clone(), mailbox, watch);
-                free.insert((1, tokio::spawn(tell).abort_handle()));
+            Entry::Occupied(mut there) => {
+                let (sessions, task) = there.get_mut();
+                *sessions += 1;
+                // The mailbox was closed and opened again.
+                if task.is_finished() {
+                    *task = tell();
+                }
             }
+            Entry::Vacant(free) => drop(free.insert((1, tell()))),
+        }
+        drop(state);
+        // Two calls of one session under way: the account knows it by two numbers.
+        if let Some(before) = before.filter(|it| (it.account, it.local) != (account, local)) {
+            self.accounts.leave(before.account, before.local);
         }
     }
 
@@ -151,19 +167,23 @@ impl Guests {
         }
     }
 
-    /// A session leaves.
-    pub fn left(&self, node: &NodeId, session: SessionId) {
-        let left = self.state().peers.get_mut(node).and_then(|peer| peer.remove(session));
+    /// A session leaves what it made active by this call.
+    pub fn left(&self, node: &NodeId, session: SessionId, under: TransactionId) {
+        let left = self.state().peers.get_mut(node).and_then(|peer| {
+            let same = peer.sessions.get(&session).is_some_and(|guest| guest.under == under);
+            if same { peer.remove(session) } else { None }
+        });
         if let Some(guest) = left {
             self.accounts.leave(guest.account, guest.local);
         }
     }
 
     /// A node says which of its sessions have something active here. One that was registered after it began
-    /// to say so is in the next one.
-    pub fn named(&self, node: &NodeId, sessions: &[SessionId]) {
+    /// to say so is in the next one. Returns those that have not.
+    pub fn named(&self, node: &NodeId, sessions: &[SessionId]) -> Vec<SessionId> {
         let named: HashSet<SessionId> = sessions.iter().copied().collect();
         let mut gone = Vec::new();
+        let mut unknown = sessions.to_vec();
         if let Some(peer) = self.state().peers.get_mut(node) {
             let mut unnamed = Vec::new();
             for (session, guest) in &mut peer.sessions {
@@ -173,8 +193,10 @@ impl Guests {
                 }
             }
             gone.extend(unnamed.into_iter().filter_map(|session| peer.remove(session)));
+            unknown.retain(|session| !peer.sessions.contains_key(session));
         }
         gone.iter().for_each(|guest| self.accounts.leave(guest.account, guest.local));
+        unknown
     }
 
     /// A node is gone, with all its sessions (E8).

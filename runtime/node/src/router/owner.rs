@@ -44,6 +44,13 @@ enum Step {
     Fail(Why),
 }
 
+/// What is driven.
+struct Driven<'a> {
+    calls: &'a HashMap<CallId, watch::Sender<Step>>,
+    running: &'a mut HashMap<CallId, (Attempt, Slot)>,
+    stepped_back: &'a mut SlotSet,
+}
+
 /// A call that runs here.
 pub type Here<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 /// A call at another node; the inner result is what the call came to.
@@ -52,8 +59,8 @@ pub type There<'a, T> = BoxFuture<'a, Result<Result<T, StoreError>, PeerAnswer>>
 /// How a call has ended.
 #[derive(Debug)]
 pub enum Ended<T> {
-    /// With an answer.
-    Answered(Result<T, StoreError>),
+    /// With an answer; whether an attempt before may have had its effect all the same.
+    Answered(Result<T, StoreError>, bool),
     /// The slot is not here.
     NotMine,
     /// Without one; whether it was tried, so that it may have had an effect.
@@ -73,12 +80,20 @@ pub struct Owner {
     open: watch::Sender<SlotSet>,
     moved: broadcast::Sender<Slot>,
     superseded: CancellationToken,
+    /// Calls are not carried any more.
+    stopped: CancellationToken,
+    /// Told when a call that ran here does so no more.
+    rested: Notify,
 }
 
 struct State {
     machine: Ownership,
     table: Table,
     calls: HashMap<CallId, watch::Sender<Step>>,
+    /// Calls that run here.
+    running: HashMap<CallId, (Attempt, Slot)>,
+    /// Slots of which it was said that storage went back.
+    stepped_back: SlotSet,
     last: u64,
 }
 
@@ -94,9 +109,11 @@ impl Owner {
             machine: Ownership::new(me.clone(), generation, timing),
             table: Table::new(me.clone()),
             calls: HashMap::new(),
+            running: HashMap::new(),
+            stepped_back: SlotSet::default(),
             last: 0,
         };
-        Arc::new(Self {
+        let owner = Arc::new(Self {
             me,
             generation,
             engine,
@@ -107,7 +124,21 @@ impl Owner {
             open: watch::channel(SlotSet::default()).0,
             moved: broadcast::channel(MOVED_BACKLOG).0,
             superseded: CancellationToken::new(),
-        })
+            stopped: CancellationToken::new(),
+            rested: Notify::new(),
+        });
+        let told = Arc::downgrade(&owner);
+        owner.claims.tell(move |fence| {
+            if let Some(owner) = told.upgrade() {
+                owner.input(Input::Fenced(fence.slot, fence.epoch));
+            }
+        });
+        owner
+    }
+
+    /// Ends all calls, and takes no more: nobody gives the machine time any more.
+    pub fn stop(&self) {
+        self.stopped.cancel();
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -149,16 +180,29 @@ impl Owner {
         let _ = getrandom::fill(&mut jitter);
         let at = Moment { now: record::now(), jitter: u16::from_be_bytes(jitter) };
         let mut state = self.state();
-        let State { machine, table, calls, .. } = &mut *state;
+        let rested = match &input {
+            Input::RanHere(id, attempt, _) => {
+                let same = state.running.get(id).is_some_and(|(running, _)| running == attempt);
+                same && state.running.remove(id).is_some()
+            }
+            Input::CallGone(id) => state.running.remove(id).is_some(),
+            _ => false,
+        };
+        let State { machine, table, calls, running, stepped_back, .. } = &mut *state;
+        let mut driven = Driven { calls, running, stepped_back };
         // Performed under the lock: what two inputs bring about keeps its order. Nothing here waits.
         for action in machine.handle(at, table, input) {
-            self.perform(calls, action);
+            self.perform(&mut driven, action);
         }
         drop(state);
+        if rested {
+            self.rested.notify_waiters();
+        }
         self.sooner.notify_one();
     }
 
-    fn perform(self: &Arc<Self>, calls: &HashMap<CallId, watch::Sender<Step>>, action: Action) {
+    fn perform(self: &Arc<Self>, driven: &mut Driven<'_>, action: Action) {
+        let calls = driven.calls;
         let step = |call: CallId, step: Step| {
             if let Some(steps) = calls.get(&call) {
                 steps.send_replace(step);
@@ -166,15 +210,23 @@ impl Owner {
         };
         match action {
             Action::RunHere(call, attempt, fence) => {
-                self.claims.hold(record::fence_to_storage(&fence));
+                if self.claims.hold(record::fence_to_storage(&fence)) {
+                    // Whatever is still there is of a claim before this one.
+                    self.accounts.abandon_slot(fence.slot);
+                }
+                driven.running.insert(call, (attempt, fence.slot));
                 step(call, Step::Here(attempt, fence));
             }
             Action::SendTo { call, attempt, node, open } => {
+                driven.running.remove(&call);
                 step(call, Step::There { attempt, node, open });
             }
             Action::Answer(call) => step(call, Step::Answer),
             Action::NotMine { call, .. } => step(call, Step::NotMine),
-            Action::Fail(call, why) => step(call, Step::Fail(why)),
+            Action::Fail(call, why) => {
+                driven.running.remove(&call);
+                step(call, Step::Fail(why));
+            }
             Action::Lost(fence) => {
                 warn!(
                     slot = fence.slot.0,
@@ -187,7 +239,7 @@ impl Owner {
             // Nobody listening is no harm: sessions ask.
             Action::TellMoved(slot) => drop(self.moved.send(slot)),
             Action::Publish(slots) => drop(self.open.send_replace(*slots)),
-            Action::StepBack { slot, seen, found } => {
+            Action::StepBack { slot, seen, found } if driven.stepped_back.insert(slot) => {
                 error!(
                     slot = slot.0,
                     seen = seen.0,
@@ -195,6 +247,7 @@ impl Owner {
                     "storage is older than it was: the slot stays closed until `postroom cluster restored`"
                 );
             }
+            Action::StepBack { .. } => {}
             Action::Superseded => {
                 error!("a later start of this node has claims: this process ends");
                 self.superseded.cancel();
@@ -229,6 +282,7 @@ impl Owner {
             }
             Action::Validate(ask, slots) => self.validate(ask, slots).await,
             Action::CloseSlot(fence) => {
+                self.none_running(fence.slot).await;
                 self.accounts.close_slot(fence.slot).await;
                 self.claims.lost(record::fence_to_storage(&fence));
                 Input::WritesSettled(fence.slot, fence.epoch)
@@ -244,6 +298,18 @@ impl Owner {
             }
             // What is performed at once asks nothing.
             _ => Input::Tick,
+        }
+    }
+
+    /// Waits until no call runs in a slot. None is begun there meanwhile.
+    async fn none_running(&self, slot: Slot) {
+        loop {
+            let mut rested = std::pin::pin!(self.rested.notified());
+            rested.as_mut().enable();
+            if !self.state().running.values().any(|(_, of)| *of == slot) {
+                return;
+            }
+            rested.await;
         }
     }
 
@@ -286,7 +352,7 @@ impl Owner {
         let (id, mut steps) = self.register();
         let _registered = Registered { owner: self.clone(), id };
         self.input(Input::CallArrived(id, call));
-        let (mut outcome, mut tried) = (None, false);
+        let (mut outcome, mut tried, mut uncertain) = (None, false, false);
         loop {
             let step = steps.borrow_and_update().clone();
             match step {
@@ -296,7 +362,10 @@ impl Owner {
                     let done = tokio::select! {
                         // A write that was taken up goes on when this is dropped.
                         done = here(fence) => done,
-                        _ = steps.changed() => continue,
+                        _ = steps.changed() => {
+                            uncertain = true;
+                            continue;
+                        }
                     };
                     let ran = match &done {
                         Err(StoreError::Fenced) => Ran::Fenced,
@@ -309,26 +378,35 @@ impl Owner {
                     tried = true;
                     let done = tokio::select! {
                         done = there(node, open) => done,
-                        _ = steps.changed() => continue,
+                        _ = steps.changed() => {
+                            uncertain = true;
+                            continue;
+                        }
                     };
                     let answer = match done {
                         Ok(done) => {
                             outcome = Some(done);
                             PeerAnswer::Done
                         }
-                        Err(answer) => answer,
+                        Err(answer) => {
+                            uncertain |= answer == PeerAnswer::Unreachable;
+                            answer
+                        }
                     };
                     self.input(Input::PeerAnswered(id, attempt, answer));
                 }
                 Step::Answer => {
                     let lost = Err(StoreError::UnknownOutcome);
-                    return Ended::Answered(outcome.unwrap_or(lost));
+                    return Ended::Answered(outcome.unwrap_or(lost), uncertain);
                 }
                 Step::NotMine => return Ended::NotMine,
                 Step::Fail(why) => return Ended::Failed(why, tried),
             }
-            // It fails only when the sender is gone, which `_registered` keeps.
-            let _ = steps.changed().await;
+            tokio::select! {
+                // It fails only when the sender is gone, which `_registered` keeps.
+                _ = steps.changed() => {}
+                () = self.stopped.cancelled() => return Ended::Failed(Why::Late, tried),
+            }
         }
     }
 

@@ -9,7 +9,7 @@ use postroom_core::calls::{Changes, Copied, FlagRow, MailboxList, MailboxStatus,
 use postroom_core::error::StoreError;
 use postroom_core::mailbox::Seen;
 use postroom_core::types::{
-    AccountId, Epoch, MailboxId, MessageId, ModSeq, SessionId, Uid, UidSet, UidValidity,
+    Epoch, MailboxId, MessageId, ModSeq, SessionId, TransactionId, Uid, UidSet, UidValidity,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -27,12 +27,13 @@ pub enum Question {
     Call(Request, bool),
     /// To leave a session's active mailbox.
     Leave {
-        /// Of which account.
-        account: AccountId,
         /// Of the asking node.
         session: SessionId,
+        /// The call by which it was made active: one that was made active since stays.
+        under: TransactionId,
     },
-    /// To let go of every session of the asking node that is not among these (E8).
+    /// To let go of every session of the asking node that is not among these (E8), and to say which of these
+    /// have nothing active there.
     Active(Vec<SessionId>),
 }
 
@@ -49,6 +50,8 @@ pub enum Response {
     NotAttached,
     /// There is nothing to say.
     Noted,
+    /// These sessions have nothing active here.
+    Unknown(Vec<SessionId>),
 }
 
 /// An answer without its subscription, which the event stream between the nodes feeds.
@@ -192,7 +195,7 @@ impl Made {
 
 #[cfg(test)]
 mod tests {
-    use postroom_core::types::{MailboxName, TransactionId};
+    use postroom_core::types::{AccountId, MailboxName};
 
     use super::*;
     use crate::mailbox::Ask;

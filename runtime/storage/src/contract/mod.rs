@@ -13,7 +13,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use postroom_core::types::{AccountId, Slot, TransactionId};
 
-use super::postgres::tests::{empty_engine, engine_with_objects};
+use super::postgres::tests::{empty_engine, engine_with_objects, engine_with_s3};
 use super::redb::tests::TemporaryEngine;
 use super::{
     Area, Body, Claimant, Commit, Committed, Engine, Fence, Idempotency, Key, MemoryEngine,
@@ -137,6 +137,17 @@ macro_rules! contract {
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $case() {
                     let (engine, _directory) = engine_with_objects().await;
+                    $module::$case(engine).await;
+                }
+            )+)+
+        }
+
+        mod postgres_engine_with_s3 {
+            use super::*;
+            $($(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $case() {
+                    let (engine, _server) = engine_with_s3().await;
                     $module::$case(engine).await;
                 }
             )+)+

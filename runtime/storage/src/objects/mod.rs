@@ -1,7 +1,13 @@
 //! Bodies as objects: one object a body, immutable, under a key that is never used again, in a folder of
-//! its space. What is linked and what may go is the engine's affair; here octets are put, read and
-//! removed.
+//! its space; in a directory, or in a bucket of any S3. What is linked and what may go is the engine's
+//! affair; here octets are put, read and removed.
 
+mod config;
+mod s3;
+#[cfg(test)]
+pub mod tests;
+
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,23 +17,104 @@ use object_store::local::LocalFileSystem;
 use object_store::{Error, GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutOptions};
 use tokio::time::timeout;
 
+pub use self::config::{ObjectsConfig, S3Config};
 use super::{BodyRef, Space, StorageError, reads};
 
-/// How long one request may take: the longest body over a slow line.
-const OBJECT_TIME: Duration = Duration::from_secs(120);
+/// How long a request may take, apart from the time for its octets. All that is sent again is within it.
+const REQUEST_TIME: Duration = Duration::from_secs(20);
+/// The slowest line on which bodies are carried, in octets a second: a request may take so much longer.
+/// The longest body, of 256 MiB, may take 84 seconds in all.
+const SLOWEST: u64 = 4 << 20;
+/// Longest text of an error that is passed on, in octets: servers answer with whole documents.
+const MAX_ERROR_OCTETS: usize = 300;
+
+/// Why an object store cannot be used as it is configured.
+#[derive(Debug, thiserror::Error)]
+pub enum ObjectsError {
+    /// The configuration is wrong, or does not fit the store: it has to be changed.
+    #[error("bodies cannot be kept: {0}")]
+    Wrong(String),
+    /// The store cannot be asked for now.
+    #[error("the object store cannot be reached: {0}")]
+    Unavailable(String),
+}
 
 /// An object store.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Objects {
     store: Arc<dyn ObjectStore>,
+    /// Where it is, for people; without anything secret.
+    place: Arc<str>,
+    /// As [`REQUEST_TIME`].
+    time: Duration,
+}
+
+impl fmt::Debug for Objects {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Objects").field(&self.place).finish()
+    }
 }
 
 impl Objects {
     /// In a directory that all nodes have mounted, or of the only node. Objects and the folders that
     /// name them are synced before they count as stored. Fails when the directory is not there.
-    pub fn in_directory(directory: &Path) -> Result<Self, StorageError> {
-        let store = LocalFileSystem::new_with_prefix(directory).map_err(unavailable)?;
-        Ok(Self { store: Arc::new(store.with_fsync(true)) })
+    pub fn in_directory(directory: &Path) -> Result<Self, ObjectsError> {
+        let wrong = |why: String| ObjectsError::Wrong(format!("{}: {why}", directory.display()));
+        let store = LocalFileSystem::new_with_prefix(directory);
+        let store = store.map_err(|error| wrong(one_line(&error)))?.with_fsync(true);
+        let place = format!("directory {}", directory.display()).into();
+        Ok(Self { store: Arc::new(store), place, time: REQUEST_TIME })
+    }
+
+    /// In a bucket.
+    pub fn in_s3(config: &S3Config) -> Result<Self, ObjectsError> {
+        let store = s3::open(config)?;
+        let place = format!("S3 bucket {:?}", config.bucket).into();
+        Ok(Self { store, place, time: REQUEST_TIME })
+    }
+
+    /// Puts, reads and removes an object, as bodies will be. Fails with `Wrong` when the store says that
+    /// this will never do: there is no such bucket, or these credentials may not.
+    pub async fn check(&self) -> Result<(), ObjectsError> {
+        const OCTETS: &[u8] = b"postroom";
+        let mut id = [0; 16];
+        getrandom::fill(&mut id).map_err(|error| ObjectsError::Unavailable(error.to_string()))?;
+        let at = object_store::path::Path::from(format!("check/{}", hex::encode(id)));
+        let checking = async {
+            self.store
+                .put_opts(&at, Bytes::from_static(OCTETS).into(), PutOptions::default())
+                .await?;
+            let read = self.store.get(&at).await?.bytes().await?;
+            self.store.delete(&at).await?;
+            Ok(read)
+        };
+        match timeout(self.time, checking).await {
+            Ok(Ok(read)) if read == OCTETS => Ok(()),
+            Ok(Ok(_)) => Err(ObjectsError::Wrong(format!(
+                "{} hands back something else than was put there",
+                self.place
+            ))),
+            Ok(Err(error)) => Err(self.unusable(&error)),
+            Err(_) => Err(ObjectsError::Unavailable(format!("{} does not answer", self.place))),
+        }
+    }
+
+    fn unusable(&self, error: &Error) -> ObjectsError {
+        let place = &self.place;
+        match error {
+            Error::NotFound { .. } => ObjectsError::Wrong(format!("{place} is not there")),
+            Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => {
+                ObjectsError::Wrong(format!(
+                    "{place} refuses these credentials, or they may not put, get and delete there"
+                ))
+            }
+            other => ObjectsError::Unavailable(format!("{place}: {}", one_line(other))),
+        }
+    }
+
+    /// How long a request for so many octets may take.
+    fn time_for(&self, octets: u64) -> Duration {
+        self.time + Duration::from_millis(octets.saturating_mul(1000) / SLOWEST)
     }
 
     /// Stores a body. It is durable when this returns.
@@ -38,8 +125,13 @@ impl Objects {
         octets: Bytes,
     ) -> Result<(), StorageError> {
         let at = path(space, key);
-        in_time(self.store.put_opts(&at, octets.into(), PutOptions::default())).await?;
-        Ok(())
+        let time = self.time_for(octets.len() as u64);
+        let put = self.store.put_opts(&at, octets.into(), PutOptions::default());
+        match timeout(time, put).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(unavailable(&error)),
+            Err(_) => Err(too_long()),
+        }
     }
 
     /// Octets of a body from `at`, at most `max`; fewer only at its end. Only what is asked for is
@@ -62,27 +154,24 @@ impl Objects {
             (false, false) => options.range = Some(GetRange::Bounded(start..end)),
         }
         let place = path(space, &body.key);
-        let fetched = timeout(OBJECT_TIME, async {
+        let fetching = async {
             let found = self.store.get_opts(&place, options).await?;
             let size = found.meta.size;
-            match start == end && !whole {
+            // What has another size is not taken into memory.
+            match size != body.size || (start == end && !whole) {
                 true => Ok((size, Bytes::new())),
                 false => Ok((size, found.bytes().await?)),
             }
-        });
-        let (size, octets) = match fetched.await {
-            Ok(Ok(fetched)) => fetched,
-            Ok(Err(Error::NotFound { .. })) => return Err(damaged(body, "is missing")),
-            // A range behind the end of a short object is an error of no kind of its own.
-            Ok(Err(error)) => {
-                let size = self.size(&place, body).await?;
-                return Err(match size == body.size {
-                    true => unavailable(error),
-                    false => wrong_size(body, size),
-                });
-            }
-            Err(_) => return Err(too_long()),
         };
+        let fetched = timeout(self.time_for(end - start), async {
+            match fetching.await {
+                Ok(fetched) => Ok(fetched),
+                Err(error) if is_missing(&error) => Err(damaged(body, "is missing")),
+                // A range behind the end of a short object is an error of no kind of its own.
+                Err(error) => Err(self.why_not(&place, body, &error).await),
+            }
+        });
+        let (size, octets) = fetched.await.unwrap_or_else(|_| Err(too_long()))?;
         if size != body.size || octets.len() as u64 != end - start {
             return Err(wrong_size(body, size));
         }
@@ -92,25 +181,26 @@ impl Objects {
         Ok(octets)
     }
 
-    async fn size(
+    /// What a failed read means: damage where the object has another size or is not there.
+    async fn why_not(
         &self,
         place: &object_store::path::Path,
         body: &BodyRef,
-    ) -> Result<u64, StorageError> {
+        error: &Error,
+    ) -> StorageError {
         let options = GetOptions::default().with_head(true);
-        match timeout(OBJECT_TIME, self.store.get_opts(place, options)).await {
-            Ok(Ok(found)) => Ok(found.meta.size),
-            Ok(Err(Error::NotFound { .. })) => Err(damaged(body, "is missing")),
-            Ok(Err(error)) => Err(unavailable(error)),
-            Err(_) => Err(too_long()),
+        match self.store.get_opts(place, options).await {
+            Ok(found) if found.meta.size != body.size => wrong_size(body, found.meta.size),
+            Ok(_) | Err(_) => unavailable(error),
         }
     }
 
     /// Removes a body. One that is not there is no error.
     pub async fn remove(&self, space: Space, key: &[u8; 16]) -> Result<(), StorageError> {
-        match timeout(OBJECT_TIME, self.store.delete(&path(space, key))).await {
-            Ok(Ok(()) | Err(Error::NotFound { .. })) => Ok(()),
-            Ok(Err(error)) => Err(unavailable(error)),
+        match timeout(self.time, self.store.delete(&path(space, key))).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) if is_missing(&error) => Ok(()),
+            Ok(Err(error)) => Err(unavailable(&error)),
             Err(_) => Err(too_long()),
         }
     }
@@ -125,15 +215,28 @@ fn path(space: Space, key: &[u8; 16]) -> object_store::path::Path {
     object_store::path::Path::from(format!("{folder}/{}", hex::encode(key)))
 }
 
-async fn in_time<T>(request: impl Future<Output = Result<T, Error>>) -> Result<T, StorageError> {
-    match timeout(OBJECT_TIME, request).await {
-        Ok(outcome) => outcome.map_err(unavailable),
-        Err(_) => Err(too_long()),
-    }
+/// Whether the object is not there, while the place of all objects is.
+fn is_missing(error: &Error) -> bool {
+    matches!(error, Error::NotFound { source, .. } if !source.to_string().contains("NoSuchBucket"))
 }
 
-fn unavailable(error: Error) -> StorageError {
-    StorageError::Unavailable(format!("the object store: {error}").replace('\n', " "))
+fn unavailable(error: &Error) -> StorageError {
+    StorageError::Unavailable(match error {
+        Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => {
+            "the object store refuses our credentials".to_owned()
+        }
+        other => format!("the object store: {}", one_line(other)),
+    })
+}
+
+/// An error in one line of bounded length.
+fn one_line(error: &Error) -> String {
+    let text = error.to_string().replace(['\n', '\r'], " ");
+    let end = text.floor_char_boundary(MAX_ERROR_OCTETS);
+    match end < text.len() {
+        true => format!("{} …", &text[..end]),
+        false => text,
+    }
 }
 
 fn too_long() -> StorageError {
@@ -146,55 +249,4 @@ fn wrong_size(body: &BodyRef, size: u64) -> StorageError {
 
 fn damaged(body: &BodyRef, what: &str) -> StorageError {
     StorageError::Damaged(format!("body {} {what}", hex::encode(body.key)))
-}
-
-#[cfg(test)]
-mod tests {
-    use postroom_core::types::AccountId;
-
-    use super::*;
-
-    const SPACE: Space = Space::Account(AccountId([3; 16]));
-
-    async fn stored(objects: &Objects, octets: &'static [u8]) -> BodyRef {
-        let digest = *blake3::hash(octets).as_bytes();
-        let body = BodyRef { key: [9; 16], size: octets.len() as u64, digest };
-        objects.put(SPACE, &body.key, octets.into()).await.unwrap();
-        body
-    }
-
-    #[tokio::test]
-    async fn a_missing_short_long_or_changed_object_is_damage_that_names_the_body() {
-        let directory = tempfile::tempdir().unwrap();
-        let objects = Objects::in_directory(directory.path()).unwrap();
-        let body = stored(&objects, b"twelve octets").await;
-        assert_eq!(objects.read(SPACE, &body, 0, 99).await, Ok("twelve octets".into()));
-        assert_eq!(objects.read(SPACE, &body, 7, 3).await, Ok("oct".into()));
-        let file = directory.path().join(format!("{}/{}", "03".repeat(16), "09".repeat(16)));
-        for wrong in ["twelve octetz", "short", "", "longer than twelve octets"] {
-            std::fs::write(&file, wrong).unwrap();
-            let whole = objects.read(SPACE, &body, 0, 99).await;
-            assert!(matches!(&whole, Err(StorageError::Damaged(why)) if why.contains("0909")));
-            let part = objects.read(SPACE, &body, 7, 3).await;
-            let same_size = wrong.len() == body.size as usize;
-            assert_eq!(matches!(part, Err(StorageError::Damaged(_))), !same_size, "{part:?}");
-        }
-        std::fs::remove_file(&file).unwrap();
-        for (at, max) in [(0, 99), (7, 3), (99, 1)] {
-            let gone = objects.read(SPACE, &body, at, max).await;
-            assert!(matches!(gone, Err(StorageError::Damaged(_))), "{gone:?}");
-        }
-    }
-
-    #[tokio::test]
-    async fn removing_is_repeatable_and_of_one_space() {
-        let directory = tempfile::tempdir().unwrap();
-        let objects = Objects::in_directory(directory.path()).unwrap();
-        let body = stored(&objects, b"octets").await;
-        objects.remove(Space::Directory, &body.key).await.unwrap();
-        assert_eq!(objects.read(SPACE, &body, 0, 99).await, Ok("octets".into()));
-        for _ in 0..2 {
-            assert_eq!(objects.remove(SPACE, &body.key).await, Ok(()));
-        }
-    }
 }

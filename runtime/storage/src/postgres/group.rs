@@ -104,6 +104,9 @@ pub async fn plan(
     shared: &Shared,
     commits: &[&Commit],
 ) -> Result<Planned, Unplanned> {
+    shared.look_back(client).await.map_err(Unplanned::Sql)?;
+    // Before anything is read: another node's commit that lands meanwhile makes nothing old.
+    let before: Vec<_> = commits.iter().map(|commit| shared.heads.known(commit.space)).collect();
     let mut wants = wants(commits);
     let mut first = FIRST_ROWS;
     for _ in 0..MAX_ROUNDS {
@@ -114,7 +117,7 @@ pub async fn plan(
             wants.extend(more);
             continue;
         }
-        let (members, pending) = plan_over(&known, shared, commits);
+        let (members, pending) = plan_over(&known, shared, commits, &before);
         let missed = known.take_missed();
         if missed.is_empty() {
             return Ok(Planned { members, pending, known });
@@ -131,13 +134,14 @@ fn plan_over(
     known: &Known,
     shared: &Shared,
     commits: &[&Commit],
+    before: &[Option<u64>],
 ) -> (Vec<Result<Plan, StorageError>>, Pending) {
     let mut pending = Pending::default();
     let mut members = Vec::with_capacity(commits.len());
-    for commit in commits {
+    for (commit, before) in commits.iter().zip(before) {
         let rows = GroupRows { known, pending: &pending };
         let planned = reads::head(known, commit.space)
-            .and_then(|head| shared.check_head(commit.space, head))
+            .and_then(|head| shared.heads.check(commit.space, *before, head))
             .and_then(|()| commit::plan(&rows, &shared.unlinked, commit));
         members.push(planned.map(|mut plan| {
             pending.apply(std::mem::take(&mut plan.changes));

@@ -2,7 +2,7 @@
 //! writes it as one group. While one lane waits for the database to make a group durable, the others
 //! plan theirs.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -12,8 +12,9 @@ use tokio::time::timeout;
 
 use super::connect::{COMMIT_TIME, Failure, READ_TIME, is_useless_after, why};
 use super::group::{self, Planned, Unplanned, Unwritten};
+use super::locked::{self, Locked};
 use super::shared::{Shared, closed};
-use crate::{Commit, Committed, Space, StorageError, key};
+use crate::{Commit, Committed, Fence, Space, StorageError, key};
 
 /// Most commits that wait in a lane; more than sessions that a node serves at a time can have in
 /// flight, since each account has one.
@@ -33,6 +34,9 @@ const MAX_ATTEMPTS: u32 = 16;
 /// along.
 const ALONE_AFTER: u32 = 6;
 
+/// What members behind a lock are told.
+const LOCKED: &str = "somebody has a lock in the database for too long";
+
 /// What a lane is asked.
 pub enum Request {
     /// To write.
@@ -45,17 +49,37 @@ pub enum Request {
     Close(oneshot::Sender<()>),
 }
 
-/// A commit with whom to answer. A caller that has gone away does not hinder it.
+/// A commit with whom to answer.
 pub struct Job {
     commit: Commit,
     octets: usize,
     reply: oneshot::Sender<Result<Committed, StorageError>>,
+    /// Whether it is there to find out what became of another one.
+    resolves: bool,
 }
 
 /// The way to a lane.
 pub struct Lane {
     requests: mpsc::Sender<Request>,
     octets: Arc<AtomicUsize>,
+    shared: Arc<Shared>,
+}
+
+/// Whoever waits for a commit. When it goes away before the answer the outcome is unknown: what still waits
+/// in the lane is not written any more, and who reads the space's head waits for what is under way.
+struct Waits<'a> {
+    shared: &'a Shared,
+    space: Space,
+    fence: Option<Fence>,
+    answered: bool,
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.shared.unknown(self.space, self.fence);
+        }
+    }
 }
 
 impl Lane {
@@ -63,21 +87,22 @@ impl Lane {
     pub fn start(shared: Arc<Shared>) -> Self {
         let (requests, inbox) = mpsc::channel(MAX_WAITING_JOBS);
         let octets = Arc::new(AtomicUsize::new(0));
-        let lane = Self { requests, octets: octets.clone() };
+        let lane = Self { requests, octets: octets.clone(), shared: shared.clone() };
         tokio::spawn(run(shared, inbox, octets));
         lane
     }
 
-    /// Hands a commit over and waits for its outcome. Dropping the future does not take it back.
+    /// Hands a commit over and waits for its outcome. Dropping the future leaves an unknown outcome.
     pub async fn perform(&self, commit: Commit, octets: usize) -> Result<Committed, StorageError> {
         let waiting = self.octets.fetch_add(octets, Ordering::Relaxed);
         let (reply, outcome) = oneshot::channel();
+        let (space, fence) = (commit.space, commit.fence);
         // One is let in whatever its size: it may be larger than everything that may wait.
         let full = waiting > 0 && waiting + octets > MAX_WAITING_OCTETS;
         let sent = match full {
             true => Err(busy("octets")),
             false => {
-                let job = Request::Job(Job { commit, octets, reply });
+                let job = Request::Job(Job { commit, octets, reply, resolves: false });
                 self.requests.try_send(job).map_err(|error| match error {
                     mpsc::error::TrySendError::Full(_) => busy("commits"),
                     mpsc::error::TrySendError::Closed(_) => closed(),
@@ -88,10 +113,13 @@ impl Lane {
             self.octets.fetch_sub(octets, Ordering::Relaxed);
             return Err(error);
         }
+        let mut waits = Waits { shared: &self.shared, space, fence, answered: false };
         // The lane answers every job, or has died in the middle of one.
-        outcome.await.unwrap_or_else(|_| {
+        let outcome = outcome.await.unwrap_or_else(|_| {
             Err(StorageError::UnknownOutcome("the committer has stopped".to_owned()))
-        })
+        });
+        waits.answered = true;
+        outcome
     }
 
     /// Comes back when nothing that was sent before takes effect on this space any more.
@@ -123,10 +151,11 @@ fn busy(what: &str) -> StorageError {
 
 async fn run(shared: Arc<Shared>, mut requests: mpsc::Receiver<Request>, octets: Arc<AtomicUsize>) {
     let mut closing = Vec::new();
+    let mut locked = Locked::default();
     while let Some(first) = requests.recv().await {
         let mut gathered = gather(first, &mut requests);
         closing.append(&mut gathered.closing);
-        gathered.serve(&shared, &octets).await;
+        gathered.serve(&shared, &octets, &mut locked).await;
         if !closing.is_empty() {
             // What had been handed over before the close is still performed.
             requests.close();
@@ -170,11 +199,11 @@ fn gather(first: Request, requests: &mut mpsc::Receiver<Request>) -> Gathered {
 }
 
 impl Gathered {
-    async fn serve(self, shared: &Shared, waiting: &AtomicUsize) {
-        write(shared, self.jobs).await;
+    async fn serve(self, shared: &Shared, waiting: &AtomicUsize, locked: &mut Locked) {
+        write(shared, self.jobs, locked).await;
         waiting.fetch_sub(self.octets, Ordering::Relaxed);
         for (space, reply) in self.resolving {
-            let _ = reply.send(resolve(shared, space).await);
+            let _ = reply.send(resolve(shared, space, locked).await);
         }
         for (space, bodies) in self.given_up {
             shared.unlinked.forget(space, &bodies);
@@ -184,7 +213,7 @@ impl Gathered {
 
 /// Moves the head by a commit of nothing, under the fence of the one whose outcome is unknown: if that
 /// one has not taken effect by then, it cannot any more. Nor can it when the claim is another's.
-async fn resolve(shared: &Shared, space: Space) -> Result<(), StorageError> {
+async fn resolve(shared: &Shared, space: Space, locked: &mut Locked) -> Result<(), StorageError> {
     let Some(fence) = shared.unresolved(space) else { return Ok(()) };
     let commit = Commit {
         space,
@@ -196,18 +225,17 @@ async fn resolve(shared: &Shared, space: Space) -> Result<(), StorageError> {
         now: 0,
     };
     let (reply, mut outcome) = oneshot::channel();
-    shared.resolved(space);
-    write(shared, vec![Job { commit, octets: 0, reply }]).await;
+    let job = Job { commit, octets: 0, reply, resolves: true };
+    write(shared, vec![job], locked).await;
     let outcome = outcome.try_recv().unwrap_or_else(|_| Err(closed()));
     match outcome {
-        Ok(_) | Err(StorageError::Fenced) => Ok(()),
-        Err(error) => {
-            shared.unknown(space, fence);
-            Err(match error {
-                StorageError::Damaged(_) | StorageError::WentBack(_) => error,
-                other => StorageError::Unavailable(other.to_string()),
-            })
+        Ok(_) | Err(StorageError::Fenced) => {
+            // Only now: whoever asks meanwhile has to wait too.
+            shared.resolved(space);
+            Ok(())
         }
+        Err(error @ (StorageError::Damaged(_) | StorageError::WentBack(_))) => Err(error),
+        Err(other) => Err(StorageError::Unavailable(other.to_string())),
     }
 }
 
@@ -215,25 +243,57 @@ async fn resolve(shared: &Shared, space: Space) -> Result<(), StorageError> {
 struct Group {
     jobs: Vec<Job>,
     attempts: u32,
+    /// Whether all of them have waited for a lock in vain once.
+    waited: bool,
 }
 
 /// Writes jobs, and answers all of them.
-async fn write(shared: &Shared, jobs: Vec<Job>) {
-    let (jobs, refused) = jobs.into_iter().partition(|job| accepts(shared, job).is_ok());
-    for job in refused {
-        shared.counters.refused(1);
-        let error = accepts(shared, &job).err().unwrap_or_else(closed);
-        let _ = job.reply.send(Err(error));
-    }
-    let mut groups = VecDeque::from([Group { jobs, attempts: 0 }]);
-    while let Some(group) = groups.pop_front() {
+async fn write(shared: &Shared, jobs: Vec<Job>, locked: &mut Locked) {
+    let jobs = without_locked(shared, jobs, locked).await;
+    let mut groups = VecDeque::from([Group { jobs, attempts: 0, waited: false }]);
+    while let Some(mut group) = groups.pop_front() {
+        // A group before this one may have left outcomes unknown.
+        let jobs = std::mem::take(&mut group.jobs);
+        let (jobs, refused) = jobs.into_iter().partition(|job| accepts(shared, job).is_ok());
+        group.jobs = jobs;
+        for job in refused {
+            shared.counters.refused(1);
+            let error = accepts(shared, &job).err().unwrap_or_else(closed);
+            let _ = job.reply.send(Err(error));
+        }
         if !group.jobs.is_empty() {
-            group.write(shared, &mut groups).await;
+            group.write(shared, &mut groups, locked).await;
         }
     }
 }
 
+/// Refuses jobs that are behind a lock for which others have waited in vain, as long as it is there: each
+/// would keep all of its group waiting.
+async fn without_locked(shared: &Shared, jobs: Vec<Job>, locked: &mut Locked) -> Vec<Job> {
+    let (suspects, mut rest): (Vec<_>, Vec<_>) =
+        jobs.into_iter().partition(|job| locked.concerns(&job.commit));
+    if suspects.is_empty() {
+        return rest;
+    }
+    let commits: Vec<_> = suspects.iter().map(|job| &job.commit).collect();
+    // What keeps this from being found out shows again when they are written.
+    if let Ok(client) = shared.connections.to_commit().await {
+        match timeout(READ_TIME, locked.look_again(&client, &commits)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) if !is_useless_after(&error) => {}
+            Ok(Err(_)) | Err(_) => drop(Object::take(client)),
+        }
+    }
+    let (refused, free) = suspects.into_iter().partition(|job| locked.concerns(&job.commit));
+    Group { jobs: refused, attempts: 0, waited: true }.fail(shared, LOCKED);
+    rest.extend(free);
+    rest
+}
+
 fn accepts(shared: &Shared, job: &Job) -> Result<(), StorageError> {
+    if job.resolves {
+        return Ok(());
+    }
     if shared.unresolved(job.commit.space).is_some() {
         let why = "an earlier commit to this space: read it again";
         return Err(StorageError::UnknownOutcome(why.to_owned()));
@@ -246,7 +306,7 @@ fn accepts(shared: &Shared, job: &Job) -> Result<(), StorageError> {
 
 impl Group {
     /// Writes it. What has to wait for another try is put into `groups`.
-    async fn write(mut self, shared: &Shared, groups: &mut VecDeque<Group>) {
+    async fn write(mut self, shared: &Shared, groups: &mut VecDeque<Group>, locked: &mut Locked) {
         let mut before: Option<Planned> = None;
         loop {
             self.attempts += 1;
@@ -254,7 +314,8 @@ impl Group {
                 return self.fail(shared, "other nodes are in the way");
             }
             if self.attempts > ALONE_AFTER && self.jobs.len() > 1 {
-                let alone = |job| Group { jobs: vec![job], attempts: ALONE_AFTER };
+                let waited = self.waited;
+                let alone = |job| Group { jobs: vec![job], attempts: ALONE_AFTER, waited };
                 groups.extend(self.jobs.into_iter().map(alone));
                 return;
             }
@@ -283,7 +344,7 @@ impl Group {
             if let Some(before) = before.take()
                 && let Some(moved) = self.take_moved(&before, &planned)
             {
-                groups.push_back(Group { jobs: moved, attempts: self.attempts });
+                groups.push_back(Group { jobs: moved, ..self.like() });
                 continue;
             }
             if planned.members.iter().all(Result::is_err) {
@@ -303,6 +364,10 @@ impl Group {
                     Ok(Err(Unwritten::Before(error))) => (Failure::NoEffect, why(&error)),
                     Ok(Err(Unwritten::During(error))) => {
                         let failure = Failure::of(&error);
+                        if failure == Failure::Locked {
+                            let held = locked::found(client, &commits).await;
+                            return self.part(shared, groups, locked, held);
+                        }
                         if is_useless_after(&error) {
                             drop(Object::take(client));
                         }
@@ -316,13 +381,54 @@ impl Group {
             match failure {
                 Failure::Refused => before = Some(planned),
                 Failure::InTheWay => {}
-                Failure::NoEffect => return self.fail(shared, &text),
+                Failure::Locked | Failure::NoEffect => return self.fail(shared, &text),
                 Failure::Lost => {
                     tracing::warn!(error = text, "the outcome of a group of commits is unknown");
                     return self.answer(shared, planned, Some(text));
                 }
             }
         }
+    }
+
+    /// Parts those behind a lock from the others, who go on at once. They are tried once more, and
+    /// refused then.
+    fn part(
+        self,
+        shared: &Shared,
+        groups: &mut VecDeque<Group>,
+        locked: &mut Locked,
+        held: Locked,
+    ) {
+        let like = self.like();
+        let (behind, free): (Vec<_>, Vec<_>) =
+            self.jobs.into_iter().partition(|job| held.concerns(&job.commit));
+        match (behind.is_empty(), like.waited) {
+            (false, false) => {
+                groups.push_back(Group { jobs: free, ..like });
+                groups.push_back(Group { jobs: behind, waited: true, ..like });
+            }
+            (false, true) => {
+                groups.push_back(Group { jobs: free, ..like });
+                locked.add(held);
+                Group { jobs: behind, ..like }.fail(shared, LOCKED);
+            }
+            // The lock has gone, or it is on another kind of row.
+            (true, waited) if free.len() == 1 => match waited {
+                true => Group { jobs: free, ..like }.fail(shared, LOCKED),
+                false => groups.push_back(Group { jobs: free, waited: true, ..like }),
+            },
+            (true, _) => {
+                let mut half = free;
+                let other = half.split_off(half.len() / 2);
+                groups.push_back(Group { jobs: half, ..like });
+                groups.push_back(Group { jobs: other, ..like });
+            }
+        }
+    }
+
+    /// A group of nobody with the same past.
+    fn like(&self) -> Group {
+        Group { jobs: Vec::new(), ..*self }
     }
 
     /// Takes out the jobs whose space has moved between two plans, unless all have.
@@ -344,17 +450,25 @@ impl Group {
     fn answer(self, shared: &Shared, planned: Planned, unknown: Option<String>) {
         let (mut written, mut refused) = (0, 0);
         let mut answers = Vec::with_capacity(self.jobs.len());
+        // Spaces that a member of unknown outcome was to write: what was planned after it, a refusal as well,
+        // was planned over rows that may not be there.
+        let mut uncertain = HashSet::new();
         for (job, member) in self.jobs.into_iter().zip(planned.members) {
             let space = job.commit.space;
             let outcome = match (member, &unknown) {
                 (Ok(plan), None) => {
                     shared.unlinked.forget(space, &plan.linked);
-                    shared.acknowledged(space, plan.head);
+                    shared.heads.acknowledged(space, plan.head);
                     written += 1;
                     Ok(Committed { head: plan.head })
                 }
                 (Ok(_), Some(why)) => {
                     shared.unknown(space, job.commit.fence);
+                    uncertain.insert(space);
+                    refused += 1;
+                    Err(StorageError::UnknownOutcome(why.clone()))
+                }
+                (Err(_), Some(why)) if uncertain.contains(&space) => {
                     refused += 1;
                     Err(StorageError::UnknownOutcome(why.clone()))
                 }

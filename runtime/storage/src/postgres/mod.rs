@@ -7,13 +7,18 @@
 mod connect;
 mod fetch;
 mod group;
+mod heads;
 mod known;
 mod lane;
+mod locked;
+mod restore;
 mod schema;
 mod shared;
 #[cfg(test)]
 pub(super) mod tests;
 mod uploads;
+
+pub use self::restore::{ALIVE_AGE, RestoreError, RestoreProgress, Restored, restore};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +34,7 @@ use self::shared::{Ask, Shared};
 use self::uploads::Grace;
 use super::body::{INLINE_OCTETS, NewBody};
 use super::commit::{Change, Pending, PendingBodies, plan_claim, plan_release};
-use super::objects::Objects;
+use super::objects::{Objects, ObjectsError};
 use super::rows::{BodyRow, Place};
 use super::{
     Area, Beat, Body, BodyRef, Claim, Claimant, Commit, Committed, Engine, EngineStats, Fence, Key,
@@ -99,9 +104,17 @@ pub enum OpenError {
         /// The newest that this program knows.
         known: i32,
     },
+    /// Its numbers have been raised only in part.
+    #[error(
+        "the database is being restored: let `postroom cluster restored` come to its end first"
+    )]
+    Restoring,
     /// A setting of the server loses what it has acknowledged.
     #[error("{0} is off in PostgreSQL: acknowledged mail could be lost; switch it on")]
     Lossy(&'static str),
+    /// The object store that is configured will not do.
+    #[error("{0}")]
+    Objects(ObjectsError),
     /// The server is too old.
     #[error("PostgreSQL 15 or newer is needed; the server says {0}")]
     OldServer(String),
@@ -123,10 +136,25 @@ pub struct PostgresEngine {
 
 impl PostgresEngine {
     /// Opens a database, and sets it up if it is empty. Must be called within a tokio runtime, which
-    /// the engine's tasks run on.
+    /// the engine's tasks run on. An object store that is away for now is a warning: only large bodies
+    /// wait for it.
     pub async fn open(options: PostgresOptions) -> Result<Self, OpenError> {
-        let connections = Connections::open(&options).await?;
+        let mut connections = Connections::open(&options).await?;
+        if let Some(objects) = &options.objects {
+            match objects.check().await {
+                Ok(()) => {}
+                Err(wrong @ ObjectsError::Wrong(_)) => return Err(OpenError::Objects(wrong)),
+                Err(away @ ObjectsError::Unavailable(_)) => {
+                    tracing::warn!("{away}");
+                    connections.warnings.push(format!("{away}; large messages wait for it"));
+                }
+            }
+        }
+        if connections.identity.restoring {
+            return Err(OpenError::Restoring);
+        }
         let shared = Arc::new(Shared::new(connections));
+        shared.learn().await.map_err(|error| OpenError::Unavailable(error.to_string()))?;
         let lanes = (0..options.lanes.max(1)).map(|_| Lane::start(shared.clone())).collect();
         let grace = Grace { dead: options.dead_age, unlinked: options.unlinked_age };
         if let Some(objects) = options.objects.clone() {
@@ -136,7 +164,7 @@ impl PostgresEngine {
         Ok(Self { shared, lanes, objects: options.objects, grace })
     }
 
-    /// What the server does not promise, for the operator.
+    /// What the server does not promise, or what is away, for the operator.
     pub fn warnings(&self) -> &[String] {
         &self.shared.connections.warnings
     }
@@ -160,16 +188,6 @@ impl PostgresEngine {
         match &self.objects {
             Some(objects) => objects.read(space, body, at, max).await,
             None => Err(StorageError::Unavailable("no object store is configured".to_owned())),
-        }
-    }
-
-    /// Notes, on behalf of an operator, that the database was restored from a backup or by a fail-over
-    /// that lost something. Engines opened after this see one more in [`Engine::restored`].
-    pub async fn note_restored(&self) -> Result<(), StorageError> {
-        const NOTE: &str = "UPDATE postroom_schema SET restored = restored + 1 WHERE one = 1";
-        match self.shared.change(NOTE, &[]).await? {
-            Some(_) => Ok(()),
-            None => Err(StorageError::Unavailable("the database was lost".to_owned())),
         }
     }
 
@@ -217,18 +235,22 @@ impl PostgresEngine {
         slot: Slot,
         plan: impl Fn(&Known) -> Result<(Option<Change>, T), StorageError> + Send,
     ) -> Result<T, StorageError> {
-        const SET: &str = "UPDATE claims SET value = $3 WHERE key = $1 AND value = $2";
-        const BEGIN: &str =
-            "INSERT INTO claims (key, value) VALUES ($1, $2) ON CONFLICT (key) DO NOTHING";
+        // No process from before a restore claims anything after it.
+        const SET: &str = "UPDATE claims SET value = $3 WHERE key = $1 AND value = $2
+            AND EXISTS (SELECT 1 FROM postroom_schema WHERE one = 1 AND restored = $4)";
+        const BEGIN: &str = "INSERT INTO claims (key, value) SELECT $1, $2
+            WHERE EXISTS (SELECT 1 FROM postroom_schema WHERE one = 1 AND restored = $3)
+            ON CONFLICT (key) DO NOTHING";
         let at = key::claim(slot);
+        let restored = self.shared.connections.identity.restored as i64;
         for _ in 0..MAX_ATTEMPTS {
-            let known = self.ask(&Ask::Wanted(Wants::of_keys([at.clone()]), 1)).await?;
+            let known = self.ask(&Ask::Claims(Wants::of_keys([at.clone()]))).await?;
             let (change, answer) = plan(&known)?;
             let Some(Change::Put(_, now)) = change else { return Ok(answer) };
             let now = &now[..];
             let changed = match known.rows.get(&at[..]).and_then(Option::as_ref) {
-                Some(was) => self.shared.change(SET, &[&at, &&was[..], &now]).await?,
-                None => self.shared.change(BEGIN, &[&at, &now]).await?,
+                Some(was) => self.shared.change(SET, &[&at, &&was[..], &now, &restored]).await?,
+                None => self.shared.change(BEGIN, &[&at, &now, &restored]).await?,
             };
             if changed == Some(1) {
                 return Ok(answer);
@@ -273,6 +295,7 @@ impl Engine for PostgresEngine {
     ) -> Result<Vec<Option<Bytes>>, StorageError> {
         let wants = Wants::of_keys(keys.iter().map(|at| key::row(space, at)));
         let known = self.ask(&Ask::Many(wants)).await?;
+        self.shared.heads.stands(space)?;
         reads::get_many(&known, space, &keys)
     }
 
@@ -296,6 +319,7 @@ impl Engine for PostgresEngine {
                 Known::default()
             }
         };
+        self.shared.heads.stands(space)?;
         reads::scan(&known, space, (area, &start, &end), limit)
     }
 
@@ -305,6 +329,8 @@ impl Engine for PostgresEngine {
         claimant: Claimant,
         previous: Option<Epoch>,
     ) -> Result<Fence, StorageError> {
+        // Its accounts may have been another node's until now.
+        self.shared.learn().await?;
         let claimed = self.change_claim(slot, |known| {
             let (change, fence) = plan_claim(known, slot, &claimant, previous)?;
             Ok((Some(change), fence))
@@ -314,14 +340,14 @@ impl Engine for PostgresEngine {
     }
 
     async fn claimed(&self, slot: Slot) -> Result<Option<(Epoch, Claimant)>, StorageError> {
-        let wants = Wants::of_keys([key::claim(slot)]);
-        self.read(wants, |known| reads::claimed(known, slot)).await
+        let known = self.ask(&Ask::Claims(Wants::of_keys([key::claim(slot)]))).await?;
+        reads::claimed(&known, slot)
     }
 
     async fn claims(&self, slots: Vec<Slot>) -> Result<Vec<Option<Claim>>, StorageError> {
         reads::within_claims(&slots)?;
         let wants = Wants::of_keys(slots.iter().map(|slot| key::claim(*slot)));
-        self.read(wants, |known| reads::claims(known, &slots)).await
+        reads::claims(&self.ask(&Ask::Claims(wants)).await?, &slots)
     }
 
     async fn release(&self, fence: Fence) -> Result<(), StorageError> {
@@ -365,9 +391,13 @@ impl Engine for PostgresEngine {
         if self.shared.unresolved(space).is_some() {
             self.lane(space).resolve(space).await?;
         }
+        // Before it is read: a commit that lands meanwhile does not make what is read look old.
+        let before = self.shared.heads.known(space);
         let wants = Wants::of_keys([key::head(space)]);
         let head = self.read(wants, |known| reads::head(known, space)).await?;
-        self.shared.check_head(space, head)?;
+        self.shared.heads.check(space, before, head)?;
+        // Whoever asked tells others.
+        self.shared.heads.acknowledged(space, head);
         Ok(head)
     }
 
@@ -377,7 +407,9 @@ impl Engine for PostgresEngine {
         id: TransactionId,
     ) -> Result<Option<Bytes>, StorageError> {
         let wants = Wants::of_keys([key::transaction(space, id)]);
-        self.read(wants, |known| reads::transaction(known, space, id)).await
+        let result = self.read(wants, |known| reads::transaction(known, space, id)).await;
+        self.shared.heads.stands(space)?;
+        result
     }
 
     #[tracing::instrument(name = "storage_new_body", level = "debug", skip_all, fields(?space, octets = octets.len()))]
@@ -409,7 +441,9 @@ impl Engine for PostgresEngine {
 
     async fn body(&self, space: Space, name: &str) -> Result<Option<BodyRef>, StorageError> {
         let wants = Wants::of_keys([key::link(space, name)]);
-        self.read(wants, |known| reads::body(known, space, name)).await
+        let body = self.read(wants, |known| reads::body(known, space, name)).await;
+        self.shared.heads.stands(space)?;
+        body
     }
 
     #[tracing::instrument(name = "storage_read_body", level = "debug", skip_all, fields(?space, at, max))]
@@ -434,7 +468,9 @@ impl Engine for PostgresEngine {
             ))),
             None => Ok(None),
         });
-        match found.await?.or(waiting) {
+        let found = found.await?;
+        self.shared.heads.stands(space)?;
+        match found.or(waiting) {
             Some(Pending::Octets(octets)) => reads::part(body, octets, at, max),
             Some(Pending::Object) => self.read_object(space, body, at, max).await,
             Some(Pending::Segment(_)) | None => Err(StorageError::Conflict),

@@ -21,7 +21,8 @@ const FIRST: &str = "CREATE TABLE IF NOT EXISTS postroom_schema (
 )";
 
 /// The steps: after the n-th one the version is n. Never changed once released, only added to.
-const STEPS: &[&str] = &["
+const STEPS: &[&str] = &[
+    "
 CREATE TABLE rows (key bytea PRIMARY KEY, value bytea NOT NULL);
 CREATE TABLE heads (key bytea PRIMARY KEY, value bytea NOT NULL);
 CREATE TABLE claims (key bytea PRIMARY KEY, value bytea NOT NULL);
@@ -33,7 +34,12 @@ CREATE TABLE beats (
 );
 CREATE TABLE uploads (key bytea PRIMARY KEY, at timestamptz NOT NULL, dead boolean NOT NULL);
 CREATE INDEX uploads_by_age ON uploads (dead, at);
-"];
+",
+    "
+ALTER TABLE postroom_schema ADD COLUMN restoring bytea;
+CREATE TABLE gone_back (key bytea PRIMARY KEY, kept boolean NOT NULL DEFAULT false);
+",
+];
 
 /// What only PostgreSQL itself understands; without it all works, only slower. Values are not worth
 /// compressing (mail is, but it would cost every commit), and those of one page stay in the row.
@@ -49,8 +55,10 @@ ALTER TABLE claims SET (fillfactor = 50);
 pub struct Identity {
     /// Minted when it was set up.
     pub cluster: [u8; 16],
-    /// How often an operator has said that it was restored.
+    /// How often it has been restored: the incarnation that nodes belong to.
     pub restored: u64,
+    /// Whether that is going on.
+    pub restoring: bool,
 }
 
 /// Brings the tables up to what this program knows.
@@ -66,8 +74,9 @@ pub async fn prepare(client: &mut Client) -> Result<Identity, OpenError> {
         )
         .await
         .map_err(OpenError::from_sql)?;
-    // Waiting for another node that is at it may take longer than a commit may.
-    client.batch_execute("SET lock_timeout = '60s'").await.map_err(OpenError::from_sql)?;
+    // Waiting for another node that is at it may take longer than a commit may, and so may a step.
+    const PATIENT: &str = "SET lock_timeout = '60s'; SET statement_timeout = 0";
+    client.batch_execute(PATIENT).await.map_err(OpenError::from_sql)?;
     let known = STEPS.len() as i32;
     let transaction = client.transaction().await.map_err(OpenError::from_sql)?;
     let row = transaction
@@ -93,18 +102,27 @@ pub async fn prepare(client: &mut Client) -> Result<Identity, OpenError> {
     {
         tracing::warn!(%error, "the tables could not be tuned");
     }
-    identity(client).await.map_err(OpenError::from_sql)
+    let identity = identity(client).await.map_err(OpenError::from_sql)?;
+    match identity.cluster == [0; 16] {
+        true => Err(OpenError::Unavailable("its cluster has no id of 16 octets".to_owned())),
+        false => Ok(identity),
+    }
 }
 
-/// What the database says of itself, once it has been prepared.
+/// What the database says of itself, once it has been prepared. An id that is none is all zeroes.
 pub async fn identity(client: &Client) -> Result<Identity, Error> {
-    let row = client
-        .query_one("SELECT cluster_id, restored FROM postroom_schema WHERE one = 1", &[])
-        .await?;
+    const ASKED: &str = "SELECT cluster_id, restored, restoring IS NOT NULL
+        FROM postroom_schema WHERE one = 1";
+    let row = client.query_one(ASKED, &[]).await?;
     let cluster: Vec<u8> = row.try_get(0)?;
     let restored: i64 = row.try_get(1)?;
     let cluster = cluster.try_into().unwrap_or_default();
-    Ok(Identity { cluster, restored: restored as u64 })
+    Ok(Identity { cluster, restored: restored as u64, restoring: row.try_get(2)? })
+}
+
+/// Which start of which server this is.
+pub async fn server(client: &Client) -> Result<String, Error> {
+    client.query_one("SELECT pg_postmaster_start_time()::text", &[]).await?.try_get(0)
 }
 
 /// What the server does not promise, for the operator. `synchronous_commit = off` is refused unless it

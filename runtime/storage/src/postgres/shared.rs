@@ -10,8 +10,9 @@ use deadpool_postgres::Object;
 use tokio::time::timeout;
 use tokio_postgres::{Error, Row};
 
-use super::connect::{Connections, Failure, READ_TIME, is_useless_after, why};
+use super::connect::{COORDINATE_TIME, Connections, Failure, READ_TIME, is_useless_after, why};
 use super::fetch;
+use super::heads::Heads;
 use super::known::{Known, Wants};
 use crate::body::Unlinked;
 use crate::counters::Counters;
@@ -22,10 +23,6 @@ const READ_TRIES: u32 = 3;
 /// Most spaces with an unknown outcome at a time. Each has been refused commits since, so they are
 /// those of the groups that were under way when connections were lost.
 const MAX_UNRESOLVED: usize = 1 << 16;
-
-/// Most spaces whose last head is remembered: more accounts than one node serves. Beyond that some are
-/// forgotten, and a step back of theirs is not seen.
-const MAX_HEADS: usize = 1 << 18;
 
 /// Shared between callers and lanes.
 pub struct Shared {
@@ -38,14 +35,16 @@ pub struct Shared {
     closed: AtomicBool,
     /// Spaces with a commit of unknown outcome that nobody has looked at yet, with its fence.
     unresolved: Mutex<HashMap<Space, Option<Fence>>>,
-    /// The highest heads that storage has acknowledged. It may never say less.
-    heads: Mutex<HashMap<Space, u64>>,
+    /// What is known of heads.
+    pub heads: Heads,
 }
 
 /// A read of one statement.
 pub enum Ask {
     /// Rows, and this many of the first rows of ranges.
     Wanted(Wants, i64),
+    /// Claims. They do not wait for reads of mail.
+    Claims(Wants),
     /// A page of a scan: range, octets of the keys that do not count, limit.
     Page((Vec<u8>, Vec<u8>), usize, ScanLimit),
     /// Rows, as one look-up may return.
@@ -63,7 +62,7 @@ impl Shared {
             unlinked: Unlinked::default(),
             closed: AtomicBool::new(false),
             unresolved: Mutex::default(),
-            heads: Mutex::default(),
+            heads: Heads::default(),
         }
     }
 
@@ -86,9 +85,19 @@ impl Shared {
         let mut tried = 0;
         loop {
             self.open()?;
-            let client = self.connections.to_read().await?;
+            let (client, time) = match ask {
+                Ask::Claims(_) => (self.connections.to_coordinate().await?, COORDINATE_TIME),
+                _ => (self.connections.to_read().await?, READ_TIME),
+            };
             tried += 1;
-            match timeout(READ_TIME, asked(&client, ask)).await {
+            let reading = async {
+                // Of claims the ownership machine sees itself that they have gone back.
+                if !matches!(ask, Ask::Claims(_)) {
+                    self.look_back(&client).await?;
+                }
+                asked(&client, ask).await
+            };
+            match timeout(time, reading).await {
                 Ok(Ok(known)) => return Ok(known),
                 Ok(Err(error)) => {
                     if is_useless_after(&error) {
@@ -107,15 +116,15 @@ impl Shared {
         }
     }
 
-    /// The last heartbeats of so many nodes.
+    /// The last heartbeats of so many nodes, the latest first: those of nodes that live are among them.
     pub async fn beats(&self, most: i64) -> Result<Vec<Beat>, StorageError> {
         const BEATS: &str = "
             SELECT node, generation, extract(epoch FROM clock_timestamp() - at)::float8
-            FROM beats ORDER BY node LIMIT $1";
+            FROM beats ORDER BY at DESC LIMIT $1";
         let unavailable = |error: Error| StorageError::Unavailable(why(&error));
         self.open()?;
-        let client = self.connections.to_read().await?;
-        let rows = timeout(READ_TIME, async {
+        let client = self.connections.to_coordinate().await?;
+        let rows = timeout(COORDINATE_TIME, async {
             let statement = client.prepare_cached(BEATS).await?;
             client.query(&statement, &[&most]).await
         });
@@ -161,8 +170,8 @@ impl Shared {
         values: &[&(dyn tokio_postgres::types::ToSql + Sync)],
     ) -> Result<Option<u64>, StorageError> {
         self.open()?;
-        let client = self.connections.to_read().await?;
-        let prepared = timeout(READ_TIME, client.prepare_cached(statement)).await;
+        let client = self.connections.to_coordinate().await?;
+        let prepared = timeout(COORDINATE_TIME, client.prepare_cached(statement)).await;
         let prepared = match prepared {
             Ok(Ok(prepared)) => prepared,
             Ok(Err(error)) => {
@@ -177,7 +186,7 @@ impl Shared {
                 return Err(StorageError::Unavailable("the database took too long".into()));
             }
         };
-        match timeout(READ_TIME, client.execute(&prepared, values)).await {
+        match timeout(COORDINATE_TIME, client.execute(&prepared, values)).await {
             Ok(Ok(rows)) => Ok(Some(rows)),
             Ok(Err(error)) => {
                 let failure = Failure::of(&error);
@@ -187,7 +196,7 @@ impl Shared {
                 match failure {
                     Failure::Lost => Err(StorageError::UnknownOutcome(why(&error))),
                     Failure::InTheWay => Ok(None),
-                    Failure::NoEffect | Failure::Refused => {
+                    Failure::NoEffect | Failure::Refused | Failure::Locked => {
                         Err(StorageError::Unavailable(why(&error)))
                     }
                 }
@@ -199,27 +208,35 @@ impl Shared {
         }
     }
 
-    /// Notes a head that storage has acknowledged.
-    pub fn acknowledged(&self, space: Space, head: u64) {
-        let mut heads = self.heads.lock().unwrap_or_else(PoisonError::into_inner);
-        if heads.len() >= MAX_HEADS
-            && !heads.contains_key(&space)
-            && let Some(other) = heads.keys().next().copied()
-        {
-            heads.remove(&other);
+    /// Sees to it that nothing is done on a connection to another server than before until what is
+    /// known has been held against what it has.
+    pub async fn look_back(&self, client: &Object) -> Result<(), Error> {
+        let changes = self.connections.changes();
+        if self.heads.is_to_look_back(changes) {
+            self.heads.look_back(client).await?;
+            // One that still goes to the server of before says nothing of the new one.
+            if self.connections.is_of_last_server(client).await? {
+                self.heads.looked_back(changes);
+            }
         }
-        let known = heads.entry(space).or_default();
-        *known = head.max(*known);
+        self.heads.note(client).await
     }
 
-    /// Holds a head that was read against what was acknowledged.
-    pub fn check_head(&self, space: Space, head: u64) -> Result<(), StorageError> {
-        let heads = self.heads.lock().unwrap_or_else(PoisonError::into_inner);
-        match heads.get(&space) {
-            Some(known) if head < *known => {
-                Err(StorageError::WentBack(format!("{space:?} has head {head}, and had {known}")))
+    /// Learns which spaces other nodes have found to have gone back.
+    pub async fn learn(&self) -> Result<(), StorageError> {
+        let client = self.connections.to_read().await?;
+        match timeout(READ_TIME, self.heads.learn(&client)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => {
+                if is_useless_after(&error) {
+                    drop(Object::take(client));
+                }
+                Err(StorageError::Unavailable(why(&error)))
             }
-            Some(_) | None => Ok(()),
+            Err(_) => {
+                drop(Object::take(client));
+                Err(StorageError::Unavailable("the database took too long".into()))
+            }
         }
     }
 
@@ -251,6 +268,7 @@ impl Shared {
 async fn asked(client: &Object, ask: &Ask) -> Result<Option<Known>, Error> {
     match ask {
         Ask::Wanted(wants, first) => fetch::wanted(client, wants, *first).await.map(Some),
+        Ask::Claims(wants) => fetch::wanted(client, wants, 1).await.map(Some),
         Ask::Page(range, prefix, limit) => {
             fetch::page(client, range.clone(), *prefix, *limit).await.map(Some)
         }

@@ -352,9 +352,10 @@ impl Ownership {
         places.into_iter().chain(self.calls.next_deadline()).chain(held).min()
     }
 
-    /// Whether a node that drains has let everything go.
+    /// Whether a node that drains has let everything go, and no claim of it is under way.
     pub fn is_drained(&self) -> bool {
-        self.draining && self.open_slots().is_empty()
+        let claiming = |place: &Place| matches!(place.phase, Phase::Claiming(..));
+        self.draining && self.open_slots().is_empty() && !self.places.values().any(claiming)
     }
 
     /// The calls on their way.

@@ -135,6 +135,10 @@ impl Ownership {
             self.calls.park(id, Whereabouts::Waiting);
         }
         self.pass_back_peers(turn, slot, to);
-        self.resume(turn, slot);
+        match to {
+            // It is to open the slot for the first call that comes, or this node would have it again.
+            Some(to) => self.route(turn, slot, to.clone(), true),
+            None => self.resume(turn, slot),
+        }
     }
 }

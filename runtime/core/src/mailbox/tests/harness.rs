@@ -418,7 +418,8 @@ impl Pair {
     /// keyword bits, which stand for the same words.
     pub fn check_disk(&self) {
         let mut read = self.disk.read();
-        read.adopt(&self.account, self.account.by_name().map(|mailbox| mailbox.row.id));
+        let all = || self.account.by_name().map(|mailbox| mailbox.row.id);
+        read.adopt(&self.account, all(), all());
         assert_eq!(read.row, self.account.row);
         assert_eq!(read.list(), self.account.list());
         for (there, here) in read.by_name().zip(self.account.by_name()) {

@@ -16,17 +16,18 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
+use super::meters;
 use super::service::{Serving, node_id};
 use super::{Cluster, ClusterConfig, peer_id};
 use crate::cluster::certificates::Credentials;
 use crate::cluster::gossip::{Gossip, GossipOptions, INTERVAL, Members, Scuttlebutt};
 use crate::cluster::links::{LinkServer, Links, LinksOptions, Notice, ServerOptions, WireVersion};
 use crate::mailbox::{Accounts, random};
-use crate::router::attached::Attachments;
+use crate::router::attached::{Attachments, Place};
 use crate::router::guests::{Guests, moved_slot};
 use crate::router::hub::Hub;
 use crate::router::owner::Owner;
-use crate::router::wire::{self, Question};
+use crate::router::wire::{self, Question, Response};
 use crate::storage::{Claimant, Engine, StorageError};
 use postroom_core::types::{MailboxId, ModSeq};
 
@@ -38,6 +39,8 @@ const NAME_EVERY: Duration = Duration::from_secs(10);
 const BALANCE_EVERY: Duration = Duration::from_secs(2);
 /// How long a node that leaves waits until all its slots are let go.
 const DRAIN_TIME: Duration = Duration::from_secs(20);
+/// How often it is looked whether they are.
+const DRAIN_LOOK: Duration = Duration::from_millis(5);
 /// How long calls of peers have to end when a node leaves.
 const LEAVE_TIME: Duration = Duration::from_secs(2);
 
@@ -150,6 +153,8 @@ impl Cluster {
         let moved = cluster.owner.moved();
         cluster.spawn(|cluster| cluster.tell_moved(moved));
         cluster.spawn(Self::balance);
+        meters::describe();
+        cluster.spawn(Self::measure);
         cluster.state(NodeState::Up);
         info!(node = %cluster.me, generation = config.generation, "joined");
         Ok(cluster)
@@ -301,6 +306,7 @@ impl Cluster {
 
     async fn keep_beating(self: Arc<Self>, nonce: [u8; 16]) {
         let mut every = tokio::time::interval(BEAT_EVERY);
+        every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             every.tick().await;
             match self.beat(nonce).await {
@@ -321,12 +327,26 @@ impl Cluster {
             every.tick().await;
             let nodes: Vec<NodeId> =
                 self.look(|table, _| table.heard().map(|facts| facts.id.clone()).collect());
-            for node in nodes.into_iter().filter(|node| *node != self.me) {
-                let there = self.attachments.at_node(&node);
-                let sessions = there.into_iter().map(|(session, _)| session).collect();
-                // In vain is no harm: the next one comes soon.
-                let _ = self.ask(&node, Question::Active(sessions)).await;
-            }
+            // Whoever was woken before it was noted where it is, is woken again.
+            let stands = |at: &Place, slot| match at.node == self.me {
+                true => self.look(|_, machine| {
+                    machine.fence(slot).is_some_and(|fence| fence.epoch == at.epoch)
+                }),
+                false => nodes.contains(&at.node),
+            };
+            self.attachments.astray(stands).into_iter().for_each(|id| self.hub.wake(id));
+            let others = nodes.iter().filter(|node| **node != self.me);
+            futures::future::join_all(others.map(|node| self.name_sessions_at(node))).await;
+        }
+    }
+
+    async fn name_sessions_at(&self, node: &NodeId) {
+        let there = self.attachments.at_node(node);
+        let sessions = there.into_iter().map(|(session, _)| session).collect();
+        // In vain is no harm: the next one comes soon.
+        if let Ok(Response::Unknown(sessions)) = self.ask(node, Question::Active(sessions)).await {
+            let mailboxes = sessions.into_iter().filter_map(|id| self.attachments.mailbox(id));
+            mailboxes.for_each(|mailbox| self.hub.wake(mailbox));
         }
     }
 
@@ -341,7 +361,13 @@ impl Cluster {
                     self.guests.tell_moved(slot);
                     self.attachments.in_slot(slot).into_iter().for_each(|id| self.hub.wake(id));
                 }
-                Err(broadcast::error::RecvError::Lagged(_)) => {}
+                // It is not known which.
+                Err(broadcast::error::RecvError::Lagged(_)) => {
+                    self.attachments
+                        .astray(|_, _| false)
+                        .into_iter()
+                        .for_each(|id| self.hub.wake(id));
+                }
                 Err(broadcast::error::RecvError::Closed) => return,
             }
         }
@@ -365,8 +391,11 @@ impl Cluster {
     pub async fn drain(&self) -> bool {
         self.state(NodeState::Draining);
         self.owner.input(Input::Drain);
-        let mut open = self.owner.open();
-        let drained = open.wait_for(|slots| slots.is_empty());
+        let drained = async {
+            while !self.look(|_, machine| machine.is_drained()) {
+                tokio::time::sleep(DRAIN_LOOK).await;
+            }
+        };
         tokio::time::timeout(DRAIN_TIME, drained).await.is_ok()
     }
 
@@ -387,6 +416,7 @@ impl Cluster {
         if let Some(server) = self.server.get() {
             server.shutdown(LEAVE_TIME).await;
         }
+        self.owner.stop();
         self.stop.cancel();
         self.links.shutdown();
         self.tasks.close();

@@ -2,11 +2,14 @@
 
 mod life;
 
+mod meters;
+
 mod service;
 
 mod status;
 
-use std::collections::HashSet;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -21,6 +24,7 @@ use postroom_core::types::{AccountId, Epoch, MailboxId, SessionId, Slot};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::debug;
 
 use super::attached::{Attachments, Place};
 use super::guests::Guests;
@@ -30,7 +34,8 @@ use super::record;
 use super::wire::{self, Question, Response, Said};
 use crate::cluster::gossip::Scuttlebutt;
 use crate::cluster::links::{
-    Call, LinkError, LinkServer, Links, TransactionId as LinkTransaction, WireVersion,
+    Call, LinkError, LinkServer, Links, NotSent, Refusal, TransactionId as LinkTransaction,
+    WireVersion,
 };
 use crate::mailbox::{Accounts, Answer, Ask, News, Request, Write};
 use crate::storage::Engine;
@@ -68,7 +73,7 @@ pub struct Cluster {
     guests: Arc<Guests>,
     hub: Hub,
     /// Mailboxes open here whose changes this node's sessions are told of, with the claim.
-    fed: Mutex<HashSet<(MailboxId, Epoch)>>,
+    fed: Mutex<HashMap<(MailboxId, Epoch), watch::Receiver<News>>>,
     links: Links,
     server: OnceLock<LinkServer>,
     gossip: OnceLock<Scuttlebutt>,
@@ -99,7 +104,13 @@ impl Cluster {
         let here = |fence| self.here(&request, fence).boxed();
         let there = |node, open| self.there(&request, node, open).boxed();
         match self.owner.carry(call, here, there).await {
-            Ended::Answered(answer) => answer,
+            // Not now, but perhaps before: whoever takes it for not done would do it twice.
+            Ended::Answered(Err(StoreError::Busy(_) | StoreError::Unavailable(_)), true)
+                if matches!(request.ask, Ask::Write(_)) =>
+            {
+                Err(StoreError::UnknownOutcome)
+            }
+            Ended::Answered(answer, _) => answer,
             Ended::Failed(_, true) if matches!(request.ask, Ask::Write(_)) => {
                 Err(StoreError::UnknownOutcome)
             }
@@ -121,12 +132,13 @@ impl Cluster {
                 return Err(mixed_up());
             };
             self.feed(mailbox, at.epoch, watch);
-            self.attachments.moved(session, at.clone());
+            self.attachments.moved(session, at.clone(), request.transaction);
         }
         let answer = self.accounts.ask(request.clone()).await?;
         let admitted = |modseq| {
-            // An owner that is none any more: it looks at the record.
-            self.attachments.admit(session, at.epoch, modseq).map_err(|_| StoreError::Fenced)
+            // Storage says what this node holds; that the session has seen more is no reason to give it up.
+            let behind = |_| StoreError::Unavailable("the mailbox was seen later elsewhere".into());
+            self.attachments.admit(session, at.epoch, modseq).map_err(behind)
         };
         match answer {
             Answer::Selected(selected, watch) => {
@@ -147,14 +159,17 @@ impl Cluster {
         }
     }
 
-    fn fed(&self) -> MutexGuard<'_, HashSet<(MailboxId, Epoch)>> {
+    fn fed(&self) -> MutexGuard<'_, HashMap<(MailboxId, Epoch), watch::Receiver<News>>> {
         self.fed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells this node's sessions of the changes of a mailbox that is open here. They have subscribed.
     fn feed(self: &Arc<Self>, mailbox: MailboxId, epoch: Epoch, mut watch: watch::Receiver<News>) {
-        if !self.fed().insert((mailbox, epoch)) {
-            return;
+        match self.fed().entry((mailbox, epoch)) {
+            Entry::Occupied(there) if there.get().same_channel(&watch) => return,
+            // The mailbox was closed and opened again: who fed from before is about to end.
+            Entry::Occupied(mut there) => drop(there.insert(watch.clone())),
+            Entry::Vacant(free) => drop(free.insert(watch.clone())),
         }
         let cluster = self.clone();
         self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(async move {
@@ -163,13 +178,19 @@ impl Cluster {
                 {
                     let mut fed = cluster.fed();
                     // Under the lock: who subscribes after this finds nobody who feeds.
+                    let ours = |there: &watch::Receiver<News>| there.same_channel(&watch);
                     if !cluster.hub.changed(mailbox, at) {
-                        fed.remove(&(mailbox, epoch));
+                        if fed.get(&(mailbox, epoch)).is_some_and(ours) {
+                            fed.remove(&(mailbox, epoch));
+                        }
                         return;
                     }
                 }
                 if watch.changed().await.is_err() {
-                    cluster.fed().remove(&(mailbox, epoch));
+                    let mut fed = cluster.fed();
+                    if fed.get(&(mailbox, epoch)).is_some_and(|there| there.same_channel(&watch)) {
+                        fed.remove(&(mailbox, epoch));
+                    }
                     return cluster.hub.wake(mailbox);
                 }
             }
@@ -191,23 +212,31 @@ impl Cluster {
             let Ask::Attach { mailbox, .. } = attach.ask else { return Ok(Err(mixed_up())) };
             match self.ask(node, Question::Call(attach, open)).await? {
                 Response::Answered(epoch, said) => {
-                    let Said::Attached(at) = *said else { return Ok(Err(mixed_up())) };
-                    self.attachments.moved(session, Place { node: node.clone(), epoch });
-                    self.hub.changed(mailbox, at);
+                    let Said::Attached(upto) = *said else { return Ok(Err(mixed_up())) };
+                    let at = Place { node: node.clone(), epoch };
+                    self.attachments.moved(session, at, request.transaction);
+                    self.hub.changed(mailbox, upto);
                 }
                 Response::Failed(_, error) => return Ok(Err(error)),
-                Response::NotMine | Response::NotAttached | Response::Noted => {
-                    return Err(PeerAnswer::NotMine { hint: None });
-                }
+                Response::NotMine
+                | Response::NotAttached
+                | Response::Noted
+                | Response::Unknown(_) => return Err(PeerAnswer::NotMine { hint: None }),
             }
             response = self.ask(node, Question::Call(request.clone(), open)).await?;
+            if matches!(response, Response::NotAttached) {
+                // It has moved in between: look again.
+                return Err(PeerAnswer::NotMine { hint: None });
+            }
         }
         match response {
             Response::Answered(epoch, said) => self.said(request, node, epoch, *said),
             Response::Failed(_, error) => Ok(Err(error)),
             // It has forgotten what nobody here knows of either.
             Response::NotAttached => Ok(Err(StoreError::NotFound("the selected mailbox".into()))),
-            Response::NotMine | Response::Noted => Err(PeerAnswer::NotMine { hint: None }),
+            Response::NotMine | Response::Noted | Response::Unknown(_) => {
+                Err(PeerAnswer::NotMine { hint: None })
+            }
         }
     }
 
@@ -249,7 +278,10 @@ impl Cluster {
     /// Asks another node.
     async fn ask(&self, node: &NodeId, question: Question) -> Result<Response, PeerAnswer> {
         let (transaction, within) = match &question {
-            Question::Call(request, _) => (request.transaction.0, CALL_TIME),
+            Question::Call(request, _) => {
+                debug!(transaction = %request.transaction, %node, "asked there");
+                (request.transaction.0, CALL_TIME)
+            }
             Question::Leave { .. } | Question::Active(_) => {
                 (LinkTransaction::random().0, NOTE_TIME)
             }
@@ -259,15 +291,26 @@ impl Cluster {
             transaction: LinkTransaction(transaction),
             within,
             version: WireVersion(wire::VERSION),
-            trace_parent: None,
-            payload: wire::encode(&question).map_err(|_| lost())?,
+            trace_parent: Some(trace_parent(transaction)),
+            payload: match wire::encode(&question) {
+                Ok(payload) => payload,
+                Err(error) => return Ok(Response::Failed(Epoch(0), error)),
+            },
         };
         let Some(peer) = peer_id(node) else { return Err(lost()) };
         match self.links.call(&peer, call).await {
             Ok(reply) => wire::decode(&reply.payload).ok_or_else(lost),
             Err(LinkError::Refused) => Err(PeerAnswer::Refused),
+            // It will not be smaller, or make more sense, the next time.
+            Err(error @ LinkError::NotSent(NotSent::TooLarge)) => {
+                Ok(Response::Failed(Epoch(0), StoreError::Limit(error.to_string())))
+            }
+            Err(LinkError::Declined(Refusal::Malformed(why))) => {
+                let why = format!("node {node} does not understand the call: {why}");
+                Ok(Response::Failed(Epoch(0), StoreError::Broken(why)))
+            }
             Err(error) => {
-                tracing::debug!(%node, %error, "a call to another node has no answer");
+                debug!(%node, %error, "a call to another node has no answer");
                 Err(lost())
             }
         }
@@ -276,11 +319,11 @@ impl Cluster {
     /// Leaves a session's active mailbox, without waiting for it.
     pub fn leave(self: &Arc<Self>, account: AccountId, session: SessionId) {
         match self.attachments.left(session) {
-            Some(at) if at.node != self.me => {
+            Some((at, under)) if at.node != self.me => {
                 let cluster = self.clone();
                 self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(async move {
                     // In vain is no harm: it is named no more.
-                    let _ = cluster.ask(&at.node, Question::Leave { account, session }).await;
+                    let _ = cluster.ask(&at.node, Question::Leave { session, under }).await;
                 }));
             }
             Some(_) | None => self.accounts.leave(account, session),
@@ -365,6 +408,12 @@ fn needs_active(ask: &Ask) -> bool {
         | Ask::Attach { .. }
         | Ask::Check { .. } => false,
     }
+}
+
+/// A call's trace context (W3C Trace Context §3.2): its trace id is its transaction id, so that whoever
+/// follows it through nodes' logs by the one finds it by the other.
+fn trace_parent(transaction: [u8; 16]) -> String {
+    format!("00-{}-{}-01", hex::encode(transaction), hex::encode(&transaction[8..]))
 }
 
 fn mixed_up() -> StoreError {

@@ -8,6 +8,7 @@ use futures::FutureExt;
 use postroom_core::cluster::{Fence, NewCall, NodeId, Origin, PeerAnswer};
 use postroom_core::error::StoreError;
 use postroom_core::types::{Epoch, SessionId, Slot};
+use tracing::{Instrument, debug_span};
 
 use super::{Cluster, kind, needs_active};
 use crate::cluster::links::{EventSource, IncomingCall, Refusal, Reply, Service};
@@ -39,16 +40,14 @@ impl Service for Serving {
                     origin: Origin::Peer { open },
                     deadline,
                 };
-                self.0.serve(&from, new, request).await
+                let span = debug_span!("serve", transaction = %new.transaction, %from);
+                self.0.serve(&from, new, request).instrument(span).await
             }
-            Question::Leave { session, .. } => {
-                self.0.guests.left(&from, session);
+            Question::Leave { session, under } => {
+                self.0.guests.left(&from, session, under);
                 Response::Noted
             }
-            Question::Active(sessions) => {
-                self.0.guests.named(&from, &sessions);
-                Response::Noted
-            }
+            Question::Active(sessions) => Response::Unknown(self.0.guests.named(&from, &sessions)),
         };
         let payload = wire::encode(&response).map_err(|_| malformed())?;
         Ok(Reply { payload })
@@ -77,8 +76,8 @@ impl Cluster {
         // Calls of others are never sent on.
         let there = |_, _| async { Err(PeerAnswer::NotMine { hint: None }) }.boxed();
         match self.owner.carry(new, here, there).await {
-            Ended::Answered(Ok(response)) => response,
-            Ended::Answered(Err(error)) => Response::Failed(Epoch(0), error),
+            Ended::Answered(Ok(response), _) => response,
+            Ended::Answered(Err(error), _) => Response::Failed(Epoch(0), error),
             Ended::NotMine => Response::NotMine,
             Ended::Failed(why, _) => Response::Failed(Epoch(0), why.into()),
         }
@@ -123,7 +122,8 @@ impl Cluster {
         };
         if let Some((mailbox, watch)) = active {
             let what = (request.account, mailbox, epoch);
-            self.guests.attached(from, (session, local), what, watch);
+            let under = request.transaction;
+            self.guests.attached(from, (session, local), what, under, watch);
         }
         Ok(match Said::of(answer) {
             Ok(said) => Response::Answered(epoch, Box::new(said)),

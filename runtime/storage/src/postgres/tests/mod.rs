@@ -1,9 +1,13 @@
 //! The shared engine: what its own promises add to the contract that all engines keep.
 
 mod eventually;
+mod failover;
 mod figures;
+mod locks;
 mod objects;
 mod outcome;
+mod restoring;
+mod s3;
 mod setup;
 mod takeover;
 
@@ -13,6 +17,7 @@ use postroom_core::types::AccountId;
 use postroom_postgres::Postgres;
 
 use super::*;
+use crate::objects::tests::server::S3Server;
 use crate::{Idempotency, Write};
 
 /// A new database of the server that the tests of this process share.
@@ -35,11 +40,21 @@ pub async fn empty_engine() -> Arc<PostgresEngine> {
 /// the end of the test.
 pub async fn engine_with_objects() -> (Arc<PostgresEngine>, tempfile::TempDir) {
     let directory = tempfile::tempdir().expect("there is room for temporary files");
+    let objects = Objects::in_directory(directory.path()).expect("it is there");
+    (engine_over(objects).await, directory)
+}
+
+/// The same, with objects in S3.
+pub async fn engine_with_s3() -> (Arc<PostgresEngine>, S3Server) {
+    let server = S3Server::start().await;
+    (engine_over(server.objects()).await, server)
+}
+
+async fn engine_over(objects: Objects) -> Arc<PostgresEngine> {
     let mut options = PostgresOptions::new(database().await);
-    options.objects = Some(Objects::in_directory(directory.path()).expect("it is there"));
+    options.objects = Some(objects);
     (options.dead_age, options.unlinked_age) = (Duration::ZERO, Duration::ZERO);
-    let engine = PostgresEngine::open(options).await.expect("an empty database opens");
-    (Arc::new(engine), directory)
+    Arc::new(PostgresEngine::open(options).await.expect("an empty database opens"))
 }
 
 /// A connection of its own to a database, past the engine.

@@ -56,7 +56,7 @@ async fn each_restore_is_counted_for_engines_opened_later() {
     let database = database().await;
     let engine = open(&database).await;
     assert_eq!(engine.restored(), 0);
-    engine.note_restored().await.unwrap();
+    restore(&PostgresOptions::new(&database), |_| {}).await.unwrap();
     assert_eq!(open(&database).await.restored(), 1);
 }
 
