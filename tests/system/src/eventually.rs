@@ -5,14 +5,25 @@ use std::time::{Duration, Instant};
 /// How long a real process may take: generous, because the machine may be starved.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(20);
+
 /// Asks again until there is an answer; panics after [`PATIENCE`].
-pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+pub fn eventually<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
+    let answer = within(PATIENCE, ask);
+    answer.unwrap_or_else(|| panic!("did not happen within {PATIENCE:?}: {what}"))
+}
+
+/// Asks again until there is an answer, for so long at most.
+pub fn within<T>(limit: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
     let start = Instant::now();
     loop {
         if let Some(answer) = ask() {
-            return answer;
+            return Some(answer);
         }
-        assert!(start.elapsed() < PATIENCE, "did not happen within {PATIENCE:?}: {what}");
-        std::thread::sleep(Duration::from_millis(20));
+        if start.elapsed() > limit {
+            return None;
+        }
+        std::thread::sleep(LOOK);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
 use crate::eventually::PATIENCE;
 
@@ -49,6 +50,11 @@ impl ImapClient {
         let mut client = Self { stream: BufReader::new(stream), tag: 0 };
         client.response()?;
         Ok(client)
+    }
+
+    /// How long it waits for whatever it reads.
+    pub fn set_patience(&self, patience: Duration) -> io::Result<()> {
+        self.stream.get_ref().set_read_timeout(Some(patience))
     }
 
     /// Connects and logs in.
@@ -101,6 +107,26 @@ impl ImapClient {
         Ok(response)
     }
 
+    /// As [`response`](Self::response), or `None` where none begins within a time. What has begun is read to
+    /// its end with `patience`.
+    pub fn response_within(
+        &mut self,
+        time: Duration,
+        patience: Duration,
+    ) -> io::Result<Option<Vec<u8>>> {
+        self.set_patience(time)?;
+        let begun = self.stream.fill_buf().map(|octets| octets.len());
+        self.set_patience(patience)?;
+        match begun {
+            Ok(_) => self.response().map(Some),
+            // A signal to this process is no news either.
+            Err(error) if is_timeout(&error) || error.kind() == io::ErrorKind::Interrupted => {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// Reads responses until the tagged one.
     pub fn until(&mut self, tag: &str) -> io::Result<Answer> {
         let mut answer = Answer::default();
@@ -118,6 +144,11 @@ impl ImapClient {
         self.tag += 1;
         format!("t{}", self.tag)
     }
+}
+
+/// Whether an error says that nothing came in time.
+pub fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
 
 /// The octets of the literal that a line announces at its end.

@@ -7,6 +7,8 @@ pub mod eventually;
 pub mod imap;
 pub mod lmtp;
 pub mod node;
+pub mod proxy;
+pub mod soak;
 
 pub use eventually::eventually;
 pub use imap::ImapClient;

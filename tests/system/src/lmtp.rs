@@ -2,6 +2,7 @@
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
 use crate::eventually::PATIENCE;
 
@@ -20,6 +21,11 @@ impl LmtpClient {
         client.reply()?;
         client.command("LHLO test.example")?;
         Ok(client)
+    }
+
+    /// How long it waits for whatever it reads.
+    pub fn set_patience(&self, patience: Duration) -> io::Result<()> {
+        self.stream.get_ref().set_read_timeout(Some(patience))
     }
 
     /// Sends a line and reads the reply to it.

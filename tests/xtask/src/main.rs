@@ -31,6 +31,14 @@ enum Task {
         #[arg(default_value_t = 3)]
         nodes: usize,
     },
+    /// Keep real nodes under load, disturb them, prove that nothing acknowledged is lost; arguments go
+    /// to the soak (try `cargo xtask soak --help`)
+    #[command(disable_help_flag = true)]
+    Soak {
+        /// Passed on
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Set up what the tests need, then run all of them (README's second command)
     Test {
         /// Only tests whose names contain this
@@ -82,6 +90,7 @@ fn perform(task: Task) -> anyhow::Result<()> {
             let number = nodes.to_string();
             sh::become_it(sh::cargo(&run).args(["--bin", "cluster", "--", &number]))
         }
+        Task::Soak { args } => soak(&args),
         Task::Test { filter } => test::run(filter.as_deref()),
         Task::Ci => ci(),
         Task::Tidy => tidy::run(),
@@ -97,6 +106,19 @@ fn perform(task: Task) -> anyhow::Result<()> {
         }
         Task::Tools { bench } => tools::fetch(if bench { tools::BENCH } else { tools::TEST }),
     }
+}
+
+/// In the profile of the tests: what they have built serves here too, and debug assertions are on.
+fn soak(args: &[String]) -> anyhow::Result<()> {
+    let bins = ["--locked", "--package", "postroom-system", "--bin", "soak"];
+    let only_help = args.iter().any(|arg| arg == "--help" || arg == "-h");
+    if !only_help {
+        tools::guest_target()?;
+        tools::fetch(tools::CLUSTER)?;
+        let build = ["build", "--locked", "--workspace", "--bin", "postroom", "--bin", "soak"];
+        sh::run(&mut sh::cargo(&build))?;
+    }
+    sh::become_it(sh::cargo(&["run", "--quiet"]).args(bins).arg("--").args(args))
 }
 
 fn ci() -> anyhow::Result<()> {
