@@ -106,7 +106,8 @@ impl Office {
 
     fn install(&mut self, mut state: Account, touched: &BTreeSet<MailboxId>) {
         if let Some(before) = self.state.as_ref().or(self.previous.as_ref()) {
-            state.adopt(before, self.claimed.iter().copied());
+            let all: Vec<_> = before.by_name().map(|mailbox| mailbox.row.id).collect();
+            state.adopt(before, self.claimed.iter().copied(), all);
         }
         (self.previous, self.state) = (None, Some(state));
         touched.iter().for_each(|id| self.forget_told(*id));

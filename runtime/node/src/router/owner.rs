@@ -47,13 +47,6 @@ enum Step {
     Fail(Why),
 }
 
-/// What is driven.
-struct Driven<'a> {
-    calls: &'a HashMap<CallId, watch::Sender<Step>>,
-    running: &'a mut HashMap<CallId, (Attempt, Slot)>,
-    stepped_back: &'a mut SlotSet,
-}
-
 /// A call that runs here.
 pub type Here<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 /// A call at another node; the inner result is what the call came to.
@@ -86,16 +79,12 @@ pub struct Owner {
     timing: Timing,
     /// Calls are not carried any more.
     stopped: CancellationToken,
-    /// Told when a call that ran here does so no more.
-    rested: Notify,
 }
 
 struct State {
     machine: Ownership,
     table: Table,
     calls: HashMap<CallId, watch::Sender<Step>>,
-    /// Calls that run here.
-    running: HashMap<CallId, (Attempt, Slot)>,
     /// Slots of which it was said that storage went back.
     stepped_back: SlotSet,
     last: u64,
@@ -113,7 +102,6 @@ impl Owner {
             machine: Ownership::new(me.clone(), generation, timing),
             table: Table::new(me.clone()),
             calls: HashMap::new(),
-            running: HashMap::new(),
             stepped_back: SlotSet::default(),
             last: 0,
         };
@@ -130,7 +118,6 @@ impl Owner {
             superseded: CancellationToken::new(),
             timing,
             stopped: CancellationToken::new(),
-            rested: Notify::new(),
         });
         let told = Arc::downgrade(&owner);
         owner.claims.tell(move |fence| {
@@ -185,29 +172,20 @@ impl Owner {
         let _ = getrandom::fill(&mut jitter);
         let at = Moment { now: record::now(), jitter: u16::from_be_bytes(jitter) };
         let mut state = self.state();
-        let rested = match &input {
-            Input::RanHere(id, attempt, _) => {
-                let same = state.running.get(id).is_some_and(|(running, _)| running == attempt);
-                same && state.running.remove(id).is_some()
-            }
-            Input::CallGone(id) => state.running.remove(id).is_some(),
-            _ => false,
-        };
-        let State { machine, table, calls, running, stepped_back, .. } = &mut *state;
-        let mut driven = Driven { calls, running, stepped_back };
+        let State { machine, table, calls, stepped_back, .. } = &mut *state;
         // Performed under the lock: what two inputs bring about keeps its order. Nothing here waits.
         for action in machine.handle(at, table, input) {
-            self.perform(&mut driven, action);
+            self.perform((calls, stepped_back), action);
         }
         drop(state);
-        if rested {
-            self.rested.notify_waiters();
-        }
         self.sooner.notify_one();
     }
 
-    fn perform(self: &Arc<Self>, driven: &mut Driven<'_>, action: Action) {
-        let calls = driven.calls;
+    fn perform(
+        self: &Arc<Self>,
+        (calls, stepped_back): (&HashMap<CallId, watch::Sender<Step>>, &mut SlotSet),
+        action: Action,
+    ) {
         let step = |call: CallId, step: Step| {
             if let Some(steps) = calls.get(&call) {
                 steps.send_replace(step);
@@ -219,19 +197,14 @@ impl Owner {
                     // Whatever is still there is of a claim before this one.
                     self.accounts.abandon_slot(fence.slot);
                 }
-                driven.running.insert(call, (attempt, fence.slot));
                 step(call, Step::Here(attempt, fence));
             }
             Action::SendTo { call, attempt, node, open } => {
-                driven.running.remove(&call);
                 step(call, Step::There { attempt, node, open });
             }
             Action::Answer(call) => step(call, Step::Answer),
             Action::NotMine { call, .. } => step(call, Step::NotMine),
-            Action::Fail(call, why) => {
-                driven.running.remove(&call);
-                step(call, Step::Fail(why));
-            }
+            Action::Fail(call, why) => step(call, Step::Fail(why)),
             Action::Lost(fence) => {
                 warn!(
                     slot = fence.slot.0,
@@ -244,7 +217,7 @@ impl Owner {
             // Nobody listening is no harm: sessions ask.
             Action::TellMoved(slot) => drop(self.moved.send(slot)),
             Action::Publish(slots) => drop(self.open.send_replace(*slots)),
-            Action::StepBack { slot, seen, found } if driven.stepped_back.insert(slot) => {
+            Action::StepBack { slot, seen, found } if stepped_back.insert(slot) => {
                 error!(
                     slot = slot.0,
                     seen = seen.0,
@@ -287,7 +260,6 @@ impl Owner {
             }
             Action::Validate(ask, slots) => self.validate(ask, slots).await,
             Action::CloseSlot(fence) => {
-                self.none_running(fence.slot).await;
                 self.accounts.close_slot(fence.slot).await;
                 self.claims.lost(record::fence_to_storage(&fence));
                 Input::WritesSettled(fence.slot, fence.epoch)
@@ -303,18 +275,6 @@ impl Owner {
             }
             // What is performed at once asks nothing.
             _ => Input::Tick,
-        }
-    }
-
-    /// Waits until no call runs in a slot. None is begun there meanwhile.
-    async fn none_running(&self, slot: Slot) {
-        loop {
-            let mut rested = std::pin::pin!(self.rested.notified());
-            rested.as_mut().enable();
-            if !self.state().running.values().any(|(_, of)| *of == slot) {
-                return;
-            }
-            rested.await;
         }
     }
 
