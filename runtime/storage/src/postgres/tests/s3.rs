@@ -92,3 +92,58 @@ async fn an_engine_does_not_start_over_a_wrong_bucket_and_does_while_s3_is_away(
     server.set(None);
     add(&engine, &owner, "one").await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_befalls_s3_what_was_acknowledged_is_there_and_is_what_it_was() {
+    const STEPS: u64 = 60;
+    let (engine, server) = engine_with_s3().await;
+    let owner = Owner::new(&engine, 1, 1).await;
+    let mut random = Random::seeded();
+    let mut acknowledged: Vec<(String, Bytes)> = Vec::new();
+    let (mut refused, mut fault) = (0, None);
+    for step in 0..STEPS {
+        if random.below(3) == 0 {
+            fault = match random.below(8) {
+                0 => Some(Fault::Hangs),
+                1 => Some(Fault::Refuses),
+                2 => Some(Fault::BreaksOff),
+                3 => Some(Fault::Cuts),
+                4 => Some(Fault::Changes),
+                _ => None,
+            };
+            server.set(fault);
+        }
+        let away = matches!(fault, Some(Fault::Hangs | Fault::Refuses));
+        if random.below(2) == 0 {
+            let octets = Bytes::from(vec![step as u8; LARGE + random.below(1000) as usize]);
+            let name = format!("{step}");
+            let added = async {
+                let body = engine.new_body(owner.space, octets.clone()).await?;
+                engine.commit(owner.commit(vec![link(&name, &body)], vec![])).await
+            };
+            match added.await {
+                Ok(_) => acknowledged.push((name, octets)),
+                Err(StorageError::Unavailable(_)) if away => refused += 1,
+                Err(error) => panic!("step {step}, {fault:?}: {error}"),
+            }
+        } else if !acknowledged.is_empty() {
+            let (name, octets) = &acknowledged[random.below(acknowledged.len() as u64) as usize];
+            match (read(&engine, &owner, name).await, fault) {
+                (Ok(found), _) => assert!(found == *octets, "step {step}, {fault:?}"),
+                (Err(StorageError::Damaged(_)), Some(Fault::Cuts | Fault::Changes)) => refused += 1,
+                (Err(StorageError::Unavailable(_)), Some(Fault::BreaksOff)) => refused += 1,
+                (Err(StorageError::Unavailable(_)), _) if away => refused += 1,
+                (Err(error), _) => panic!("step {step}, {fault:?}: {error}"),
+            }
+        }
+    }
+    println!("{} acknowledged, {refused} refused", acknowledged.len());
+    server.set(None);
+    for (name, octets) in &acknowledged {
+        assert!(read(&engine, &owner, name).await.unwrap() == *octets, "{name}");
+    }
+    engine.collect().await.unwrap();
+    for (name, octets) in &acknowledged {
+        assert!(read(&engine, &owner, name).await.unwrap() == *octets, "{name} after collecting");
+    }
+}
