@@ -189,6 +189,12 @@ impl Load {
         self.note_for(self.now().fault, note);
     }
 
+    /// Counts something for what was under way then, and for what is now.
+    pub fn note_since(&self, then: Now, note: impl Fn(&mut Met)) {
+        let mut waits = locked(&self.waits);
+        under_way(then, self.now()).iter().for_each(|now| note(waits.of(now.fault)));
+    }
+
     /// Counts something for a kind.
     pub fn note_for(&self, fault: Fault, note: impl FnOnce(&mut Met)) {
         note(locked(&self.waits).of(fault));

@@ -137,9 +137,9 @@ fn deliver(client: &mut Client, own: &mut Own) -> io::Result<()> {
         // What follows a refusal is another matter: the connection is not used again.
         Ok(replies) => {
             load.refused(&client.name, "a delivery", &replies[0]);
-            load.ledger(account).unknown(&attempt);
+            load.ledger(account).unknown_delivery(&attempt);
         }
-        Err(_) => load.ledger(account).unknown(&attempt),
+        Err(_) => load.ledger(account).unknown_delivery(&attempt),
     }
     done.map(drop)
 }
