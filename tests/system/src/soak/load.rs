@@ -53,8 +53,6 @@ pub struct Load {
     pub calls: AtomicU64,
     /// Answers that said "not now".
     pub refused: AtomicU64,
-    /// Messages in each INBOX, as some client saw it last.
-    pub sizes: Vec<AtomicU64>,
     /// What is wrong, and no account's.
     wrong: Mutex<Vec<String>>,
     waits: Mutex<Waits>,
@@ -88,7 +86,6 @@ impl Load {
             doors: doors.into_iter().map(door).collect(),
             ledgers: accounts.iter().map(|_| Mutex::default()).collect(),
             news: accounts.iter().map(|_| Mutex::default()).collect(),
-            sizes: accounts.iter().map(|_| AtomicU64::new(0)).collect(),
             accounts,
             stop: AtomicBool::new(false),
             acknowledged: AtomicU64::new(0),
