@@ -108,17 +108,19 @@ fn perform(task: Task) -> anyhow::Result<()> {
     }
 }
 
-/// In the profile of the tests: what they have built serves here too, and debug assertions are on.
+/// Over the programs that the tests are run on: what was built for these serves here too, and debug
+/// assertions are on.
 fn soak(args: &[String]) -> anyhow::Result<()> {
-    let bins = ["--locked", "--package", "postroom-system", "--bin", "soak"];
     let only_help = args.iter().any(|arg| arg == "--help" || arg == "-h");
     if !only_help {
         tools::guest_target()?;
         tools::fetch(tools::CLUSTER)?;
-        let build = ["build", "--locked", "--workspace", "--bin", "postroom", "--bin", "soak"];
-        sh::run(&mut sh::cargo(&build))?;
+        // Tests of a package bring its programs along: node's and ours.
+        let tests = ["--no-run", "--test", "program", "--test", "cluster_soak"];
+        sh::run(sh::cargo(&["test", "--locked", "--workspace"]).args(tests))?;
     }
-    sh::become_it(sh::cargo(&["run", "--quiet"]).args(bins).arg("--").args(args))
+    let run = ["run", "--quiet", "--locked", "--package", "postroom-system", "--bin", "soak"];
+    sh::become_it(sh::cargo(&run).arg("--").args(args))
 }
 
 fn ci() -> anyhow::Result<()> {

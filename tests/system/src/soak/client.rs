@@ -176,8 +176,6 @@ impl<'a> Client<'a> {
         if let Err(wrong) = self.records[self.account].hear(&mut self.view, line) {
             self.lose(format!("a client was told: {wrong}"));
         }
-        self.load.sizes[self.account]
-            .store(self.view.len() as u64, std::sync::atomic::Ordering::Relaxed);
         if let Some(found) = found(INBOX, line) {
             self.load.ledger(self.account).seen(&found.attempt, found.place);
         }
@@ -190,6 +188,11 @@ impl<'a> Client<'a> {
         for line in self.said.drain(..) {
             self.load.event(&format!("  {} {line}", self.name));
         }
+    }
+
+    /// How many messages it knows of.
+    pub fn messages(&self) -> usize {
+        self.view.len()
     }
 
     /// How many removals it has not been told of, though a search has not found the messages.

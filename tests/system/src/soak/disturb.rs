@@ -237,7 +237,10 @@ impl Disturber<'_> {
             });
             (left.is_empty() || self.load.is_over()).then_some(())
         });
-        self.load.event(&format!("{} accounts taken over in {:.1?}", held.len(), began.elapsed()));
+        let (of, left) = (held.len(), left);
+        let taken_over = of - left.len();
+        self.load
+            .event(&format!("{taken_over} of {of} accounts taken over in {:.1?}", began.elapsed()));
         taken.with_context(|| format!("not taken over: {left:?}"))
     }
 

@@ -35,6 +35,8 @@ struct Attempt {
     delivered: bool,
     /// Its client heard nothing, or "not now".
     unknown: bool,
+    /// That client was an MTA, which comes again.
+    by_mta: bool,
 }
 
 /// What is known of a message at its place.
@@ -80,8 +82,10 @@ pub struct Count {
     pub removed: u64,
     /// Of these: a removal was asked for and not answered, and it is not there.
     pub perhaps_removed: u64,
-    /// Attempts that were never acknowledged and are there: allowed, once.
+    /// Appended without an answer, and there: allowed, once.
     pub unacknowledged_present: u64,
+    /// Delivered without a 250, and there: allowed, once.
+    pub unacknowledged_deliveries: u64,
 }
 
 impl Count {
@@ -93,6 +97,7 @@ impl Count {
         self.removed += other.removed;
         self.perhaps_removed += other.perhaps_removed;
         self.unacknowledged_present += other.unacknowledged_present;
+        self.unacknowledged_deliveries += other.unacknowledged_deliveries;
     }
 }
 
@@ -126,6 +131,13 @@ impl Ledger {
     /// Its answer was "not now", or none.
     pub fn unknown(&mut self, attempt: &str) {
         self.attempts.entry(attempt.to_owned()).or_default().unknown = true;
+    }
+
+    /// An MTA's answer was "not now", or none. It may deliver again, as another attempt: what is there of this one
+    /// is counted apart.
+    pub fn unknown_delivery(&mut self, attempt: &str) {
+        let entry = self.attempts.entry(attempt.to_owned()).or_default();
+        (entry.unknown, entry.by_mta) = (true, true);
     }
 
     /// A client has seen a message of this attempt there.
@@ -231,7 +243,11 @@ impl Attempt {
                     count.present += 1;
                 }
                 (Presence::There | Presence::PerhapsGone, Some(_)) => {
-                    count.unacknowledged_present += u64::from(self.unknown);
+                    let unknown = u64::from(self.unknown);
+                    match self.by_mta {
+                        true => count.unacknowledged_deliveries += unknown,
+                        false => count.unacknowledged_present += unknown,
+                    }
                 }
                 (Presence::There, None) => wrong.push(format!("{name} at {place:?} is lost")),
                 (Presence::PerhapsGone, None) => count.perhaps_removed += known,

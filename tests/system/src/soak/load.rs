@@ -53,8 +53,6 @@ pub struct Load {
     pub calls: AtomicU64,
     /// Answers that said "not now".
     pub refused: AtomicU64,
-    /// Messages in each INBOX, as some client saw it last.
-    pub sizes: Vec<AtomicU64>,
     /// What is wrong, and no account's.
     wrong: Mutex<Vec<String>>,
     waits: Mutex<Waits>,
@@ -88,7 +86,6 @@ impl Load {
             doors: doors.into_iter().map(door).collect(),
             ledgers: accounts.iter().map(|_| Mutex::default()).collect(),
             news: accounts.iter().map(|_| Mutex::default()).collect(),
-            sizes: accounts.iter().map(|_| AtomicU64::new(0)).collect(),
             accounts,
             stop: AtomicBool::new(false),
             acknowledged: AtomicU64::new(0),
@@ -187,6 +184,12 @@ impl Load {
     /// Counts something for what is under way.
     pub fn note(&self, note: impl FnOnce(&mut Met)) {
         self.note_for(self.now().fault, note);
+    }
+
+    /// Counts something for what was under way then, and for what is now.
+    pub fn note_since(&self, then: Now, note: impl Fn(&mut Met)) {
+        let mut waits = locked(&self.waits);
+        under_way(then, self.now()).iter().for_each(|now| note(waits.of(now.fault)));
     }
 
     /// Counts something for a kind.

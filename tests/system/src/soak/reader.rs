@@ -28,7 +28,7 @@ pub fn life(client: &mut Client) -> Result<(), Ended> {
         if client.is_over() {
             break;
         }
-        let mut own_node_was_hit = false;
+        let (mut own_node_was_hit, then) = (false, client.load.now());
         let (began, told) = client.idle(&mut imap, IDLE + TOLD_AFTER * 2, |client, began| {
             own_node_was_hit |= client.load.now().node == Some(client.node);
             let now = Instant::now();
@@ -46,8 +46,11 @@ pub fn life(client: &mut Client) -> Result<(), Ended> {
             let at = client.load.acknowledged_at(account, &message.attempt);
             let Some(at) = at.filter(|at| *at > began) else { continue };
             match told {
+                // A node that stands still tells nobody.
+                Some(_) if own_node_was_hit => {}
                 Some(told) => {
-                    client.load.note(|met| met.told.add(told.saturating_duration_since(at)))
+                    let time = told.saturating_duration_since(at);
+                    client.load.note_since(then, |met| met.told.add(time));
                 }
                 None if ended > at + TOLD_AFTER && !own_node_was_hit => {
                     let (attempt, time) = (&message.attempt, ended - at);

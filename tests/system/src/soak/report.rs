@@ -172,7 +172,7 @@ impl Report {
         let _ = writeln!(
             text,
             "\nseed {}, {} s, {} calls, {} attempts\nacknowledged {}: present {}, removed by clients {}, perhaps \
-             removed {}; present without an acknowledgement {}, none twice",
+             removed {}; there without an acknowledgement: appended {}, delivered {}",
             self.seed,
             self.elapsed.as_secs(),
             self.calls,
@@ -182,6 +182,7 @@ impl Report {
             count.removed,
             count.perhaps_removed,
             count.unacknowledged_present,
+            count.unacknowledged_deliveries,
         );
         for sentence in &self.wrong {
             let _ = writeln!(text, "WRONG {sentence}");
@@ -230,6 +231,7 @@ impl Report {
             "removed": self.count.removed,
             "perhaps_removed": self.count.perhaps_removed,
             "unacknowledged_present": self.count.unacknowledged_present,
+            "unacknowledged_deliveries": self.count.unacknowledged_deliveries,
             "faults": self.waits.0.iter().map(met).collect::<Vec<_>>(),
             "wrong": self.wrong,
             "sound": self.is_sound(),

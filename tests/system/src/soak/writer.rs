@@ -13,7 +13,9 @@ const REQUESTS: usize = 400;
 /// Messages at the end of a mailbox among which it looks for its own deliveries, when it comes again.
 const RECENT: u64 = 200;
 /// Most of its own messages that it does anything with: it forgets the oldest first.
-const MAX_OWN: usize = 500;
+const MAX_OWN: usize = 10_000;
+/// From so many messages on in INBOX it removes instead of adding: a long run must not become slow by itself.
+const FULL: usize = 2_000;
 
 /// What it knows of its own messages, across its connections.
 #[derive(Default)]
@@ -38,7 +40,16 @@ pub fn life(client: &mut Client, own: &mut Own) -> Result<(), Ended> {
         if client.is_over() {
             break;
         }
+        let full = client.messages() > FULL;
         match client.random.below(100) {
+            choice @ 0..=44 if full => {
+                // Without any of its own it asks, so that it does not spin.
+                let Some(mine) = own.any(client) else {
+                    client.command(&mut imap, "NOOP")?;
+                    continue;
+                };
+                remove(client, own, &mut imap, mine, choice < 10)?;
+            }
             0..=24 => append(client, own, &mut imap)?,
             25..=44 => deliver(client, own)?,
             45..=54 => drop(client.command(&mut imap, "NOOP")?),
@@ -79,11 +90,9 @@ impl Own {
         let ours = |(key, uid): (&(usize, String), &u32)| {
             (key.0 == client.account).then(|| (key.1.clone(), *uid))
         };
-        let mut mine: Vec<Mine> = self.places.iter().filter_map(ours).collect();
-        match mine.len() as u64 {
-            0 => None,
-            count => Some(mine.swap_remove(client.random.below(count) as usize)),
-        }
+        let count = self.places.keys().filter(|key| key.0 == client.account).count() as u64;
+        let chosen = count.checked_sub(1).map(|_| client.random.below(count) as usize)?;
+        self.places.iter().filter_map(ours).nth(chosen)
     }
 }
 
@@ -137,9 +146,9 @@ fn deliver(client: &mut Client, own: &mut Own) -> io::Result<()> {
         // What follows a refusal is another matter: the connection is not used again.
         Ok(replies) => {
             load.refused(&client.name, "a delivery", &replies[0]);
-            load.ledger(account).unknown(&attempt);
+            load.ledger(account).unknown_delivery(&attempt);
         }
-        Err(_) => load.ledger(account).unknown(&attempt),
+        Err(_) => load.ledger(account).unknown_delivery(&attempt),
     }
     done.map(drop)
 }

@@ -50,6 +50,8 @@ fn sound_records_have_nothing_wrong() {
             ledger.unknown("d");
             ledger.begin("e", INBOX);
             ledger.unknown("e");
+            ledger.begin("g", INBOX);
+            ledger.unknown_delivery("g");
             // Its removal was never answered.
             appended(ledger, "f", 9);
             ledger.removing("f", (INBOX, 9));
@@ -60,16 +62,18 @@ fn sound_records_have_nothing_wrong() {
             ("b", (WORK, 2)),
             ("c", (INBOX, 3)),
             ("d", (INBOX, 4)),
+            ("g", (INBOX, 5)),
         ],
         &[],
     );
     let expected = Count {
-        attempts: 6,
+        attempts: 7,
         acknowledged: 6,
         present: 4,
         removed: 1,
         perhaps_removed: 1,
         unacknowledged_present: 1,
+        unacknowledged_deliveries: 1,
     };
     assert_eq!(count, expected);
 }
