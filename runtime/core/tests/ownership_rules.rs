@@ -627,3 +627,25 @@ fn a_claim_that_does_not_raise_the_epoch_opens_nothing() {
     assert!(desk.machine.open_slots().is_empty());
     assert_eq!(desk.wait(Duration::from_millis(20)), [desk.look()]);
 }
+
+/// Found by the simulation: a host is lost, the link is given up while the last heartbeat is still good, and the
+/// call that is sent again then finds out only after the seconds that making a link may take.
+#[test]
+fn a_node_whose_heartbeat_is_late_is_not_tried_again_before_it_is_read_once_more() {
+    let mut desk = Desk::new();
+    desk.call(CallKind::Write, LOCAL);
+    desk.read(Some(record("b", 1, 4)));
+    desk.give(Input::PeerAnswered(CallId(1), Attempt(1), PeerAnswer::Unreachable));
+    desk.read(Some(record("b", 1, 4)));
+    assert_eq!(desk.beat(1, 3), [], "it has missed two, and may have missed a third");
+    assert_eq!(desk.wait(Duration::from_millis(1_019)), []);
+    assert_eq!(desk.wait(Duration::from_millis(1)), [desk.look()]);
+    let doubted = desk.read(Some(record("b", 1, 4)));
+    assert_eq!(doubted, [Action::ReadBeat(desk.last_ask, SLOT, id("b"))], "not sent to it");
+    let mut lives = Desk { machine: desk.machine.clone(), ..Desk::new() };
+    (lives.now, lives.last_ask) = (desk.now, desk.last_ask);
+    assert_eq!(desk.beat(1, 5), [desk.claim(Some(4))]);
+    assert_eq!(lives.beat(1, 0), [], "it has beaten since");
+    assert_eq!(lives.wait(Duration::from_millis(20)), [lives.look()]);
+    assert_eq!(lives.read(Some(record("b", 1, 4))), [send(1, 2, "b", false)]);
+}

@@ -295,16 +295,18 @@ impl World {
             return;
         }
         let other = &self.processes[peer];
-        let heard = if passes && other.up && other.paused.is_none() { now } else { heard };
+        let answers = passes && other.up && other.paused.is_none();
+        let heard = if answers { now } else { heard };
         // A process that goes on after a pause first reads what has arrived.
-        let woke = self.processes[pid].woke;
-        if now.saturating_sub(heard.max(woke)) >= SILENCE - KEEP_ALIVE_EVERY {
+        let silence = now.saturating_sub(heard.max(self.processes[pid].woke));
+        if silence >= SILENCE {
             return self.link_broken(pid, to, number);
         }
         if let Some(link) = self.processes[pid].links.get_mut(&to) {
             link.state = LinkState::Up { peer, heard };
         }
-        self.to(KEEP_ALIVE_EVERY, pid, ToProcess::KeepAlive(to, number));
+        let next = KEEP_ALIVE_EVERY.min(SILENCE - silence);
+        self.to(next, pid, ToProcess::KeepAlive(to, number));
     }
 
     /// All that was under way over a link has no answer.

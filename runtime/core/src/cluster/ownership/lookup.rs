@@ -179,6 +179,13 @@ impl Ownership {
             Some(beat) if beat.age <= oldest => {
                 match self.place(slot).doubt_of(&node) {
                     None => self.route(turn, slot, node, false),
+                    // Perhaps its host is lost, and a call that was sent again would be found to be so only
+                    // after its heartbeat: that is read once more when it would be stale.
+                    Some(_) if beat.age >= stale / 2 => {
+                        self.pass_back_peers(turn, slot, Some(&node));
+                        let until = now + (stale - beat.age) + self.timing.back_off_first;
+                        self.enter(slot, Phase::Resting(until));
+                    }
                     // It lives, only the link does not: wait, and send again.
                     Some(_) => {
                         self.pass_back_peers(turn, slot, Some(&node));
@@ -219,7 +226,7 @@ impl Ownership {
         if self.calls.waiting(slot).is_empty() {
             return self.forget(slot);
         }
-        let deputy = turn.near.deputy(slot);
+        let deputy = turn.near.deputy(slot).filter(|node| *node != self.me);
         match deputy.filter(|node| self.place(slot).doubt_of(node).is_none()) {
             Some(node) => self.route(turn, slot, node, true),
             None => self.rest(turn, slot),
