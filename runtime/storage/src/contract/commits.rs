@@ -273,9 +273,8 @@ pub async fn a_dropped_commit_is_whole_or_not_there(engine: Arc<dyn Engine>) {
         drop(future);
     }
     // Whoever does not wait for an outcome does not know it: the head says that nothing is under way.
-    let before = engine.head(subject.space()).await.unwrap();
+    engine.head(subject.space()).await.unwrap();
     let last = subject.write(vec![]).await.unwrap();
-    assert_eq!(last.head, before + 1);
     let (messages, users) = (subject.all(Area::Message).await, subject.all(Area::User).await);
     assert_eq!(messages, users);
     // To find that out may have cost a commit of nothing.
