@@ -109,6 +109,7 @@ struct Bench {
     open: BTreeSet<CallId>,
     attempts: BTreeMap<CallId, Attempt>,
     asks: Vec<(Ask, Slot, Kind)>,
+    answered: BTreeSet<Ask>,
     /// Claims that storage has given for a question of the machine.
     given: BTreeSet<Fence>,
     /// Claims that have been lost or closed.
@@ -124,6 +125,7 @@ impl Bench {
             open: BTreeSet::new(),
             attempts: BTreeMap::new(),
             asks: Vec::new(),
+            answered: BTreeSet::new(),
             given: BTreeSet::new(),
             over: BTreeSet::new(),
         }
@@ -212,8 +214,11 @@ impl Bench {
                 if it.b % 4 != 0 {
                     held.epoch = Epoch(previous.map_or(0, |epoch| epoch.0) + 1);
                 }
-                if asked.is_some() {
+                // Of several answers to one question the first counts. A claim is new even if it looks as
+                // one before: there are few nonces here.
+                if asked.is_some() && self.answered.insert(ask) {
                     self.given.insert(held);
+                    self.over.remove(&held);
                 }
                 Input::ClaimDone(ask, of, Claimed::Held(held))
             }

@@ -112,7 +112,7 @@ impl World {
     pub fn job_done(&mut self, pid: Pid, job: Job, answered: Answered) {
         let at = (self.processes[pid].name, job.fence.epoch);
         let Some(carried) = self.processes[pid].calls.get_mut(&job.call) else { return };
-        if !matches!(carried.step, Step::Here(attempt, _) if attempt == job.attempt) {
+        if !matches!(carried.step, Step::Here(attempt) if attempt == job.attempt) {
             return;
         }
         let (from, request) = (carried.from, carried.request.clone());
@@ -235,7 +235,7 @@ impl World {
         open: bool,
     ) {
         if let Some(carried) = self.processes[pid].calls.get_mut(&tag.call) {
-            carried.step = Step::There { attempt: tag.attempt, node, open, stage };
+            carried.step = Step::There { attempt: tag.attempt, open, stage };
         }
         self.question(pid, node, (tag.call, tag.attempt, stage), request, open);
     }

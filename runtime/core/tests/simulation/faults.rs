@@ -113,8 +113,6 @@ pub enum Fault {
     Network,
     Storage,
     Truth(Pid),
-    StepBack(Duration),
-    Restored,
 }
 
 impl World {
@@ -338,7 +336,7 @@ impl World {
                 self.processes[*pid].lies = false;
                 self.to(Duration::ZERO, *pid, ToProcess::Say);
             }
-            Fault::Start(_) | Fault::HostBack(_) | Fault::StepBack(_) | Fault::Restored => {}
+            Fault::Start(_) | Fault::HostBack(_) => {}
         }
     }
 

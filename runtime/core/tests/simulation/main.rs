@@ -31,8 +31,6 @@ mod world;
 pub enum Plant {
     /// Storage does not compare the fence.
     NoFence,
-    /// Storage takes a fence of the claim's epoch or a later one.
-    FenceNotBelow,
     /// Storage does not remember transactions.
     NoKey,
     /// A write whose outcome is not known is made again under another id.

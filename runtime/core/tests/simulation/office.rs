@@ -524,7 +524,7 @@ impl World {
                 office.doing = Doing::Resolving { jobs, tries: 0, gave_up: false, found };
                 self.read_again(pid, account);
             }
-            Some(FromStorage::Committed(Err(Refusal::HeadMoved(_)))) => {
+            Some(FromStorage::Committed(Err(Refusal::HeadMoved))) => {
                 office.drop_state();
                 jobs.into_iter().rev().for_each(|(job, _)| office.queue.push_front(job));
             }

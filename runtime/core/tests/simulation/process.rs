@@ -356,7 +356,7 @@ impl World {
                 self.check_run_here(pid, &fence);
                 self.processes[pid].held.insert(fence.slot, fence);
                 if let Some(carried) = self.processes[pid].calls.get_mut(&call) {
-                    (carried.step, carried.tried) = (Step::Here(attempt, fence), true);
+                    (carried.step, carried.tried) = (Step::Here(attempt), true);
                     let delay = self.dice.micros(1, 60);
                     self.to(delay, pid, ToProcess::Run(call, attempt, fence));
                 }
@@ -364,7 +364,7 @@ impl World {
             Action::SendTo { call, attempt, node, open } => {
                 let node = index_of(&node);
                 if let Some(carried) = self.processes[pid].calls.get_mut(&call) {
-                    carried.step = Step::There { attempt, node, open, stage: Stage::First };
+                    carried.step = Step::There { attempt, open, stage: Stage::First };
                     carried.tried = true;
                     let request = carried.request.clone();
                     self.question(pid, node, (call, attempt, Stage::First), request, open);
@@ -451,7 +451,7 @@ impl World {
     pub fn run_here(&mut self, pid: Pid, call: CallId, attempt: Attempt, fence: Fence) {
         let process = &mut self.processes[pid];
         let Some(carried) = process.calls.get_mut(&call) else { return };
-        if !matches!(carried.step, Step::Here(at, _) if at == attempt) {
+        if !matches!(carried.step, Step::Here(at) if at == attempt) {
             return;
         }
         let request = carried.request.clone();

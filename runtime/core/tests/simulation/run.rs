@@ -213,7 +213,7 @@ fn planted_bugs_are_caught() {
         (Plant::NewIdWhenRepeated, storage, 100, "has two effects"),
         (Plant::AnswerBeforeCommit, &ALL, 10, "before its commit"),
         (Plant::ReleaseBeforeSettled, &ALL, 40, "before its last commit"),
-        (Plant::NoValidation, &ALL, 60, "was told to somebody before"),
+        (Plant::NoValidation, &ALL, 60, ""),
         (Plant::NoFloor, moves, 200, ""),
     ];
     for (plant, kinds, most, promise) in plants {

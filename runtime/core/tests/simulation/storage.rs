@@ -31,7 +31,7 @@ pub struct Commit {
 pub enum Refusal {
     AlreadyDone(TransactionId, Bytes),
     Fenced,
-    HeadMoved(u64),
+    HeadMoved,
     Broken(String),
 }
 
@@ -90,7 +90,6 @@ impl Storage {
         let Some(record) = self.claims.get(&fence.slot) else { return false };
         match plant {
             Some(Plant::NoFence) => true,
-            Some(Plant::FenceNotBelow) => record.released.is_none() && fence.epoch >= record.epoch,
             _ => record.admits(fence),
         }
     }
@@ -110,7 +109,7 @@ impl Storage {
         }
         let disk = Arc::make_mut(self.accounts.entry(commit.account).or_default());
         if disk.head != commit.expected_head {
-            return Err(Refusal::HeadMoved(disk.head));
+            return Err(Refusal::HeadMoved);
         }
         commit.steps.iter().try_for_each(|step| disk.step(step)).map_err(Refusal::Broken)?;
         disk.write(&commit.ledger);
