@@ -18,6 +18,7 @@ mod disk;
 mod engine;
 mod faults;
 mod gossip;
+mod lies;
 mod links;
 mod log;
 mod office;
