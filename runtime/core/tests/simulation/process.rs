@@ -111,10 +111,9 @@ pub enum Stage {
 #[derive(Clone, Debug)]
 pub enum Step {
     Wait,
-    Here(Attempt, Fence),
+    Here(Attempt),
     There {
         attempt: Attempt,
-        node: usize,
         open: bool,
         stage: Stage,
     },

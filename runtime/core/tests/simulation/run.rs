@@ -93,7 +93,7 @@ fn run(setup: Setup) -> Result<Ran, Box<Broken>> {
         if world.is_quiet && world.now > last_part {
             world.clients.iter_mut().for_each(|client| client.stops = true);
         }
-        if world.is_quiet && world.totals.events % 512 == 0 {
+        if world.is_quiet && world.totals.events.is_multiple_of(512) {
             everybody_is_served(&mut world, quiet_from);
         }
     }

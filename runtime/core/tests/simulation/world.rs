@@ -128,8 +128,8 @@ impl World {
         let clients = (0..setup.clients)
             .map(|at| Client::new(at, at % setup.accounts.min(4), at % setup.nodes))
             .collect();
-        let mut weather = Weather::default();
-        weather.delay = (50, 50 + dice.micros(100, 1_500).as_micros() as u64);
+        let delay = (50, 50 + dice.micros(100, 1_500).as_micros() as u64);
+        let weather = Weather { delay, ..Weather::default() };
         let mut world = Self {
             now: Duration::from_secs(1),
             queue: BTreeMap::new(),
@@ -197,7 +197,7 @@ impl World {
 
     /// Does the next thing. False: the run is at its end, or a promise is broken.
     pub fn step(&mut self) -> bool {
-        let Some(((when, number), event)) = self.queue.pop_first() else { return false };
+        let Some(((when, _), event)) = self.queue.pop_first() else { return false };
         if when > self.end() {
             return false;
         }
@@ -209,7 +209,7 @@ impl World {
         self.now = when;
         self.totals.events += 1;
         match event {
-            Event::To(pid, what) => self.to_process(pid, number, what),
+            Event::To(pid, what) => self.process(pid, what),
             Event::AtStorage(pid, ask, question) => self.at_storage(pid, ask, question),
             Event::FlushGroup => self.flush_group(),
             Event::StorageUp => self.storage_weather.down = false,
@@ -222,7 +222,7 @@ impl World {
         self.check.violations.is_empty()
     }
 
-    fn to_process(&mut self, pid: Pid, _number: u64, what: ToProcess) {
+    fn process(&mut self, pid: Pid, what: ToProcess) {
         let process = &mut self.processes[pid];
         if !process.up {
             return;
@@ -244,8 +244,8 @@ impl World {
             ToProcess::Balance => self.balance(pid),
             ToProcess::Run(call, attempt, fence) => self.run_here(pid, call, attempt, fence),
             ToProcess::Again(call) => self.call_again(pid, call),
-            ToProcess::Storage(ask, answer) => self.from_storage(pid, ask, Some(answer)),
-            ToProcess::TimeIsUp(ask) => self.from_storage(pid, ask, None),
+            ToProcess::Storage(ask, answer) => self.storage_answers(pid, ask, Some(answer)),
+            ToProcess::TimeIsUp(ask) => self.storage_answers(pid, ask, None),
             ToProcess::Frame(frame) => self.frame(pid, frame),
             ToProcess::LinkFailed(tag, refused) => self.link_failed(pid, &tag, refused),
             ToProcess::Dialed(name, number) => self.dialed(pid, name, number),
