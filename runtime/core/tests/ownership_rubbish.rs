@@ -3,6 +3,8 @@
 //! It never panics, stays within its named limits, starts nothing under a claim that it does not hold, and
 //! every call ends once.
 
+#![expect(clippy::manual_is_multiple_of, reason = "remainders pick among several ways")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 

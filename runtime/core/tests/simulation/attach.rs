@@ -12,7 +12,7 @@ use crate::Plant;
 use crate::ask::{Answer, Answered, Ask, Request, Response};
 use crate::client::ClientEvent;
 use crate::links::{Tag, What};
-use crate::office::Job;
+use crate::office::{Job, MAX_FETCHED};
 use crate::process::{From, Stage, Step, name_of};
 use crate::world::{Event, Pid, World};
 
@@ -357,5 +357,28 @@ impl World {
         if !its {
             self.check.broken(format!("{pid} runs a call under a claim that it never made"));
         }
+    }
+
+    /// A node that lies answers reads from what it had, for slots that it has let go or lost.
+    pub fn lie(&mut self, pid: Pid, request: &Request) -> Option<Response> {
+        let process = &self.processes[pid];
+        let slot = self.slot(request.account);
+        if !process.lies || process.machine.open_slots().contains(slot) {
+            return None;
+        }
+        let (epoch, state) = process.bygone.get(&request.account)?;
+        let mailbox = |id: &MailboxId| state.mailbox(*id);
+        let active = self.check.active.get(&request.session)?;
+        let answer = match &request.ask {
+            Ask::Changes { since, known, .. } => {
+                Answer::Changes(mailbox(active)?.changes(*since, *known))
+            }
+            Ask::Fetch(uids) => {
+                let open = mailbox(active)?.open.as_ref()?;
+                Answer::Fetched(open.visible(uids, ModSeq(0), MAX_FETCHED).0)
+            }
+            _ => return None,
+        };
+        Some(Response::Answered(*epoch, answer))
     }
 }

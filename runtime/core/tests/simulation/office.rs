@@ -12,10 +12,10 @@ use postroom_core::error::StoreError;
 use postroom_core::mailbox::{
     Account, Context, Draft, Op, Outcome, Planned, Sessions, Step, ledger,
 };
-use postroom_core::types::{MailboxId, MailboxName, ModSeq, SessionId, Slot};
+use postroom_core::types::{MailboxId, MailboxName, SessionId, Slot};
 
 use crate::Plant;
-use crate::ask::{Answer, Answered, Ask, Request, Response};
+use crate::ask::{Answer, Answered, Ask, Request};
 use crate::disk::Disk;
 use crate::engine::{ForStorage, FromStorage, Waits};
 use crate::storage::{Commit, Refusal};
@@ -31,7 +31,7 @@ const RESOLVE_PAUSES: [Duration; 4] = [
 /// Most operations in one commit.
 const MAX_BATCH: usize = 8;
 /// Rows that one FETCH is answered with.
-const MAX_FETCHED: usize = 100;
+pub const MAX_FETCHED: usize = 100;
 
 /// A call that runs here.
 #[derive(Clone, Debug)]
@@ -674,29 +674,6 @@ impl World {
         if let (Some(state), Some(fence)) = (office.state.or(office.previous), office.fence) {
             process.bygone.insert(account, (fence.epoch, state));
         }
-    }
-
-    /// A node that lies answers reads from what it had, for slots that it has let go or lost.
-    pub fn lie(&mut self, pid: Pid, request: &Request) -> Option<Response> {
-        let process = &self.processes[pid];
-        let slot = self.slot(request.account);
-        if !process.lies || process.machine.open_slots().contains(slot) {
-            return None;
-        }
-        let (epoch, state) = process.bygone.get(&request.account)?;
-        let mailbox = |id: &MailboxId| state.mailbox(*id);
-        let active = self.check.active.get(&request.session)?;
-        let answer = match &request.ask {
-            Ask::Changes { since, known, .. } => {
-                Answer::Changes(mailbox(active)?.changes(*since, *known))
-            }
-            Ask::Fetch(uids) => {
-                let open = mailbox(active)?.open.as_ref()?;
-                Answer::Fetched(open.visible(uids, ModSeq(0), MAX_FETCHED).0)
-            }
-            _ => return None,
-        };
-        Some(Response::Answered(*epoch, answer))
     }
 }
 
