@@ -359,6 +359,14 @@ impl World {
         }
     }
 
+    /// Whether a session has been served under a later claim: what it is answered under this one is refused.
+    fn has_seen_later(&self, session: SessionId, epoch: Epoch) -> bool {
+        let seen = |it: &crate::process::Process| {
+            it.attachments.get(&session).is_some_and(|attachment| attachment.at.1 > epoch)
+        };
+        self.processes.iter().any(seen)
+    }
+
     /// A node that lies answers reads from what it had, for slots that it has let go or lost.
     pub fn lie(&mut self, pid: Pid, request: &Request) -> Option<Response> {
         let process = &self.processes[pid];
@@ -367,6 +375,10 @@ impl World {
             return None;
         }
         let (epoch, state) = process.bygone.get(&request.account)?;
+        // No protocol protects others from an owner that lies about what only it can know.
+        if !self.has_seen_later(request.session, *epoch) {
+            return None;
+        }
         let mailbox = |id: &MailboxId| state.mailbox(*id);
         let active = self.check.active.get(&request.session)?;
         let answer = match &request.ask {
