@@ -3,6 +3,8 @@
 //! It never panics, stays within its named limits, starts nothing under a claim that it does not hold, and
 //! every call ends once.
 
+#![expect(clippy::manual_is_multiple_of, reason = "remainders pick among several ways")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -69,11 +71,11 @@ impl Neighbours for Heard {
     }
 
     fn takes_slots(&self, _: &NodeId) -> bool {
-        self.0.is_multiple_of(2)
+        self.0 % 2 == 0
     }
 
     fn deputy(&self, _: Slot) -> Option<NodeId> {
-        self.0.is_multiple_of(3).then(|| node(self.0))
+        (self.0 % 3 == 0).then(|| node(self.0))
     }
 }
 
@@ -155,7 +157,7 @@ impl Bench {
             }
         };
         let last = self.attempts.get(&id).copied().unwrap_or(Attempt(1));
-        (id, if it.c.is_multiple_of(5) { Attempt(u32::from(it.c)) } else { last })
+        (id, if it.c % 5 == 0 { Attempt(u32::from(it.c)) } else { last })
     }
 
     fn record(&self, it: Numbers) -> Option<ClaimRecord> {
@@ -170,12 +172,12 @@ impl Bench {
         // One that the machine has made, now and then.
         let own = self.given.iter().rfind(|fence| fence.slot == slot(it.slot));
         match own {
-            Some(own) if it.b.is_multiple_of(3) => {
+            Some(own) if it.b % 3 == 0 => {
                 let (node, generation) = (node(0), Generation(3));
                 let claimant = Claimant { node, generation, nonce: own.nonce };
                 Some(ClaimRecord { epoch: own.epoch, claimant, released })
             }
-            _ if it.b.is_multiple_of(7) => None,
+            _ if it.b % 7 == 0 => None,
             _ => Some(ClaimRecord { epoch, claimant, released }),
         }
     }
@@ -196,7 +198,7 @@ impl Bench {
         let kinds = [Kind::Record, Kind::Beat, Kind::Claim(None), Kind::Validate, Kind::Release];
         let anything = (Ask(u64::from(it.b)), slot(it.slot), kinds[usize::from(it.c % 5)]);
         let (ask, of, kind) = asked.unwrap_or(anything);
-        let fails = it.c.is_multiple_of(9);
+        let fails = it.c % 9 == 0;
         match kind {
             Kind::Record if fails => Input::RecordRead(ask, of, Err(NoAnswer)),
             Kind::Record => Input::RecordRead(ask, of, Ok(self.record(it))),
@@ -211,7 +213,7 @@ impl Bench {
             Kind::Claim(_) if it.c % 9 == 1 => Input::ClaimDone(ask, of, Claimed::Conflict),
             Kind::Claim(previous) => {
                 let mut held = fence(of, it.b, it.c);
-                if !it.b.is_multiple_of(4) {
+                if it.b % 4 != 0 {
                     held.epoch = Epoch(previous.map_or(0, |epoch| epoch.0) + 1);
                 }
                 // Of several answers to one question the first counts. A claim is new even if it looks as
@@ -261,7 +263,7 @@ impl Bench {
             23 => Input::Fenced(slot(it.slot), Epoch(u64::from(it.b % 16))),
             24 => Input::SlotIdle(slot(it.slot)),
             25 => Input::HandOver(slot(it.slot), node(it.b)),
-            26 if it.a.is_multiple_of(16) => Input::Drain,
+            26 if it.a % 16 == 0 => Input::Drain,
             26 | 27 => {
                 let own = self.given.iter().rfind(|fence| fence.slot == slot(it.slot));
                 let epoch = own.map_or(Epoch(u64::from(it.b)), |own| own.epoch);
@@ -269,7 +271,7 @@ impl Bench {
             }
             28 => Input::PeerMoved(slot(it.slot), node(it.b)),
             29 => Input::TableChanged,
-            30 if it.a.is_multiple_of(8) => Input::Restored,
+            30 if it.a % 8 == 0 => Input::Restored,
             _ => Input::Tick,
         }
     }

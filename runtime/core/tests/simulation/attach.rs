@@ -12,7 +12,7 @@ use crate::Plant;
 use crate::ask::{Answer, Answered, Ask, Request, Response};
 use crate::client::ClientEvent;
 use crate::links::{Tag, What};
-use crate::office::Job;
+use crate::office::{Job, MAX_FETCHED};
 use crate::process::{From, Stage, Step, name_of};
 use crate::world::{Event, Pid, World};
 
@@ -357,5 +357,40 @@ impl World {
         if !its {
             self.check.broken(format!("{pid} runs a call under a claim that it never made"));
         }
+    }
+
+    /// Whether a session has been served under a later claim: what it is answered under this one is refused.
+    fn has_seen_later(&self, session: SessionId, epoch: Epoch) -> bool {
+        let seen = |it: &crate::process::Process| {
+            it.attachments.get(&session).is_some_and(|attachment| attachment.at.1 > epoch)
+        };
+        self.processes.iter().any(seen)
+    }
+
+    /// A node that lies answers reads from what it had, for slots that it has let go or lost.
+    pub fn lie(&mut self, pid: Pid, request: &Request) -> Option<Response> {
+        let process = &self.processes[pid];
+        let slot = self.slot(request.account);
+        if !process.lies || process.machine.open_slots().contains(slot) {
+            return None;
+        }
+        let (epoch, state) = process.bygone.get(&request.account)?;
+        // No protocol protects others from an owner that lies about what only it can know.
+        if !self.has_seen_later(request.session, *epoch) {
+            return None;
+        }
+        let mailbox = |id: &MailboxId| state.mailbox(*id);
+        let active = self.check.active.get(&request.session)?;
+        let answer = match &request.ask {
+            Ask::Changes { since, known, .. } => {
+                Answer::Changes(mailbox(active)?.changes(*since, *known))
+            }
+            Ask::Fetch(uids) => {
+                let open = mailbox(active)?.open.as_ref()?;
+                Answer::Fetched(open.visible(uids, ModSeq(0), MAX_FETCHED).0)
+            }
+            _ => return None,
+        };
+        Some(Response::Answered(*epoch, answer))
     }
 }

@@ -249,7 +249,7 @@ impl World {
     }
 
     /// An answer, or none in time, for whoever waits for it.
-    pub fn answered_by_storage(&mut self, pid: Pid, ask: u64, answer: Option<FromStorage>) {
+    pub fn storage_answers(&mut self, pid: Pid, ask: u64, answer: Option<FromStorage>) {
         // An answer to a question that was given up is nobody's.
         let Some(waits) = self.processes[pid].asks.remove(&ask) else { return };
         let input = match (waits, answer) {

@@ -18,7 +18,6 @@ mod disk;
 mod engine;
 mod faults;
 mod gossip;
-mod lies;
 mod links;
 mod log;
 mod office;

@@ -10,7 +10,7 @@ use crate::faults::{ALL, Kind, Troubles};
 use crate::world::{Setup, Totals, World};
 
 /// Runs of the test command.
-const RUNS: u64 = 40;
+const RUNS: u64 = 200;
 /// How long trouble comes in a run.
 const TROUBLE_TIME: Duration = Duration::from_secs(30);
 /// After trouble everybody is served within this.

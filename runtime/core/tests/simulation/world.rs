@@ -128,8 +128,8 @@ impl World {
         let clients = (0..setup.clients)
             .map(|at| Client::new(at, at % setup.accounts.min(4), at % setup.nodes))
             .collect();
-        let slowest = 50 + dice.micros(100, 1_500).as_micros() as u64;
-        let weather = Weather { delay: (50, slowest), ..Weather::default() };
+        let delay = (50, 50 + dice.micros(100, 1_500).as_micros() as u64);
+        let weather = Weather { delay, ..Weather::default() };
         let mut world = Self {
             now: Duration::from_secs(1),
             queue: BTreeMap::new(),
@@ -209,7 +209,7 @@ impl World {
         self.now = when;
         self.totals.events += 1;
         match event {
-            Event::To(pid, what) => self.tell_process(pid, what),
+            Event::To(pid, what) => self.process(pid, what),
             Event::AtStorage(pid, ask, question) => self.at_storage(pid, ask, question),
             Event::FlushGroup => self.flush_group(),
             Event::StorageUp => self.storage_weather.down = false,
@@ -222,7 +222,7 @@ impl World {
         self.check.violations.is_empty()
     }
 
-    fn tell_process(&mut self, pid: Pid, what: ToProcess) {
+    fn process(&mut self, pid: Pid, what: ToProcess) {
         let process = &mut self.processes[pid];
         if !process.up {
             return;
@@ -244,8 +244,8 @@ impl World {
             ToProcess::Balance => self.balance(pid),
             ToProcess::Run(call, attempt, fence) => self.run_here(pid, call, attempt, fence),
             ToProcess::Again(call) => self.call_again(pid, call),
-            ToProcess::Storage(ask, answer) => self.answered_by_storage(pid, ask, Some(answer)),
-            ToProcess::TimeIsUp(ask) => self.answered_by_storage(pid, ask, None),
+            ToProcess::Storage(ask, answer) => self.storage_answers(pid, ask, Some(answer)),
+            ToProcess::TimeIsUp(ask) => self.storage_answers(pid, ask, None),
             ToProcess::Frame(frame) => self.frame(pid, frame),
             ToProcess::LinkFailed(tag, refused) => self.link_failed(pid, &tag, refused),
             ToProcess::Dialed(name, number) => self.dialed(pid, name, number),
