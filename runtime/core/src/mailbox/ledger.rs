@@ -63,6 +63,26 @@ pub struct CountersRow {
     pub settled: ModSeq,
 }
 
+impl CountersRow {
+    /// Of an empty mailbox that was made by this change.
+    pub fn new(created: ModSeq) -> Self {
+        Self {
+            uid_next: Uid::MIN,
+            highest_modseq: created,
+            messages: 0,
+            unseen: 0,
+            deleted: 0,
+            size: 0,
+            recent_mark: Uid::MIN,
+            recent: 0,
+            tombstones: 0,
+            low_water: created,
+            removed: created,
+            settled: created,
+        }
+    }
+}
+
 /// Under which name a message's octets are kept, and what they must be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BodyRow {

@@ -146,20 +146,7 @@ impl Open {
 impl Mailbox {
     /// An empty one.
     pub fn new(row: MailboxRow, created: ModSeq) -> Self {
-        let counters = CountersRow {
-            uid_next: Uid::MIN,
-            highest_modseq: created,
-            messages: 0,
-            unseen: 0,
-            deleted: 0,
-            size: 0,
-            recent_mark: Uid::MIN,
-            recent: 0,
-            tombstones: 0,
-            low_water: created,
-            removed: created,
-            settled: created,
-        };
+        let counters = CountersRow::new(created);
         Self { row, counters, open: Some(Open::default()) }
     }
 

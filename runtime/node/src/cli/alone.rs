@@ -7,15 +7,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, warn};
 
 use super::identity::Identity;
-use crate::storage::{Claimant, Engine, StorageError};
+use crate::router::Heartbeat;
+use crate::storage::Engine;
 
 /// The file in the data folder that a process locks.
 pub const LOCK: &str = "lock";
-/// How often the node says in storage that it lives.
-const BEAT_EVERY: Duration = Duration::from_secs(1);
 /// A node that said so within this time may live: some times what a cluster takes for dead.
 const FRESH: Duration = Duration::from_secs(10);
 
@@ -55,13 +53,10 @@ impl Alone {
                 other.age.as_secs()
             );
         }
-        let mut nonce = [0; 16];
-        getrandom::fill(&mut nonce).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
-        let claimant = Claimant { node, generation: identity.generation, nonce };
-        engine.beat(claimant.clone()).await.context("the database does not take this node")?;
+        let beat = Heartbeat::begin(engine, node, identity.generation).await;
+        let beat = beat.context("the database does not take this node")?;
         let (stop, superseded) = (CancellationToken::new(), CancellationToken::new());
-        let beating = keep_beating(engine, claimant, superseded.clone());
-        tokio::spawn(stop.clone().run_until_cancelled_owned(beating));
+        tokio::spawn(stop.clone().run_until_cancelled_owned(beat.keep(superseded.clone())));
         Ok(Self { stop, superseded })
     }
 
@@ -74,21 +69,6 @@ impl Alone {
 impl Drop for Alone {
     fn drop(&mut self) {
         self.stop.cancel();
-    }
-}
-
-async fn keep_beating(engine: Arc<dyn Engine>, claimant: Claimant, superseded: CancellationToken) {
-    let mut every = tokio::time::interval(BEAT_EVERY);
-    loop {
-        every.tick().await;
-        match engine.beat(claimant.clone()).await {
-            Ok(()) => {}
-            Err(StorageError::Conflict) => {
-                error!("another process has this node's name: this one ends");
-                return superseded.cancel();
-            }
-            Err(error) => warn!(%error, "storage does not take this node's heartbeat"),
-        }
     }
 }
 

@@ -55,8 +55,6 @@ pub(super) enum Job {
     Retire,
     /// End, when everything queued before is done.
     Close,
-    /// End: the account is open elsewhere.
-    Abandon,
 }
 
 /// An operation and whom to answer.
@@ -175,18 +173,18 @@ impl Actor {
                         return;
                     }
                 }
-                Some(Job::Close) | None => return self.flush().await,
                 // Who waits in the queue is told by the absence of an answer.
-                Some(Job::Abandon) => return,
+                None if self.account.abandoned.is_cancelled() => return,
+                Some(Job::Close) | None => return self.flush().await,
             }
         }
     }
 
-    /// The next thing to do; settling and retiring when nothing else came for long enough.
+    /// The next thing to do, `None` when there will be none; settling and retiring when nothing else came for long enough.
     async fn job(&mut self) -> Option<Job> {
         loop {
             if self.account.abandoned.is_cancelled() {
-                return Some(Job::Abandon);
+                return None;
             }
             if let Some(write) = self.backlog.pop_front() {
                 return Some(Job::Write(write));
@@ -199,7 +197,7 @@ impl Actor {
             let next = tokio::time::timeout(self.patience(settle), self.queue.recv());
             let next = tokio::select! {
                 biased;
-                () = self.account.abandoned.cancelled() => return Some(Job::Abandon),
+                () = self.account.abandoned.cancelled() => return None,
                 next = next => next,
             };
             match next {
@@ -279,7 +277,7 @@ impl Actor {
                     let _ = answer.send(Err(StoreError::Unavailable(text)));
                 }
                 // Whoever waits is told by its absence.
-                Job::Check { .. } | Job::Tend | Job::Retire | Job::Close | Job::Abandon => {}
+                Job::Check { .. } | Job::Tend | Job::Retire | Job::Close => {}
             }
         }
         while let Some(write) = self.backlog.pop_front() {

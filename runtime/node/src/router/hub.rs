@@ -71,6 +71,11 @@ impl Hub {
             sender.send_modify(|news| news.missed = news.missed.wrapping_add(1));
         }
     }
+
+    /// As [`wake`](Self::wake), of several.
+    pub fn wake_all(&self, mailboxes: impl IntoIterator<Item = MailboxId>) {
+        mailboxes.into_iter().for_each(|mailbox| self.wake(mailbox));
+    }
 }
 
 /// What was told of a mailbox never goes back: events and answers may overtake each other.

@@ -5,6 +5,8 @@ mod attached;
 
 mod guests;
 
+mod heartbeat;
+
 mod hub;
 
 mod owner;
@@ -23,6 +25,7 @@ use postroom_core::types::{AccountId, SessionId};
 use crate::mailbox::{Accounts, Answer, Request};
 
 pub use cluster::{Cluster, ClusterConfig, NodeStatus, SlotPlace};
+pub use heartbeat::Heartbeat;
 
 /// Finds who has an account. Cheap to clone.
 #[derive(Clone)]

@@ -121,25 +121,20 @@ impl Shared {
         const BEATS: &str = "
             SELECT node, generation, extract(epoch FROM clock_timestamp() - at)::float8
             FROM beats ORDER BY at DESC LIMIT $1";
-        let unavailable = |error: Error| StorageError::Unavailable(why(&error));
-        self.open()?;
-        let client = self.connections.to_coordinate().await?;
-        let rows = timeout(COORDINATE_TIME, async {
-            let statement = client.prepare_cached(BEATS).await?;
-            client.query(&statement, &[&most]).await
-        });
-        let Ok(rows) = rows.await else {
-            drop(Object::take(client));
-            return Err(StorageError::Unavailable("the database took too long".into()));
-        };
         let beat = |row: &Row| {
             let generation: i64 = row.try_get(1)?;
             let age: f64 = row.try_get(2)?;
             let age = Duration::try_from_secs_f64(age.max(0.0)).unwrap_or_default();
             Ok(Beat { node: row.try_get(0)?, generation: generation as u64, age })
         };
-        let beats: Result<Vec<Beat>, Error> = rows.map_err(unavailable)?.iter().map(beat).collect();
-        beats.map_err(unavailable)
+        self.open()?;
+        let client = self.connections.to_coordinate().await?;
+        let beats = async {
+            let statement = client.prepare_cached(BEATS).await?;
+            client.query(&statement, &[&most]).await?.iter().map(beat).collect()
+        };
+        let beats = timeout(COORDINATE_TIME, beats).await;
+        outcome(client, beats)
     }
 
     /// So many keys of dead uploads that are older than this.
@@ -147,20 +142,15 @@ impl Shared {
         const DUE: &str = "
             SELECT key FROM uploads
             WHERE dead AND at < clock_timestamp() - make_interval(secs => $1) ORDER BY at LIMIT $2";
-        let unavailable = |error: Error| StorageError::Unavailable(why(&error));
+        let key = |row: &Row| row.try_get::<_, Vec<u8>>(0).map(Bytes::from);
         self.open()?;
         let client = self.connections.to_read().await?;
-        let rows = timeout(READ_TIME, async {
+        let keys = async {
             let statement = client.prepare_cached(DUE).await?;
-            client.query(&statement, &[&seconds, &most]).await
-        });
-        let Ok(rows) = rows.await else {
-            drop(Object::take(client));
-            return Err(StorageError::Unavailable("the database took too long".into()));
+            client.query(&statement, &[&seconds, &most]).await?.iter().map(key).collect()
         };
-        let key = |row: &Row| row.try_get::<_, Vec<u8>>(0).map(Bytes::from);
-        let keys: Result<Vec<Bytes>, Error> = rows.map_err(unavailable)?.iter().map(key).collect();
-        keys.map_err(unavailable)
+        let keys = timeout(READ_TIME, keys).await;
+        outcome(client, keys)
     }
 
     /// Executes a statement that changes one row, or none. `None`: it was in the way of another one.
@@ -225,19 +215,8 @@ impl Shared {
     /// Learns which spaces other nodes have found to have gone back.
     pub async fn learn(&self) -> Result<(), StorageError> {
         let client = self.connections.to_read().await?;
-        match timeout(READ_TIME, self.heads.learn(&client)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => {
-                if is_useless_after(&error) {
-                    drop(Object::take(client));
-                }
-                Err(StorageError::Unavailable(why(&error)))
-            }
-            Err(_) => {
-                drop(Object::take(client));
-                Err(StorageError::Unavailable("the database took too long".into()))
-            }
-        }
+        let learned = timeout(READ_TIME, self.heads.learn(&client)).await;
+        outcome(client, learned)
     }
 
     /// The fence of the commit to this space whose outcome nobody has looked at.
@@ -262,6 +241,27 @@ impl Shared {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Space, Option<Fence>>> {
         self.unresolved.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a read on this connection came to, in its time or not; the connection is given up when it is of no use
+/// any more.
+fn outcome<T>(
+    client: Object,
+    read: Result<Result<T, Error>, tokio::time::error::Elapsed>,
+) -> Result<T, StorageError> {
+    match read {
+        Ok(Ok(read)) => Ok(read),
+        Ok(Err(error)) => {
+            if is_useless_after(&error) {
+                drop(Object::take(client));
+            }
+            Err(StorageError::Unavailable(why(&error)))
+        }
+        Err(_) => {
+            drop(Object::take(client));
+            Err(StorageError::Unavailable("the database took too long".into()))
+        }
     }
 }
 

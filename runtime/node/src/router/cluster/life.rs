@@ -22,17 +22,16 @@ use super::{Cluster, ClusterConfig, peer_id};
 use crate::cluster::certificates::Credentials;
 use crate::cluster::gossip::{Gossip, GossipOptions, INTERVAL, Members, Scuttlebutt};
 use crate::cluster::links::{LinkServer, Links, LinksOptions, Notice, ServerOptions, WireVersion};
-use crate::mailbox::{Accounts, random};
+use crate::mailbox::Accounts;
 use crate::router::attached::{Attachments, Place};
 use crate::router::guests::{Guests, moved_slot};
+use crate::router::heartbeat::Heartbeat;
 use crate::router::hub::Hub;
 use crate::router::owner::Owner;
 use crate::router::wire::{self, Question, Response};
-use crate::storage::{Claimant, Engine, StorageError};
+use crate::storage::Engine;
 use postroom_core::types::{MailboxId, ModSeq};
 
-/// How often a node says in storage that it lives. Its claims may be taken after some of these are missing.
-const BEAT_EVERY: Duration = Duration::from_secs(1);
 /// How often owners are told which sessions have something active there.
 const NAME_EVERY: Duration = Duration::from_secs(10);
 /// How often it is looked whether slots should move.
@@ -122,8 +121,9 @@ impl Cluster {
             tasks: TaskTracker::new(),
         });
         // Alone with this name, before anything is claimed under it.
-        let nonce = random();
-        cluster.beat(nonce).await.context("this node cannot join")?;
+        let own = cluster.me.as_str().to_owned();
+        let beat = Heartbeat::begin(cluster.engine.clone(), own, config.generation).await;
+        let beat = beat.context("this node cannot join")?;
         let serving = Arc::new(Serving(cluster.clone()));
         let server = LinkServer::start(
             listener,
@@ -148,7 +148,8 @@ impl Cluster {
         cluster.spawn(|cluster| cluster.hear(members));
         cluster.spawn(Self::say);
         cluster.spawn(Self::publish);
-        cluster.spawn(|cluster| cluster.keep_beating(nonce));
+        let superseded = cluster.owner.superseded().clone();
+        cluster.spawn(|_| beat.keep(superseded));
         cluster.spawn(Self::name_sessions);
         let moved = cluster.owner.moved();
         cluster.spawn(|cluster| cluster.tell_moved(moved));
@@ -271,10 +272,7 @@ impl Cluster {
                     match (moved_slot(&event.key), event.value[..].try_into()) {
                         (Some(slot), _) => {
                             self.owner.input(Input::PeerMoved(slot, node.clone()));
-                            self.attachments
-                                .in_slot(slot)
-                                .into_iter()
-                                .for_each(|id| self.hub.wake(id));
+                            self.hub.wake_all(self.attachments.in_slot(slot));
                         }
                         (None, Ok(modseq)) => {
                             let at = ModSeq(u64::from_be_bytes(modseq));
@@ -296,28 +294,8 @@ impl Cluster {
 
     /// Wakes sessions that have something active at a node.
     fn wake_at(&self, node: &NodeId) {
-        self.attachments.at_node(node).into_iter().for_each(|(_, mailbox)| self.hub.wake(mailbox));
-    }
-
-    async fn beat(&self, nonce: [u8; 16]) -> Result<(), StorageError> {
-        let (node, generation) = (self.me.as_str().to_owned(), self.facts.borrow().generation.0);
-        self.engine.beat(Claimant { node, generation, nonce }).await
-    }
-
-    async fn keep_beating(self: Arc<Self>, nonce: [u8; 16]) {
-        let mut every = tokio::time::interval(BEAT_EVERY);
-        every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            every.tick().await;
-            match self.beat(nonce).await {
-                Ok(()) => {}
-                Err(StorageError::Conflict) => {
-                    error!("another process has this node's name: this one ends");
-                    return self.owner.superseded().cancel();
-                }
-                Err(error) => warn!(%error, "storage does not take this node's heartbeat"),
-            }
-        }
+        let there = self.attachments.at_node(node);
+        self.hub.wake_all(there.into_iter().map(|(_, mailbox)| mailbox));
     }
 
     /// Tells every node which sessions have something active there (E8).
@@ -334,7 +312,7 @@ impl Cluster {
                 }),
                 false => nodes.contains(&at.node),
             };
-            self.attachments.astray(stands).into_iter().for_each(|id| self.hub.wake(id));
+            self.hub.wake_all(self.attachments.astray(stands));
             let others = nodes.iter().filter(|node| **node != self.me);
             futures::future::join_all(others.map(|node| self.name_sessions_at(node))).await;
         }
@@ -346,7 +324,7 @@ impl Cluster {
         // In vain is no harm: the next one comes soon.
         if let Ok(Response::Unknown(sessions)) = self.ask(node, Question::Active(sessions)).await {
             let mailboxes = sessions.into_iter().filter_map(|id| self.attachments.mailbox(id));
-            mailboxes.for_each(|mailbox| self.hub.wake(mailbox));
+            self.hub.wake_all(mailboxes);
         }
     }
 
@@ -359,14 +337,11 @@ impl Cluster {
             match moved.recv().await {
                 Ok(slot) => {
                     self.guests.tell_moved(slot);
-                    self.attachments.in_slot(slot).into_iter().for_each(|id| self.hub.wake(id));
+                    self.hub.wake_all(self.attachments.in_slot(slot));
                 }
                 // It is not known which.
                 Err(broadcast::error::RecvError::Lagged(_)) => {
-                    self.attachments
-                        .astray(|_, _| false)
-                        .into_iter()
-                        .for_each(|id| self.hub.wake(id));
+                    self.hub.wake_all(self.attachments.astray(|_, _| false));
                 }
                 Err(broadcast::error::RecvError::Closed) => return,
             }

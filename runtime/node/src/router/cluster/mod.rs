@@ -63,6 +63,16 @@ pub struct ClusterConfig {
     pub seeds: Vec<(String, String)>,
 }
 
+/// What is told of each mailbox that is open here, under its claim.
+type Fed = HashMap<(MailboxId, Epoch), watch::Receiver<News>>;
+
+/// Whoever feeds from this ends, unless another one has taken its place.
+fn unfeed(fed: &mut Fed, what: (MailboxId, Epoch), watch: &watch::Receiver<News>) {
+    if fed.get(&what).is_some_and(|there| there.same_channel(watch)) {
+        fed.remove(&what);
+    }
+}
+
 /// A node among others.
 pub struct Cluster {
     me: NodeId,
@@ -73,7 +83,7 @@ pub struct Cluster {
     guests: Arc<Guests>,
     hub: Hub,
     /// Mailboxes open here whose changes this node's sessions are told of, with the claim.
-    fed: Mutex<HashMap<(MailboxId, Epoch), watch::Receiver<News>>>,
+    fed: Mutex<Fed>,
     links: Links,
     server: OnceLock<LinkServer>,
     gossip: OnceLock<Scuttlebutt>,
@@ -159,7 +169,7 @@ impl Cluster {
         }
     }
 
-    fn fed(&self) -> MutexGuard<'_, HashMap<(MailboxId, Epoch), watch::Receiver<News>>> {
+    fn fed(&self) -> MutexGuard<'_, Fed> {
         self.fed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -178,19 +188,12 @@ impl Cluster {
                 {
                     let mut fed = cluster.fed();
                     // Under the lock: who subscribes after this finds nobody who feeds.
-                    let ours = |there: &watch::Receiver<News>| there.same_channel(&watch);
                     if !cluster.hub.changed(mailbox, at) {
-                        if fed.get(&(mailbox, epoch)).is_some_and(ours) {
-                            fed.remove(&(mailbox, epoch));
-                        }
-                        return;
+                        return unfeed(&mut fed, (mailbox, epoch), &watch);
                     }
                 }
                 if watch.changed().await.is_err() {
-                    let mut fed = cluster.fed();
-                    if fed.get(&(mailbox, epoch)).is_some_and(|there| there.same_channel(&watch)) {
-                        fed.remove(&(mailbox, epoch));
-                    }
+                    unfeed(&mut cluster.fed(), (mailbox, epoch), &watch);
                     return cluster.hub.wake(mailbox);
                 }
             }

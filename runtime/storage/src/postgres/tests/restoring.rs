@@ -14,15 +14,7 @@ pub fn ledger_of(messages: u32) -> Vec<Write> {
         uid_next: Uid::new(messages + 1).unwrap(),
         highest_modseq: modseq,
         messages,
-        unseen: 0,
-        deleted: 0,
-        size: 0,
-        recent_mark: Uid::MIN,
-        recent: 0,
-        tombstones: 0,
-        low_water: ModSeq(1),
-        removed: ModSeq(1),
-        settled: ModSeq(1),
+        ..CountersRow::new(ModSeq(1))
     };
     vec![
         Write::Put(at(ledger::account_key()), ledger::encode(&account)),
