@@ -326,7 +326,9 @@ async fn load_components(
     for ((_, name), kept) in composition.stores.by_kind().into_iter().zip(KINDS) {
         names.entry(name).or_default().push(kept);
     }
-    hooks.iter().for_each(|name| drop(names.entry(name).or_default()));
+    for name in hooks {
+        names.entry(name).or_default();
+    }
     let mut loaded: HashMap<&str, Arc<SwappableStore>> = HashMap::new();
     let mut deployed = Vec::new();
     for (name, kinds) in names {
@@ -364,7 +366,7 @@ async fn load(
     let configured = deploy::version(&guest::inspect(&octets).with_context(|| shown.clone())?);
     let permanent = deploy::permanent(engine, name).await;
     let permanent = permanent.with_context(|| format!("the deployments of store {name}"))?;
-    let (component, serves): (Arc<StoreComponent>, _) = match permanent {
+    let component: Arc<StoreComponent> = match permanent {
         Some((version, octets)) if version.digest != configured.digest => {
             let (label, before) = (version.label.as_str(), configured.label.as_str());
             tracing::info!(
@@ -373,14 +375,15 @@ async fn load(
                 before,
                 "a deployment stands over the configuration"
             );
-            let source = ComponentSource { from: ComponentFrom::Octets(octets), ..source };
-            let loaded = host.load(source, &grants, limits.clone()).await;
+            let from = ComponentFrom::Octets(octets);
+            let deployed = ComponentSource { from, ..source.clone() };
+            let loaded = host.load(deployed, &grants, limits.clone()).await;
             let shown = || format!("{label}, which was deployed to store {name}");
-            (loaded.with_context(shown)?, version)
+            loaded.with_context(shown)?
         }
         Some(_) | None => {
-            let loaded = host.load(source, &grants, limits.clone()).await;
-            (loaded.with_context(|| shown.clone())?, configured.clone())
+            let loaded = host.load(source.clone(), &grants, limits.clone()).await;
+            loaded.with_context(|| shown.clone())?
         }
     };
     if let Some(kind) = kinds.iter().find(|kind| !component.keeps(**kind)) {
@@ -395,7 +398,7 @@ async fn load(
     }
     let swappable = Arc::new(SwappableStore::new(name, component, kinds.clone(), is_hook));
     let name = name.to_owned();
-    Ok(deploy::Store { name, swappable, configured, serves, kinds, grants, limits })
+    Ok(deploy::Store { name, swappable, configured, source, kinds, grants, limits })
 }
 
 /// What [`StoreChoice::by_kind`] calls a kind.

@@ -90,7 +90,7 @@ impl Comparison<'_> {
                 let all = Records::<MailboxRow, MailboxId>::list(store, call, &view, None, 1_000);
                 all.await
             }
-            false => Ok(Page::default()),
+            false => Ok(Page { rows: Vec::new(), more: false }),
         };
         let (mut messages, mut bodies) = (Vec::new(), Vec::new());
         let rows = mailboxes.iter().flat_map(|page| page.rows.iter());

@@ -3,10 +3,11 @@
 //! What is decided lies in [`postroom_core::deploy`]; here it is carried out. `shelf` keeps the
 //! record, the nodes' reports and the files of components in the shared engine, so that each node
 //! finds all of it there, also one that starts later; `keeper` is the task that makes one store of
-//! this node be what the record says; `verify` is what a component has to stand before it serves.
+//! this node be what the record says, `asked` what operators want of it; `verify` is what a component has to stand before it serves.
 //! The pointer that is switched, and what is seen of a version on probation, is in
 //! `guest::swap`.
 
+mod asked;
 mod compare;
 mod keeper;
 mod shelf;

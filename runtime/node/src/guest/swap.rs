@@ -4,12 +4,13 @@
 //! pointer; the generation before it gets its drain time ([`Limits`](super::Limits)) for the calls that it
 //! has, then these are *fenced*: their futures end, which closes every handle that they hold, so that
 //! whatever the guest does later reaches nothing. A fenced read is made again on the generation that
-//! serves; a fenced write is `Unavailable`, and whoever made it makes it again in a transaction of its
-//! own. As no guest commits anything, a late commit of an old generation cannot exist.
+//! serves; a fenced write is `Unavailable`. As no guest commits anything, a late commit of an old
+//! generation cannot exist.
 //!
 //! Two generations at most. While the newer one is *tentative* the other is kept at hand, with its
 //! instances, and the first answer that is the newer one's own fault switches back before that answer
-//! is given.
+//! is given: the call is made again on the one before, after what it has written so far was taken out of
+//! its transaction. So nobody above sees the fault.
 
 mod calls;
 mod count;
@@ -28,10 +29,11 @@ use self::count::Counts;
 use super::component::StoreComponent;
 use super::manifest::{Kind, Medium};
 use super::pool::Verb;
+use crate::storage::Txn;
 
-/// Times that a read which was fenced is made: a switch follows another only when that is settled, so
+/// Times that a call is made whose generation went: a switch follows another only when that is settled, so
 /// more than one repeat is a coincidence.
-const MAX_READS: usize = 3;
+const MAX_CALLS: usize = 3;
 
 /// Why a component does not take over, by what is to be done.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -101,7 +103,7 @@ enum Ran<T> {
     /// The generation's time was over.
     Fenced,
     /// The answer was a fault of a tentative generation, and the one before it serves again.
-    Tripped(StoreError),
+    Tripped,
 }
 
 impl SwappableStore {
@@ -292,27 +294,42 @@ impl SwappableStore {
         Place { generation: serving.clone(), _tokens: tokens }
     }
 
-    /// Whether an answer is held against a tentative generation, which it ends then.
+    /// Whether a call is to be made again because of its answer. One that is a tentative generation's own
+    /// fault ends that generation.
     fn trips(&self, generation: &Arc<Generation>, verb: Verb, error: &StoreError) -> bool {
-        if !generation.tentative || !matches!(error, StoreError::Broken(_)) {
+        match error {
+            _ if !generation.tentative => return false,
+            StoreError::Broken(_) => {}
+            // Lost beside another call, which is what is held against it; or storage is away, and still is.
+            StoreError::Unavailable(_) => return true,
+            _ => return false,
+        }
+        let slots = self.lock();
+        match Arc::ptr_eq(&slots.serving, generation) {
+            true => self.trip_now(slots, format!("{verb}: {error}")),
+            // Somebody else's call was first.
+            false => true,
+        }
+    }
+
+    /// Switches back because of what was seen of this component, if it serves and is tentative.
+    pub fn trip(&self, component: &Arc<StoreComponent>, why: String) {
+        let slots = self.lock();
+        if slots.serving.tentative && Arc::ptr_eq(&slots.serving.component, component) {
+            self.trip_now(slots, why);
+        }
+    }
+
+    /// Whether there was one to go back to.
+    fn trip_now(&self, mut slots: MutexGuard<'_, Slots>, why: String) -> bool {
+        if self.go_back(&mut slots).is_none() {
             return false;
         }
-        let mut slots = self.lock();
-        if Arc::ptr_eq(&slots.serving, generation) {
-            let why = format!("{verb}: {error}");
-            if self.go_back(&mut slots).is_none() {
-                return false;
-            }
-            slots.trip = Some(why.clone());
-            drop(slots);
-            let store = &*self.name;
-            tracing::warn!(
-                store,
-                why,
-                "a version on probation failed: the one before serves again"
-            );
-            self.tripped.send_replace(Some(why));
-        }
+        slots.trip = Some(why.clone());
+        drop(slots);
+        let store = &*self.name;
+        tracing::warn!(store, why, "a version on probation failed: the one before serves again");
+        self.tripped.send_replace(Some(why));
         true
     }
 
@@ -331,7 +348,7 @@ impl SwappableStore {
         };
         generation.counts.note(verb, began.elapsed(), answer.as_ref().err());
         match answer {
-            Err(error) if self.trips(&generation, verb, &error) => Ran::Tripped(error),
+            Err(error) if self.trips(&generation, verb, &error) => Ran::Tripped,
             answer => Ran::Answered(answer),
         }
     }
@@ -345,19 +362,53 @@ impl SwappableStore {
     where
         F: Future<Output = Result<T, StoreError>> + Send,
     {
-        for _ in 0..MAX_READS {
+        for _ in 0..MAX_CALLS {
             let place = self.enter();
             let component = place.generation.component.clone();
             match self.run(place, verb, call(component)).await {
                 Ran::Answered(answer) => return answer,
-                Ran::Fenced | Ran::Tripped(_) => {}
+                Ran::Fenced | Ran::Tripped => {}
             }
         }
         Err(changing())
     }
 
-    /// A call that writes.
-    async fn write<T, F>(
+    /// A call that writes to a transaction, as often as a version on probation makes it come to nothing:
+    /// what that one has written is taken out again before.
+    async fn write<T, A, F>(
+        &self,
+        verb: Verb,
+        txn: &Txn,
+        arguments: A,
+        call: impl Fn(Arc<StoreComponent>, A) -> F + Send + Sync,
+    ) -> Result<T, StoreError>
+    where
+        A: Clone + Send,
+        F: Future<Output = Result<T, StoreError>> + Send,
+    {
+        let mut place = self.enter();
+        let mark = txn.mark();
+        for _ in 1..MAX_CALLS {
+            // Nothing else comes again: its arguments need not be there twice.
+            if !place.generation.tentative {
+                break;
+            }
+            let component = place.generation.component.clone();
+            match self.run(place, verb, call(component, arguments.clone())).await {
+                Ran::Answered(answer) => return answer,
+                Ran::Fenced | Ran::Tripped => txn.rewind(mark),
+            }
+            place = self.enter();
+        }
+        let component = place.generation.component.clone();
+        match self.run(place, verb, call(component, arguments)).await {
+            Ran::Answered(answer) => answer,
+            Ran::Fenced | Ran::Tripped => Err(changing()),
+        }
+    }
+
+    /// A call that is made once, whatever becomes of it.
+    async fn once<T, F>(
         &self,
         verb: Verb,
         call: impl FnOnce(Arc<StoreComponent>) -> F + Send,
@@ -369,10 +420,7 @@ impl SwappableStore {
         let component = place.generation.component.clone();
         match self.run(place, verb, call(component)).await {
             Ran::Answered(answer) => answer,
-            Ran::Fenced => Err(changing()),
-            Ran::Tripped(error) => Err(StoreError::Unavailable(format!(
-                "the store component was replaced while the call ran ({error})"
-            ))),
+            Ran::Fenced | Ran::Tripped => Err(changing()),
         }
     }
 }

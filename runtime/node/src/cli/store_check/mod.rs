@@ -236,7 +236,7 @@ mod tests {
         let case = plan(Level::Answers)[0];
         let kind = Kind::ALL.into_iter().find(|kind| kind.name() == case.interface);
         let kind = kind.expect("a kind");
-        match run_case(case, kind, 1, Never, Vec::new()).await.outcome {
+        match run_case(case, kind, 1, Never, ()).await.outcome {
             Outcome::Failed(failure) => assert!(failure.what.contains("traps"), "{failure:?}"),
             other => panic!("{other:?}"),
         }

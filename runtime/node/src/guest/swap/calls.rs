@@ -22,14 +22,14 @@ macro_rules! records {
         #[async_trait]
         impl Records<$row, $name> for SwappableStore {
             async fn create(&self, info: CallInfo, txn: &Txn) -> Result<(), StoreError> {
-                self.write(verb($kind, "create"), async |to| {
+                self.write(verb($kind, "create"), txn, (), |to, ()| async move {
                     Records::<$row, $name>::create(&*to, info, txn).await
                 })
                 .await
             }
 
             async fn drop_all(&self, info: CallInfo, txn: &Txn) -> Result<(), StoreError> {
-                self.write(verb($kind, "drop"), async |to| {
+                self.write(verb($kind, "drop"), txn, (), |to, ()| async move {
                     Records::<$row, $name>::drop_all(&*to, info, txn).await
                 })
                 .await
@@ -41,7 +41,7 @@ macro_rules! records {
                 txn: &Txn,
                 rows: Vec<$row>,
             ) -> Result<(), StoreError> {
-                self.write(verb($kind, "insert"), async |to| {
+                self.write(verb($kind, "insert"), txn, rows, |to, rows| async move {
                     Records::<$row, $name>::insert(&*to, info, txn, rows).await
                 })
                 .await
@@ -53,7 +53,7 @@ macro_rules! records {
                 txn: &Txn,
                 rows: Vec<$row>,
             ) -> Result<(), StoreError> {
-                self.write(verb($kind, "update"), async |to| {
+                self.write(verb($kind, "update"), txn, rows, |to, rows| async move {
                     Records::<$row, $name>::update(&*to, info, txn, rows).await
                 })
                 .await
@@ -65,7 +65,7 @@ macro_rules! records {
                 txn: &Txn,
                 names: Vec<$name>,
             ) -> Result<(), StoreError> {
-                self.write(verb($kind, "delete"), async |to| {
+                self.write(verb($kind, "delete"), txn, names, |to, names| async move {
                     Records::<$row, $name>::delete(&*to, info, txn, names).await
                 })
                 .await
@@ -107,7 +107,7 @@ macro_rules! records {
                 after: Option<String>,
                 repair: bool,
             ) -> Result<CheckPage, StoreError> {
-                self.write(verb($kind, "check"), async |to| {
+                self.write(verb($kind, "check"), txn, after, |to, after| async move {
                     Records::<$row, $name>::check(&*to, info, txn, after, repair).await
                 })
                 .await
@@ -128,7 +128,7 @@ impl Messages for SwappableStore {
     }
 
     async fn create(&self, info: CallInfo, txn: &Txn) -> Result<(), StoreError> {
-        self.write(verb(Kind::Messages, "create"), async |to| {
+        self.write(verb(Kind::Messages, "create"), txn, (), |to, ()| async move {
             Messages::create(&*to, info, txn).await
         })
         .await
@@ -140,7 +140,7 @@ impl Messages for SwappableStore {
         txn: &Txn,
         mailbox: MailboxId,
     ) -> Result<(), StoreError> {
-        self.write(verb(Kind::Messages, "drop"), async |to| {
+        self.write(verb(Kind::Messages, "drop"), txn, (), |to, ()| async move {
             to.drop_mailbox(info, txn, mailbox).await
         })
         .await
@@ -153,7 +153,8 @@ impl Messages for SwappableStore {
         rows: Vec<MessageRow>,
         bodies: Vec<Body>,
     ) -> Result<(), StoreError> {
-        self.write(verb(Kind::Messages, "insert"), async |to| {
+        let new = (rows, bodies);
+        self.write(verb(Kind::Messages, "insert"), txn, new, |to, (rows, bodies)| async move {
             Messages::insert(&*to, info, txn, rows, bodies).await
         })
         .await
@@ -165,7 +166,7 @@ impl Messages for SwappableStore {
         txn: &Txn,
         changes: Vec<MessageChange>,
     ) -> Result<(), StoreError> {
-        self.write(verb(Kind::Messages, "update"), async |to| {
+        self.write(verb(Kind::Messages, "update"), txn, changes, |to, changes| async move {
             Messages::update(&*to, info, txn, changes).await
         })
         .await
@@ -177,7 +178,7 @@ impl Messages for SwappableStore {
         txn: &Txn,
         places: Vec<MessagePlace>,
     ) -> Result<(), StoreError> {
-        self.write(verb(Kind::Messages, "delete"), async |to| {
+        self.write(verb(Kind::Messages, "delete"), txn, places, |to, places| async move {
             Messages::delete(&*to, info, txn, places).await
         })
         .await
@@ -248,7 +249,7 @@ impl Messages for SwappableStore {
         after: Option<String>,
         repair: bool,
     ) -> Result<CheckPage, StoreError> {
-        self.write(verb(Kind::Messages, "check"), async |to| {
+        self.write(verb(Kind::Messages, "check"), txn, after, |to, after| async move {
             Messages::check(&*to, info, txn, after, repair).await
         })
         .await
@@ -284,6 +285,6 @@ impl Hook for SwappableStore {
     ) -> Result<(), StoreError> {
         let told = Verb { interface: "hooks", name: "after-delivery" };
         // Not repeated: at most once.
-        self.write(told, async |to| to.after_delivery(info, view, delivered).await).await
+        self.once(told, async |to| to.after_delivery(info, view, delivered).await).await
     }
 }
