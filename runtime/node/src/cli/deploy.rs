@@ -13,6 +13,8 @@ use crate::front::admin::stores::{Begun, Plan, StoreStatus};
 
 /// How often `--watch` looks.
 const WATCH_EVERY: Duration = Duration::from_millis(500);
+/// Times in a row that the node may not answer while a deployment is followed: half a minute.
+const MAX_SILENT: u32 = 60;
 /// How `--to` and friends are named in queries.
 const STORE: &str = "store";
 
@@ -105,9 +107,23 @@ fn short(digest: &str) -> &str {
 
 /// Says each step of a deployment as it comes, until it has ended.
 fn followed(remote: &Remote, store: &str, number: u64, output: &Output) -> Result<Ended> {
-    let (mut steps, mut nodes) = (0, Vec::new());
+    let (mut steps, mut nodes, mut silent) = (0, Vec::new(), 0);
     loop {
-        let status = one(remote, store)?;
+        let status = match one(remote, store) {
+            Ok(status) => status,
+            // The deployment goes on whether the node can say so or not.
+            Err(_) if silent < MAX_SILENT => {
+                silent += 1;
+                std::thread::sleep(WATCH_EVERY);
+                continue;
+            }
+            Err(error) => {
+                return Err(error.context(format!(
+                    "deployment {number} goes on, but this node does not say how; see `postroom store history`"
+                )));
+            }
+        };
+        silent = 0;
         let ended = status.history.iter().find(|ended| ended.number == number);
         let taken = match (&status.under_way, ended) {
             (_, Some(ended)) => ended.steps.as_slice(),

@@ -300,8 +300,9 @@ impl SwappableStore {
         match error {
             _ if !generation.tentative => return false,
             StoreError::Broken(_) => {}
-            // Lost beside another call, which is what is held against it; or storage is away, and still is.
-            StoreError::Unavailable(_) => return true,
+            // Lost beside another call, which is what is held against it, or too many were lost; or storage is
+            // away, and still is.
+            StoreError::Unavailable(_) | StoreError::Busy(_) => return true,
             _ => return false,
         }
         let slots = self.lock();
