@@ -185,7 +185,8 @@ pub(super) struct Verifier {
 impl Verifier {
     /// Beyond what every TLS library checks.
     fn check(&self, certificate: &CertificateDer<'_>) -> Result<(), rustls::Error> {
-        let holder = holder_of(certificate).map_err(|_| Bad::BadEncoding)?;
+        // Signed by our authority, but for no node.
+        let holder = holder_of(certificate).map_err(|_| Bad::NotValidForName)?;
         if holder.cluster != self.cluster {
             return Err(Bad::NotValidForName.into());
         }

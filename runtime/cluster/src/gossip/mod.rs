@@ -16,6 +16,8 @@
 //! The lie costs time, never mail; revoking the liar's certificate ends it.
 
 pub mod memory;
+
+mod envelope;
 mod scuttlebutt;
 mod shims;
 

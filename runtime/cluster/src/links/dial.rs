@@ -20,13 +20,14 @@ use tonic::codegen::{Context, Poll, Service};
 use tonic::transport::{Channel, Endpoint};
 use tonic_prost::ProstCodec;
 
-use super::api::{LinkError, WireVersion};
+use super::api::{LinkError, Refusal, WireVersion};
 use super::io::{Cord, Io, alert_of, tls_error_of};
 use super::large::{CONNECTION_WINDOW, STREAM_WINDOW};
 use super::link::MAX_IN_FLIGHT;
 use super::wire::{CHUNK_OCTETS, Frame, HELLO, HelloFrame, Kind, MAX_FRAME_OCTETS, path};
 use crate::certificates::{Holder, Material};
 use crate::names::NodeId;
+use crate::refusals::Reason;
 
 /// How long making a link may take. A node's host that is lost says nothing at all.
 pub(super) const DIAL_TIME: Duration = Duration::from_secs(3);
@@ -78,6 +79,11 @@ impl Connection {
         Duration::from_micros(self.round_trip_us.load(Ordering::Relaxed))
     }
 
+    /// Whether the peer has said that it takes nothing new.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.cord.leaving.is_cancelled()
+    }
+
     pub(super) fn is_gone(&self) -> bool {
         self.cord.gone.is_cancelled() || self.cord.cut.is_cancelled()
     }
@@ -106,6 +112,26 @@ impl Drop for Connection {
     }
 }
 
+/// Why no link was made.
+pub(super) struct NoLink {
+    /// What callers hear.
+    pub(super) error: LinkError,
+    /// What we found wrong with who answers, if that is why.
+    pub(super) refused_for: Option<Reason>,
+}
+
+impl From<LinkError> for NoLink {
+    fn from(error: LinkError) -> Self {
+        Self { error, refused_for: None }
+    }
+}
+
+impl NoLink {
+    fn refused(error: LinkError, reason: Reason) -> Self {
+        Self { error, refused_for: Some(reason) }
+    }
+}
+
 /// Makes a link to `peer` at `address` (`host:port`) in at most [`DIAL_TIME`].
 pub(super) async fn dial(
     peer: &NodeId,
@@ -114,10 +140,10 @@ pub(super) async fn dial(
     ours: WireVersion,
     own_address: &str,
     cut: CancellationToken,
-) -> Result<Arc<Connection>, LinkError> {
+) -> Result<Arc<Connection>, NoLink> {
     let made = timeout(DIAL_TIME, attempt(peer, address, material, ours, own_address, cut)).await;
     let silent = || LinkError::Unreachable(format!("no answer in {DIAL_TIME:?}"));
-    made.unwrap_or_else(|_| Err(silent()))
+    made.unwrap_or_else(|_| Err(silent().into()))
 }
 
 async fn attempt(
@@ -127,7 +153,7 @@ async fn attempt(
     ours: WireVersion,
     own_address: &str,
     cut: CancellationToken,
-) -> Result<Arc<Connection>, LinkError> {
+) -> Result<Arc<Connection>, NoLink> {
     let tcp = TcpStream::connect(address).await.map_err(tcp_failure)?;
     let unreachable = |error: std::io::Error| LinkError::Unreachable(error.to_string());
     tcp.set_nodelay(true).map_err(unreachable)?;
@@ -138,16 +164,18 @@ async fn attempt(
     let holder = verified(&tls, peer)?;
 
     let cord = Cord::new(cut);
-    let once = Once(Arc::new(Mutex::new(Some(Io::new(tls, cord.clone())))));
+    let once = Once(Arc::new(Mutex::new(Some(Io::caller(tls, cord.clone())))));
     let broken = |error: &dyn std::fmt::Display| match cord.alert() {
         Some(alert) => LinkError::NotAdmitted(format!("{alert:?}")),
+        None if cord.leaving.is_cancelled() => LinkError::Declined(Refusal::Stopping),
         None => LinkError::Unreachable(error.to_string()),
     };
     let channel = endpoint().connect_with_connector(once).await.map_err(|error| broken(&error))?;
     let began = Instant::now();
     let grpc = Grpc::with_origin(channel.clone(), Uri::from_static(AUTHORITY));
     let theirs = hello(grpc, ours, own_address).await.map_err(|why| broken(&why))?;
-    let common = ours.common(theirs).ok_or(LinkError::Version { ours, theirs })?;
+    let apart = || NoLink::refused(LinkError::Version { ours, theirs }, Reason::Version);
+    let common = ours.common(theirs).ok_or_else(apart)?;
     let round_trip_us = AtomicU64::new(began.elapsed().as_micros() as u64);
     let since = Instant::now();
     let connection =
@@ -159,13 +187,14 @@ async fn attempt(
 
 /// Who the certificate says is there. The TLS library has compared the name; this is the second of
 /// two looks, at the one place where a wrong answer would hurt most.
-fn verified(tls: &TlsStream<TcpStream>, peer: &NodeId) -> Result<Holder, LinkError> {
+fn verified(tls: &TlsStream<TcpStream>, peer: &NodeId) -> Result<Holder, NoLink> {
     let certificates = tls.get_ref().1.peer_certificates().unwrap_or(&[]);
     let certificate = certificates.first().ok_or("no certificate".to_owned());
     let holder = certificate.and_then(|der| crate::certificates::holder_of(der));
-    let holder = holder.map_err(LinkError::WrongPeer)?;
+    let wrong = |why| NoLink::refused(LinkError::WrongPeer(why), Reason::WrongName);
+    let holder = holder.map_err(wrong)?;
     if holder.node != *peer {
-        return Err(LinkError::WrongPeer(format!("it is {}", holder.node)));
+        return Err(wrong(format!("it is {}", holder.node)));
     }
     Ok(holder)
 }
@@ -212,13 +241,16 @@ fn tcp_failure(error: std::io::Error) -> LinkError {
     }
 }
 
-fn tls_failure(error: &std::io::Error) -> LinkError {
+fn tls_failure(error: &std::io::Error) -> NoLink {
     if let Some(alert) = alert_of(error) {
-        return LinkError::NotAdmitted(format!("{alert:?}"));
+        return LinkError::NotAdmitted(format!("{alert:?}")).into();
     }
     match tls_error_of(error) {
-        Some(rustls::Error::InvalidCertificate(bad)) => LinkError::WrongPeer(bad.to_string()),
-        _ => LinkError::Unreachable(error.to_string()),
+        Some(rustls::Error::InvalidCertificate(bad)) => {
+            let reason = Reason::of_certificate(bad);
+            NoLink::refused(LinkError::WrongPeer(bad.to_string()), reason)
+        }
+        _ => LinkError::Unreachable(error.to_string()).into(),
     }
 }
 
