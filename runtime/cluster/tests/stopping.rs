@@ -40,7 +40,7 @@ fn callers(
             let mut counts = BTreeMap::new();
             while !over.load(Ordering::Relaxed) {
                 // Some in chunks, so that a stop comes in the middle of them.
-                let size = if number % 8 == 0 { 600_000 } else { number * 40 };
+                let size = if number.is_multiple_of(8) { 600_000 } else { number * 40 };
                 let result = links.call(&id("two"), call(pattern(size))).await;
                 if let Err(LinkError::Unknown(why)) = &result {
                     println!("unknown: {why}");
