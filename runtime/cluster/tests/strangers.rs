@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use common::*;
-use postroom_cluster::certificates::{Revoked, renew, revoke};
+use postroom_cluster::certificates::{Reach, Revoked, renew, revoke};
 use postroom_cluster::links::{LinkError, LinkState, MAX_DATAGRAM_OCTETS, Notice, WireVersion};
 use postroom_cluster::refusals::Reason;
 use rustls::crypto::ring;
@@ -261,6 +261,41 @@ async fn a_revoked_peer_is_cut_off_at_once_and_not_let_in_again() {
     assert!(matches!(&error, LinkError::NotAdmitted(_)), "{error:?}");
     eventually("the count", || two.refused("revoked") >= 2).await;
     still_serves(&cluster, &two).await;
+}
+
+#[tokio::test]
+async fn what_is_revoked_at_one_node_is_refused_by_all_without_a_restart() {
+    let cluster = Cluster::new();
+    // Only the first one has the authority's key; it is linked with the second, and that with the third.
+    let first = cluster.credentials("first");
+    let one = Node::start("first", first.clone(), VERSION).await;
+    let (two, three) = (cluster.node("two").await, cluster.node("three").await);
+    let (near, far) = (cluster.links("two"), cluster.links("three"));
+    near.set_address(&one.name, &one.address()).unwrap();
+    far.set_address(&two.name, &two.address()).unwrap();
+    ask(&near, &one.name, "hello").await.unwrap();
+    ask(&far, &two.name, "hello").await.unwrap();
+    let bad = cluster.links("bad");
+    for node in [&one, &two, &three] {
+        bad.set_address(&node.name, &node.address()).unwrap();
+        ask(&bad, &node.name, "hello").await.unwrap();
+    }
+    let began = Instant::now();
+    let reach = revoke(&cluster.directory("first"), Revoked::Node(id("bad"))).unwrap();
+    assert_eq!(reach, Reach::Cluster);
+    first.look(); // As a running node does each second.
+    for node in [&one, &two, &three] {
+        // The links look at their own files' copies: those of servers are others of the same directory.
+        eventually("the cut", || {
+            [&two, &three].iter().for_each(|node| node.credentials.look());
+            node.refused("revoked") >= 1
+        })
+        .await;
+        let error = ask(&bad, &node.name, "hello").await.unwrap_err();
+        assert!(matches!(&error, LinkError::NotAdmitted(_)), "{error:?}");
+    }
+    println!("revoked at all after {:.1?}", began.elapsed());
+    ask(&far, &two.name, "hello").await.unwrap();
 }
 
 #[tokio::test]

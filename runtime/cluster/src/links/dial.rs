@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
@@ -24,8 +25,9 @@ use super::api::{LinkError, Refusal, WireVersion};
 use super::io::{Cord, Io, alert_of, tls_error_of};
 use super::large::{CONNECTION_WINDOW, STREAM_WINDOW};
 use super::link::MAX_IN_FLIGHT;
+use super::revoked::exchange;
 use super::wire::{CHUNK_OCTETS, Frame, HELLO, HelloFrame, Kind, MAX_FRAME_OCTETS, path};
-use crate::certificates::{Holder, Material};
+use crate::certificates::{Credentials, Holder};
 use crate::names::NodeId;
 use crate::refusals::Reason;
 
@@ -89,17 +91,34 @@ impl Connection {
     }
 
     /// Measures the round trip for as long as the link stands and somebody holds it.
-    async fn measure(this: std::sync::Weak<Self>, gone: CancellationToken, ours: WireVersion) {
+    async fn measure(
+        this: std::sync::Weak<Self>,
+        gone: CancellationToken,
+        ours: WireVersion,
+        credentials: Arc<Credentials>,
+        mut revoked: Bytes,
+    ) {
+        let mut exchanged = None;
         let mut ticks = tokio::time::interval(PING_EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         ticks.tick().await; // The first one was the question that made the link.
-        while gone.run_until_cancelled(ticks.tick()).await.is_some() {
+        loop {
+            {
+                let Some(connection) = this.upgrade() else { return };
+                let heard = std::mem::take(&mut revoked);
+                exchange(connection.grpc(), &credentials, heard, &mut exchanged).await;
+            }
+            if gone.run_until_cancelled(ticks.tick()).await.is_none() {
+                return;
+            }
             let Some(connection) = this.upgrade() else { return };
             let began = Instant::now();
-            if let Ok(Ok(_)) = timeout(KEEP_ALIVE_TIME, hello(connection.grpc(), ours, "")).await {
+            let asked = timeout(KEEP_ALIVE_TIME, hello(connection.grpc(), ours, "")).await;
+            if let Ok(Ok(theirs)) = asked {
                 let (new, old) = (began.elapsed(), connection.round_trip());
                 let smooth = (old * 7 + new) / 8;
                 connection.round_trip_us.store(smooth.as_micros() as u64, Ordering::Relaxed);
+                revoked = theirs.revoked;
             }
         }
     }
@@ -136,12 +155,13 @@ impl NoLink {
 pub(super) async fn dial(
     peer: &NodeId,
     address: &str,
-    material: &Material,
+    credentials: &Arc<Credentials>,
     ours: WireVersion,
     own_address: &str,
     cut: CancellationToken,
 ) -> Result<Arc<Connection>, NoLink> {
-    let made = timeout(DIAL_TIME, attempt(peer, address, material, ours, own_address, cut)).await;
+    let made = attempt(peer, address, credentials, ours, own_address, cut);
+    let made = timeout(DIAL_TIME, made).await;
     let silent = || LinkError::Unreachable(format!("no answer in {DIAL_TIME:?}"));
     made.unwrap_or_else(|_| Err(silent().into()))
 }
@@ -149,11 +169,12 @@ pub(super) async fn dial(
 async fn attempt(
     peer: &NodeId,
     address: &str,
-    material: &Material,
+    credentials: &Arc<Credentials>,
     ours: WireVersion,
     own_address: &str,
     cut: CancellationToken,
 ) -> Result<Arc<Connection>, NoLink> {
+    let material = credentials.current();
     let tcp = TcpStream::connect(address).await.map_err(tcp_failure)?;
     let unreachable = |error: std::io::Error| LinkError::Unreachable(error.to_string());
     tcp.set_nodelay(true).map_err(unreachable)?;
@@ -173,7 +194,8 @@ async fn attempt(
     let channel = endpoint().connect_with_connector(once).await.map_err(|error| broken(&error))?;
     let began = Instant::now();
     let grpc = Grpc::with_origin(channel.clone(), Uri::from_static(AUTHORITY));
-    let theirs = hello(grpc, ours, own_address).await.map_err(|why| broken(&why))?;
+    let hello = hello(grpc, ours, own_address).await.map_err(|why| broken(&why))?;
+    let theirs = WireVersion(hello.version);
     let apart = || NoLink::refused(LinkError::Version { ours, theirs }, Reason::Version);
     let common = ours.common(theirs).ok_or_else(apart)?;
     let round_trip_us = AtomicU64::new(began.elapsed().as_micros() as u64);
@@ -181,7 +203,8 @@ async fn attempt(
     let connection =
         Arc::new(Connection { channel, cord, holder, theirs, common, since, round_trip_us });
     let weak = Arc::downgrade(&connection);
-    tokio::spawn(Connection::measure(weak, connection.cord.gone.clone(), ours));
+    let (gone, credentials) = (connection.cord.gone.clone(), credentials.clone());
+    tokio::spawn(Connection::measure(weak, gone, ours, credentials, hello.revoked));
     Ok(connection)
 }
 
@@ -220,9 +243,10 @@ async fn hello(
     mut grpc: Grpc<Channel>,
     ours: WireVersion,
     own_address: &str,
-) -> Result<WireVersion, String> {
+) -> Result<HelloFrame, String> {
     grpc.ready().await.map_err(|error| error.to_string())?;
-    let hello = HelloFrame { version: ours.0, address: own_address.to_owned() };
+    let (version, address) = (ours.0, own_address.to_owned());
+    let hello = HelloFrame { version, address, revoked: Bytes::new() };
     let sent = futures::stream::iter([Frame::from(Kind::Hello(hello))]);
     let answer = grpc.streaming(Request::new(sent), path(HELLO), ProstCodec::default()).await;
     let mut frames = answer.map_err(|status| status.to_string())?.into_inner();
@@ -231,7 +255,7 @@ async fn hello(
         return Err("the peer does not say its version".to_owned());
     };
     super::large::finish(&mut frames).await.map_err(|error| error.to_string())?;
-    Ok(WireVersion(theirs.version))
+    Ok(theirs)
 }
 
 fn tcp_failure(error: std::io::Error) -> LinkError {

@@ -210,8 +210,8 @@ impl Link {
 
     async fn dial(self: Arc<Self>, failures: u32) {
         let LinksOptions { credentials, version, address } = &self.options;
-        let (material, cut) = (credentials.current(), self.stop.child_token());
-        let made = dial(&self.peer, &self.address, &material, *version, address, cut).await;
+        let cut = self.stop.child_token();
+        let made = dial(&self.peer, &self.address, credentials, *version, address, cut).await;
         let next = match made {
             Ok(connection) => State::Up(connection),
             Err(NoLink { error: why, refused_for }) => {

@@ -9,6 +9,8 @@
 //! [`Declined`](LinkError::Declined), none is left unknown. HTTP/2 (tonic) carries streams, flow control and cancellation, so
 //! each node of a pair dials the other one for its own calls: two connections for a pair.
 //!
+//! What an operator revokes at one node spreads over links to all.
+//!
 //! Who is refused, and why, is counted: see [`crate::refusals`].
 //!
 //! Whom one talks to is known from the verified certificate ([`crate::certificates`]) and never from
@@ -32,6 +34,7 @@ mod dial;
 mod keeper;
 mod link;
 mod pump;
+mod revoked;
 
 mod server;
 mod service;

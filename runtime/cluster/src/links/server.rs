@@ -70,7 +70,7 @@ pub(super) struct Shared {
     door: Refusals,
     /// What peers said that was not taken.
     pub(super) calls: Refusals,
-    credentials: Arc<Credentials>,
+    pub(super) credentials: Arc<Credentials>,
     peers: Mutex<HashMap<NodeId, Peer>>,
     /// The stream of events that a peer reads; a newer one ends it.
     pub(super) readers: Mutex<HashMap<NodeId, CancellationToken>>,

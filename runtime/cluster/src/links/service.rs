@@ -24,6 +24,7 @@ use super::api::{
 };
 use super::events::{EventSource, WINDOW};
 use super::large::{self, Incomplete};
+use super::revoked;
 use super::server::{Caller, Shared};
 use super::wire::{
     self, AnswerHead, CallHead, EventFrame, Frame, HelloFrame, Kind, MAX_FRAME_OCTETS, Outcome,
@@ -49,6 +50,7 @@ enum Method {
     Events,
     Gossip,
     Hello,
+    Revoked,
 }
 
 impl Rpc {
@@ -72,6 +74,7 @@ impl tonic::codegen::Service<http::Request<Body>> for Rpc {
             wire::EVENTS => Method::Events,
             wire::GOSSIP => Method::Gossip,
             wire::HELLO => Method::Hello,
+            wire::REVOKED => Method::Revoked,
             _ => {
                 let caller = request.extensions().get::<Arc<Caller>>();
                 let who = caller.map_or("nobody", |caller| caller.holder.node.as_str());
@@ -139,6 +142,15 @@ impl StreamingService<Frame> for Bound {
                     }
                     one(rpc.hello())
                 }
+                (Method::Revoked, Some(Kind::Revoked(list))) => {
+                    large::finish(&mut frames).await.map_err(|why| refuse(&why.to_string()))?;
+                    let credentials = &rpc.shared.credentials;
+                    // What is good of it counts, and is in the answer.
+                    if let Err(why) = revoked::take(credentials, list).await {
+                        rpc.shared.calls.note(Reason::Nonsense, &caller.holder.node, &why);
+                    }
+                    one(Kind::Revoked(revoked::list(credentials)))
+                }
                 _ => return Err(refuse("a first message that makes no sense")),
             };
             caller.spoke.store(true, Ordering::Relaxed);
@@ -170,7 +182,11 @@ impl Rpc {
 
     fn hello(&self) -> Kind {
         let (version, address) = (self.shared.version.0, String::new());
-        Kind::Hello(HelloFrame { version, address })
+        Kind::Hello(HelloFrame {
+            version,
+            address,
+            revoked: revoked::digest(&self.shared.credentials),
+        })
     }
 
     /// Dropped in the middle when the caller has gone.

@@ -119,6 +119,7 @@ pub struct Node {
     pub name: NodeId,
     pub server: LinkServer,
     pub fake: Arc<Fake>,
+    pub credentials: Arc<Credentials>,
 }
 
 impl Node {
@@ -134,9 +135,9 @@ impl Node {
         version: WireVersion,
     ) -> Self {
         let fake = Arc::new(Fake::new());
-        let options = ServerOptions { credentials, version };
+        let options = ServerOptions { credentials: credentials.clone(), version };
         let server = LinkServer::start(listener, fake.clone(), options).unwrap();
-        Self { name: id(name), server, fake }
+        Self { name: id(name), server, fake, credentials }
     }
 
     pub fn address(&self) -> String {
