@@ -10,7 +10,8 @@ use bytes::Bytes;
 use common::*;
 use futures::future::join_all;
 use postroom_cluster::links::{
-    LinkError, LinkState, Links, LinksOptions, MAX_PAYLOAD_OCTETS, NotSent, Refusal, WireVersion,
+    LinkError, LinkState, Links, LinksOptions, MAX_PAYLOAD_OCTETS, NotSent, Presence, Refusal,
+    WireVersion,
 };
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
@@ -190,8 +191,11 @@ async fn a_server_that_dies_in_a_call_leaves_its_outcome_unknown() {
     assert!(matches!(&result, Err(LinkError::Unknown(_))), "{result:?}");
     assert!(result.unwrap_err().may_have_had_effect());
     two.fake.until_dropped(1).await;
-    // Nobody listens there: that is heard at once.
+    // Nobody listens there: that is known without being asked.
     let began = Instant::now();
+    let mut presence = links.presence();
+    let refusing = presence.wait_for(|known| known.get(&name) == Some(&Presence::Refusing));
+    soon("nobody to listen", refusing).await.unwrap();
     assert_eq!(ask(&links, &name, "hello").await, Err(LinkError::Refused));
     assert!(began.elapsed() < SECOND);
 

@@ -35,6 +35,8 @@
 //! - The owner's table of open and active mailboxes has 52 octets an entry (1 million measured): it is no limit.
 
 pub mod memory;
+
+mod envelope;
 mod scuttlebutt;
 mod shims;
 

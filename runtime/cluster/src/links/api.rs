@@ -22,8 +22,8 @@ pub const MAX_TRACE_OCTETS: usize = 64;
 /// Longest address of a node, `host:port`, in octets: a DNS name has at most 253.
 pub const MAX_ADDRESS_OCTETS: usize = 260;
 
-/// Largest datagram of gossip, in octets: what UDP carries.
-pub const MAX_DATAGRAM_OCTETS: usize = 65_507;
+/// Largest datagram of gossip, in octets: what UDP carries, and what says who made it.
+pub const MAX_DATAGRAM_OCTETS: usize = 65_507 + 64;
 
 /// Under which a call has its effect at most once, however often it is asked.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
