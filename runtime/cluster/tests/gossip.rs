@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 use common::*;
-use postroom_cluster::gossip::{Carrier, Gossip, GossipOptions, Members, Scuttlebutt};
+use postroom_cluster::gossip::{Carrier, Gossip, GossipOptions, Member, Members, Scuttlebutt};
 use postroom_cluster::links::{
     EventSource, IncomingCall, LinkServer, Links, LinksOptions, Refusal, Reply, ServerOptions,
     Service,
@@ -355,9 +355,15 @@ async fn gossip_that_was_recorded_is_without_effect_and_counted() {
         eventually("it to be refused", || count() == sent).await;
     }
     assert!(sent > 50, "{sent}");
-    // Nothing of it has reached a node's state.
+    // Nothing of it has reached a node's state. Who is alive is an opinion, and may waver.
     let after = zero.gossip.watch().borrow().clone();
-    assert_eq!(after, before);
+    let known = |members: &Members| {
+        let each = |(node, member): (&NodeId, &Member)| {
+            (node.clone(), member.generation, member.facts.clone())
+        };
+        members.nodes.iter().map(each).collect::<Vec<_>>()
+    };
+    assert_eq!(known(&after), known(&before));
     assert_eq!(refused(zero.gossip.refused(), Reason::MalformedGossip), 0);
     two.links.gossip(&zero.name, Bytes::from_static(b"no datagram of ours"));
     eventually("it to be refused", || refused(zero.gossip.refused(), Reason::MalformedGossip) == 1)
@@ -368,7 +374,7 @@ async fn gossip_that_was_recorded_is_without_effect_and_counted() {
     strangers.set_address(&zero.name, &zero.server.address().to_string()).unwrap();
     strangers.gossip(&zero.name, ours[0].1.clone());
     eventually("it to be refused", || refused(zero.server.refused(), Reason::GaveUp) >= 1).await;
-    assert!(refused(strangers.refused(), Reason::Stranger) >= 1);
+    eventually("it to be counted", || refused(strangers.refused(), Reason::Stranger) >= 1).await;
     assert_eq!(count(), sent);
     change(&nodes, 2, 78).await;
 }

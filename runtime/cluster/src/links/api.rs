@@ -197,8 +197,9 @@ pub trait Service: Send + Sync + 'static {
     /// The sender learns of its end by [`EventSender::broken`](super::EventSender::broken).
     fn events(&self, from: &NodeId) -> Result<EventSource, Refusal>;
 
-    /// `from` has made a link to this node, and says where its own server is (`host:port`): a node
-    /// that has just joined is known from nothing else. Its address is its own word; its name is not.
+    /// `from` has made a link to this node, and says where its own server is (`host:port`), again every two
+    /// seconds: a node that has just joined is known from nothing else, and gossip from before a restart
+    /// may name another place. Its address is its own word; its name is not.
     fn met(&self, from: &NodeId, address: &str);
 
     /// A datagram of gossip has arrived. Must not wait: drop it when there is no room.

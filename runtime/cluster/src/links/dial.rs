@@ -40,7 +40,7 @@ pub(super) const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(1);
 /// How long it may take to say so. With the time before it a lost host is noticed in 4 s.
 pub(super) const KEEP_ALIVE_TIME: Duration = Duration::from_secs(3);
 
-/// How often a link's round trip is measured.
+/// How often a link's round trip is measured, and the peer told again where we are.
 const PING_EVERY: Duration = Duration::from_secs(2);
 
 /// How many calls that were given up are remembered, so that what still arrives for them is known
@@ -94,7 +94,7 @@ impl Connection {
     async fn measure(
         this: std::sync::Weak<Self>,
         gone: CancellationToken,
-        ours: WireVersion,
+        (ours, own_address): (WireVersion, String),
         credentials: Arc<Credentials>,
         mut revoked: Bytes,
     ) {
@@ -113,7 +113,9 @@ impl Connection {
             }
             let Some(connection) = this.upgrade() else { return };
             let began = Instant::now();
-            let asked = timeout(KEEP_ALIVE_TIME, hello(connection.grpc(), ours, "")).await;
+            // Where we are is said again: what the peer heard of us from others may be older.
+            let asked = hello(connection.grpc(), ours, &own_address);
+            let asked = timeout(KEEP_ALIVE_TIME, asked).await;
             if let Ok(Ok(theirs)) = asked {
                 let (new, old) = (began.elapsed(), connection.round_trip());
                 let smooth = (old * 7 + new) / 8;
@@ -204,7 +206,8 @@ async fn attempt(
         Arc::new(Connection { channel, cord, holder, theirs, common, since, round_trip_us });
     let weak = Arc::downgrade(&connection);
     let (gone, credentials) = (connection.cord.gone.clone(), credentials.clone());
-    tokio::spawn(Connection::measure(weak, gone, ours, credentials, hello.revoked));
+    let say = (ours, own_address.to_owned());
+    tokio::spawn(Connection::measure(weak, gone, say, credentials, hello.revoked));
     Ok(connection)
 }
 

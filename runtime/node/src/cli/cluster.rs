@@ -128,11 +128,11 @@ fn revoke(named: &str, folder: &Path, serial: bool, output: &Output) -> Result<(
         true => Revoked::Serial(named.to_owned()),
         false => Revoked::Node(node_id(named)?),
     };
-    // One that does not belong to a node would be made the list of nobody.
+    // Also says whether this is a node's folder at all.
     let own = Credentials::open(folder)?.current().holder.clone();
     let is_own = match &what {
         Revoked::Node(node) => *node == own.node,
-        Revoked::Serial(digits) => digits.eq_ignore_ascii_case(&own.serial),
+        Revoked::Serial(digits) => digits.replace(':', "").eq_ignore_ascii_case(&own.serial),
     };
     ensure!(!is_own, "this is the folder of {named} itself: revoke it at another node");
     let reach = certificates::revoke(folder, what)?;
