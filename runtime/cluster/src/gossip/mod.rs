@@ -60,25 +60,6 @@
 //! So some 250 nodes are what this form is for. Beyond it nodes would be told in two levels: all of a group by
 //! gossip, each other group by one or two of its nodes, with a digest of the group; who is where by the claims.
 
-//! **How far it carries.** Twice a second a node exchanges digests with three others, and a digest has an
-//! entry for each node that is known. With 50 nodes 14,700 octets a second were measured for each, which is 24
-//! an entry, compressed, and 0.6 % of a core
-//! (`POSTROOM_GOSSIP_NODES=3,10,30,50 cargo test -p postroom-cluster --test gossip -- --nocapture`). Both grow
-//! with the number of nodes. On paper, for 1,000 nodes and 100 million accounts:
-//!
-//! - [`MAX_NODES`] gives way first, at 256: it is there because nothing was measured beyond 50. 1,000 nodes
-//!   would send 294 KB a second and use an eighth of a core each, and a digest would take 24 of the 65 KB of a
-//!   datagram, from which facts have to be told too. What would replace it: gossip within cells of some hundred
-//!   nodes, and one node of each cell that gossips with the other cells.
-//! - The database gives way before that: all commits of a cluster go to one PostgreSQL (3,500 a second with
-//!   64 writers on two cores), and 100 million accounts with ten changes a day each make 11,600. A commit stays
-//!   within one account, so slots would be divided among several databases: each with the claims of its own
-//!   slots, as the fence is compared within the commit.
-//! - 4,096 slots are 24,400 accounts each, and four slots a node: handing one over moves a quarter of a node's
-//!   load. More slots cost bitmap (512 octets a node now, 8 KiB for 65,536, told anew with each change)
-//!   and rows of claims, nothing else.
-//! - The owner's table of open and active mailboxes has 52 octets an entry (1 million measured): it is no limit.
-
 pub mod memory;
 
 mod envelope;
