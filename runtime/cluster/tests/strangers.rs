@@ -4,6 +4,7 @@ mod common;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use common::*;
@@ -369,4 +370,57 @@ async fn strangers_who_say_nothing_do_not_keep_peers_out() {
     }
     still_serves(&cluster, &two).await;
     eventually("the oldest to be given up", || two.refused("silent") >= 200).await;
+}
+
+/// Passes one connection on, and keeps what its dialer said.
+async fn recorded(to: std::net::SocketAddr) -> (String, tokio::task::JoinHandle<Vec<u8>>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let recording = tokio::spawn(async move {
+        let (client, _) = listener.accept().await.unwrap();
+        let (mut heard, mut answers) = client.into_split();
+        let (mut theirs, mut ours) = TcpStream::connect(to).await.unwrap().into_split();
+        let back = tokio::spawn(async move {
+            // It ends when either side does.
+            let _ = tokio::io::copy(&mut theirs, &mut answers).await;
+        });
+        let (mut said, mut piece) = (Vec::new(), [0; 4096]);
+        while let Ok(octets @ 1..) = heard.read(&mut piece).await {
+            said.extend_from_slice(&piece[..octets]);
+            if ours.write_all(&piece[..octets]).await.is_err() {
+                break;
+            }
+        }
+        back.abort();
+        said
+    });
+    (address, recording)
+}
+
+#[tokio::test]
+async fn a_link_that_was_recorded_cannot_be_played_again() {
+    let cluster = Cluster::new();
+    let (two, links) = (cluster.node("two").await, cluster.links("one"));
+    let (address, recording) = recorded(two.server.address()).await;
+    links.set_address(&two.name, &address).unwrap();
+    ask(&links, &two.name, "hello").await.unwrap();
+    assert!(links.gossip(&two.name, bytes::Bytes::from_static(b"news")));
+    let mut datagrams = two.fake.datagrams_rx.lock().await;
+    assert_eq!(soon("the datagram", datagrams.recv()).await.unwrap().1, "news");
+    links.shutdown();
+    let said = soon("the end of the link", recording).await.unwrap();
+    assert!(said.len() > 500, "{}", said.len());
+    let calls = two.fake.calls.load(Ordering::Relaxed);
+    for count in 1..=5 {
+        let mut tcp = TcpStream::connect(two.server.address()).await.unwrap();
+        // It may hang up in the midst of it.
+        let _ = tcp.write_all(&said).await;
+        let mut answer = Vec::new();
+        let _ = soon("the end", tcp.read_to_end(&mut answer)).await;
+        until_refused(&two, "not_tls", count).await;
+    }
+    assert_eq!(two.fake.calls.load(Ordering::Relaxed), calls);
+    assert!(datagrams.try_recv().is_err(), "nothing of it was heard again");
+    drop(datagrams);
+    still_serves(&cluster, &two).await;
 }

@@ -8,6 +8,7 @@ pub mod archive;
 pub mod budget;
 pub mod calls;
 pub mod cluster;
+pub mod deploy;
 pub mod error;
 pub mod hook;
 pub mod imap;

@@ -3,6 +3,7 @@
 
 pub mod cli;
 pub mod conformance;
+pub mod deploy;
 pub mod front;
 pub mod guest;
 pub mod mailbox;

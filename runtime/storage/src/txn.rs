@@ -132,6 +132,25 @@ impl Txn {
         lock(&self.fresh).keep(|body| linked.contains(&body.key()));
     }
 
+    /// How much it has gathered so far: what [`rewind`](Self::rewind) goes back to.
+    pub fn mark(&self) -> usize {
+        lock(&self.buffer).writes.len()
+    }
+
+    /// Forgets what was written since a mark. Bodies that were made since stay until the transaction ends.
+    pub fn rewind(&self, mark: usize) {
+        let mut buffer = lock(&self.buffer);
+        let mut kept = std::mem::take(&mut buffer.writes);
+        kept.truncate(mark);
+        *buffer = Buffer::default();
+        for write in kept {
+            // It has been within the limits before.
+            buffer.octets += write.checked_octets().unwrap_or(0);
+            buffer.overlay.apply(&write);
+            buffer.writes.push(write);
+        }
+    }
+
     /// Takes the writes out, in order. The transaction is empty afterwards.
     pub fn take(&self) -> Vec<Write> {
         std::mem::take(&mut *lock(&self.buffer)).writes

@@ -56,16 +56,27 @@ pub struct LocalCluster {
 impl LocalCluster {
     /// Sets everything up in a folder and starts it.
     pub fn start(folder: &Path, nodes: usize) -> Result<Self> {
-        Self::set_up(folder, nodes, false, "info")
+        Self::set_up(folder, nodes, false, "info", "")
+    }
+
+    /// As [`start`](Self::start), with more in the configuration of each node: whole tables.
+    pub fn start_configured(folder: &Path, nodes: usize, tables: &str) -> Result<Self> {
+        Self::set_up(folder, nodes, false, "info", tables)
     }
 
     /// As [`start`](Self::start), with [`Proxies`] between all of them and before PostgreSQL, and with what is
     /// logged (`log.filter` of the configuration).
     pub fn start_with_proxies(folder: &Path, nodes: usize, log: &str) -> Result<Self> {
-        Self::set_up(folder, nodes, true, log)
+        Self::set_up(folder, nodes, true, log, "")
     }
 
-    fn set_up(folder: &Path, nodes: usize, with_proxies: bool, log: &str) -> Result<Self> {
+    fn set_up(
+        folder: &Path,
+        nodes: usize,
+        with_proxies: bool,
+        log: &str,
+        tables: &str,
+    ) -> Result<Self> {
         ensure!((1..=MAX_NODES).contains(&nodes), "1 to {MAX_NODES} nodes");
         let postgres = Postgres::start(&[])?;
         let connection = postgres.database()?;
@@ -117,7 +128,7 @@ impl LocalCluster {
             fs::write(
                 own.join("node.toml"),
                 format!(
-                    "data = {data:?}\nname = {host:?}\n[imap]\nlisten = [\"127.0.0.1:0\"]\nplaintext_login = true\n[lmtp]\nlisten = [\"127.0.0.1:0\"]\n[admin]\nlisten = \"127.0.0.1:0\"\n[storage]\nengine = \"postgres\"\nconnection = {connection:?}\n[cluster]\nlisten = \"{link}\"\nadvertise = \"{reached}\"\ncertificates = {certificates:?}\nseeds = {seeds:?}\n[log]\nfilter = {log:?}\n",
+                    "data = {data:?}\nname = {host:?}\n[imap]\nlisten = [\"127.0.0.1:0\"]\nplaintext_login = true\n[lmtp]\nlisten = [\"127.0.0.1:0\"]\n[admin]\nlisten = \"127.0.0.1:0\"\n[storage]\nengine = \"postgres\"\nconnection = {connection:?}\n[cluster]\nlisten = \"{link}\"\nadvertise = \"{reached}\"\ncertificates = {certificates:?}\nseeds = {seeds:?}\n[log]\nfilter = {log:?}\n{tables}",
                     data = own.join("data"),
                     host = name(number),
                     reached = reached(number),

@@ -29,6 +29,7 @@ const ROOT: &[&str] = &[
 /// names each other.
 const LAYERS: &[&[&str]] = &[
     &["cli"],
+    &["deploy"],
     &["front", "conformance"],
     &["message_store"],
     &["router"],

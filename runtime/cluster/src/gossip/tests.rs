@@ -15,7 +15,12 @@ struct Post {
     nodes: Mutex<HashMap<NodeId, Weak<Scuttlebutt>>>,
     /// The last datagram that anybody sent.
     last: Mutex<Bytes>,
+    /// The first datagrams that were sent, at most [`KEPT`], and by whom.
+    kept: Mutex<Vec<(NodeId, Bytes)>>,
 }
+
+/// Datagrams that are kept: some rounds of two nodes.
+const KEPT: usize = 40;
 
 struct Sender {
     own: NodeId,
@@ -25,6 +30,11 @@ struct Sender {
 impl Carrier for Sender {
     fn carry(&self, to: &NodeId, datagram: Bytes) -> bool {
         *self.post.last.lock().unwrap_or_else(PoisonError::into_inner) = datagram.clone();
+        let mut kept = self.post.kept.lock().unwrap();
+        if kept.len() < KEPT {
+            kept.push((self.own.clone(), datagram.clone()));
+        }
+        drop(kept);
         let node = self.post.nodes.lock().unwrap().get(to).and_then(Weak::upgrade);
         node.map(|node| node.receive(&self.own, datagram)).is_some()
     }
@@ -257,5 +267,44 @@ fn of_two_generations_the_higher_one_counts_in_any_order() {
             members.hear(node.clone(), member(generation, generation != 3));
         }
         assert_eq!(members.nodes[&node], member(3, false));
+    }
+}
+
+#[tokio::test]
+async fn datagrams_of_the_past_change_nothing_when_they_come_again() {
+    let (post, cluster) = (Arc::new(Post::default()), ClusterId::random());
+    let one = start(&post, cluster, "one", 1).await;
+    let two = start(&post, cluster, "two", 1).await;
+    until(&one, "two", knows("two")).await;
+    until(&two, "one", knows("one")).await;
+    let recorded: Vec<_> = post.kept.lock().unwrap().clone();
+    assert!(recorded.iter().any(|(from, _)| *from == id("two")), "{}", recorded.len());
+    two.set("name", Bytes::from_static(b"after")).await.unwrap();
+    let is_new =
+        |members: &Members| members.fact(&id("two"), "name").is_some_and(|value| value == "after");
+    until(&one, "the change", is_new).await;
+    let mut seen = one.watch();
+    for round in 0..50 {
+        for (_, datagram) in &recorded {
+            // From whom they were, as from another member: both have links.
+            let from = if round % 2 == 0 { id("two") } else { id("three") };
+            one.receive(&from, datagram.clone());
+        }
+        tokio::task::yield_now().await;
+    }
+    // What comes after them is taken up; so they have been looked at by then.
+    two.set("later", Bytes::from_static(b"1")).await.unwrap();
+    let later = |members: &Members| members.fact(&id("two"), "later").is_some();
+    loop {
+        let members = seen.borrow_and_update().clone();
+        assert!(is_new(&members), "{members:?}");
+        assert_eq!(members.twin, None);
+        assert_eq!(members.nodes[&id("two")].generation, 1);
+        assert!(!members.nodes.contains_key(&id("three")), "{members:?}");
+        if later(&members) {
+            break;
+        }
+        let changed = tokio::time::timeout(Duration::from_secs(30), seen.changed()).await;
+        assert!(changed.is_ok_and(|changed| changed.is_ok()), "waited for the later fact");
     }
 }

@@ -366,6 +366,76 @@ pub enum StoreCommand {
     },
     /// Prove a component file: run a case for every promise of the interface over it
     Check(StoreCheck),
+    /// Let a new version of a store's component take over while mail clients stay connected
+    ///
+    /// Every live node fetches it, verifies it and compiles it; then it serves, on the canary node first where
+    /// one is named. While it is on probation the version before is kept at hand: a trap, more failures or much
+    /// longer calls than before bring that one back by themselves. When the probation is over it is permanent.
+    Deploy(Deploy),
+    /// How the stores are: what serves, what is under way, how far each node is
+    Status {
+        /// Which store of the configuration; without: all
+        store: Option<String>,
+        /// Look again and again
+        #[arg(long)]
+        watch: bool,
+        #[command(flatten)]
+        door: Door,
+    },
+    /// Make what is on probation permanent now
+    Commit {
+        /// Which store of the configuration
+        store: String,
+        #[command(flatten)]
+        door: Door,
+    },
+    /// Give up what is under way: the version before serves again
+    Rollback {
+        /// Which store of the configuration
+        store: String,
+        #[command(flatten)]
+        door: Door,
+    },
+    /// Deployments that have ended: how, why, and step by step
+    History {
+        /// Which store of the configuration; without: all
+        store: Option<String>,
+        #[command(flatten)]
+        door: Door,
+    },
+}
+
+/// `postroom store deploy`
+#[derive(Clone, Debug, Args)]
+#[command(
+    after_help = "Exit codes: 0 it has begun (with --watch: it is permanent; with --plan: it would be taken);\n1 it was refused or rolled back, with the reason in one line."
+)]
+pub struct Deploy {
+    /// The `.wasm` file
+    pub file: PathBuf,
+    /// Which store of the configuration; `postroom store status` names them
+    #[arg(long, value_name = "STORE")]
+    pub to: String,
+    /// Say what would change, and do nothing
+    #[arg(long)]
+    pub plan: bool,
+    /// Node on which it serves first, for as long as the probation lasts
+    #[arg(long, value_name = "NODE")]
+    pub canary: Option<String>,
+    /// How long it is watched before it is permanent: 90s, 10m, 2h
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = super::deploy::duration)]
+    pub probation: std::time::Duration,
+    /// Permanent as soon as it serves: nothing is watched, and nothing brings the version before back
+    #[arg(long)]
+    pub no_rollback: bool,
+    /// Take what it asks for more than the version before as agreed
+    #[arg(long)]
+    pub yes: bool,
+    /// Follow it to its end
+    #[arg(long)]
+    pub watch: bool,
+    #[command(flatten)]
+    pub door: Door,
 }
 
 /// `postroom store check`

@@ -10,7 +10,7 @@ use super::local::Local;
 use super::operator::{CheckLine, Operator};
 use super::output::Output;
 use super::remote::Remote;
-use super::{backup, cluster, config, dev, serve, store_check, transfer};
+use super::{backup, cluster, config, deploy, dev, serve, store_check, transfer};
 use crate::front::admin::wire::NewUser;
 use crate::guest::{self, ComponentFrom, ComponentSource, Host, HostConfig};
 
@@ -49,6 +49,19 @@ pub fn perform(cli: Cli) -> Result<ExitCode> {
         }
         Command::Store { command: StoreCommand::Check(args) } => {
             return store_check::run(&args, &output);
+        }
+        Command::Store { command: StoreCommand::Deploy(args) } => deploy::deploy(&args, &output)?,
+        Command::Store { command: StoreCommand::Status { store, watch, door } } => {
+            deploy::status(store.as_deref(), watch, &door, &output)?;
+        }
+        Command::Store { command: StoreCommand::Commit { store, door } } => {
+            deploy::commit(&store, &door, &output)?;
+        }
+        Command::Store { command: StoreCommand::Rollback { store, door } } => {
+            deploy::roll_back(&store, &door, &output)?;
+        }
+        Command::Store { command: StoreCommand::History { store, door } } => {
+            deploy::history(store.as_deref(), &door, &output)?;
         }
     }
     Ok(ExitCode::SUCCESS)

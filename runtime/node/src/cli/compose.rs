@@ -13,8 +13,11 @@ use tokio_util::sync::CancellationToken;
 use super::alone::{self, Alone};
 use super::config::{BUILT_IN, Component, Config, EngineChoice, Storage, StoreChoice};
 use super::identity::{self, Identity, write_durably};
+use crate::deploy::{self, Deployer};
+use crate::front::admin::stores;
 use crate::guest::{
-    self, ComponentFrom, ComponentSource, Hooks, Host, HostConfig, Kind, StoreComponent, Stores,
+    self, ComponentFrom, ComponentSource, Grants, Hooks, Host, HostConfig, Kind, Limits,
+    StoreComponent, Stores, SwappableStore,
 };
 use crate::message_store::{self, DirectoryMode, MessageStore};
 use crate::router::ClusterConfig;
@@ -49,7 +52,9 @@ pub struct Composed {
     /// The message store, for front ends and commands.
     pub message_store: MessageStore,
     engine: Arc<dyn Engine>,
-    components: Vec<Arc<StoreComponent>>,
+    components: Vec<Arc<SwappableStore>>,
+    /// Carries deployments out.
+    deployer: Arc<Deployer>,
     /// Names of the components that are asked about deliveries, in their order.
     hooks: Vec<String>,
     /// The heartbeat of a node of its own over a database.
@@ -168,16 +173,20 @@ impl Composed {
             }
         };
         let identity = Identity::next(data)?;
-        let loaded = load_components(data, composition, hooks).await?;
+        let loaded = load_components(data, composition, hooks, &engine).await?;
         write_durably(data, COMPOSITION, &serde_json::to_vec_pretty(composition)?)
             .with_context(context)?;
-        let Loaded { stores, asked, components } = loaded;
+        let Loaded { host, stores, asked, deployed } = loaded;
+        let components = deployed.iter().map(|store| store.swappable.clone()).collect();
         let alone = match cluster.is_none() && engine.is_shared() {
             true => Some(Alone::begin(engine.clone(), &identity).await?),
             false => None,
         };
-        let config =
-            message_store::Config { node: identity.id, generation: identity.generation, directory };
+        let config = message_store::Config {
+            node: identity.id.clone(),
+            generation: identity.generation,
+            directory,
+        };
         let message_store = match cluster {
             None => MessageStore::hooked(config, stores, asked, engine.clone()),
             Some(cluster) => {
@@ -186,7 +195,18 @@ impl Composed {
             }
         };
         let hooks = hooks.to_owned();
-        Ok(Self { message_store, engine, components, hooks, alone, _lock: lock })
+        let of_cluster = message_store.cluster().map(|cluster| cluster.me().to_string());
+        let clustered = of_cluster.is_some();
+        let node = of_cluster.unwrap_or(identity.id);
+        let deployer =
+            Deployer::begin(engine.clone(), host, node, identity.generation, clustered, deployed);
+        let deployer = Arc::new(deployer);
+        Ok(Self { message_store, engine, components, deployer, hooks, alone, _lock: lock })
+    }
+
+    /// Who carries deployments out.
+    pub fn deployments(&self) -> Arc<dyn stores::Stores> {
+        self.deployer.clone()
     }
 
     /// Cancelled when another process has this node's name: this one must end.
@@ -196,39 +216,44 @@ impl Composed {
         token.cloned().unwrap_or_default()
     }
 
-    /// What this node says of itself.
-    pub fn info(&self) -> serde_json::Value {
-        let stores: Vec<_> = self
-            .components
-            .iter()
-            .map(|component| {
-                let said = component.inspection();
-                let load = component.load();
-                serde_json::json!({
-                    "name": component.name(),
-                    "component": said,
-                    "instances": load.instances,
-                    "calls": load.calls,
-                    "quarantined": component.quarantined(),
-                })
+    /// What this node says of itself, whenever it is asked.
+    pub fn info(&self) -> impl Fn() -> serde_json::Value + Send + Sync + 'static {
+        let (components, engine) = (self.components.clone(), self.engine.clone());
+        let hooks = self.hooks.clone();
+        move || {
+            let stores: Vec<_> = components.iter().map(|store| described(store)).collect();
+            serde_json::json!({
+                "version": env!("CARGO_PKG_VERSION"),
+                "engine": engine.name(),
+                "stores": stores,
+                "hooks": hooks,
             })
-            .collect();
-        serde_json::json!({
-            "version": env!("CARGO_PKG_VERSION"),
-            "engine": self.engine.name(),
-            "stores": stores,
-            "hooks": self.hooks,
-        })
+        }
     }
 
     /// Finishes calls under way, then closes from the top down.
     pub async fn close(self) -> Result<()> {
+        self.deployer.close().await;
         self.message_store.close().await;
         for component in &self.components {
             component.close().await;
         }
         self.engine.close().await.context("cannot close the storage")
     }
+}
+
+/// What a node says of a store.
+fn described(store: &SwappableStore) -> serde_json::Value {
+    let component = store.serving();
+    let load = component.load();
+    serde_json::json!({
+        "name": store.name(),
+        "component": component.inspection(),
+        "instances": load.instances,
+        "calls": load.calls,
+        "quarantined": component.quarantined(),
+        "tentative": store.is_tentative(),
+    })
 }
 
 /// Refuses a folder in which somebody keeps something else: a mistyped path must not end up with mail
@@ -280,10 +305,12 @@ const KINDS: [Kind; 4] = [Kind::Domains, Kind::Users, Kind::Mailboxes, Kind::Mes
 
 /// Components as they are used.
 struct Loaded {
+    host: Arc<Host>,
     stores: Stores,
     /// Asked about deliveries.
     asked: Hooks,
-    components: Vec<Arc<StoreComponent>>,
+    /// What deployments may replace.
+    deployed: Vec<deploy::Store>,
 }
 
 /// Loads each component that is used once, gives each kind its keeper (E16), and finds the hooks.
@@ -291,55 +318,108 @@ async fn load_components(
     data: &Path,
     composition: &Composition,
     hooks: &[String],
+    engine: &Arc<dyn Engine>,
 ) -> Result<Loaded> {
     let host = HostConfig { cache: Some(data.join(COMPILED)), ..HostConfig::default() };
-    let host = Host::new(host).context("cannot start the WebAssembly engine")?;
-    let mut loaded: HashMap<&str, Arc<StoreComponent>> = HashMap::new();
-    for ((kind, name), kept) in composition.stores.by_kind().into_iter().zip(KINDS) {
-        if !loaded.contains_key(name) {
-            let component = load(&host, name, composition).await?;
-            loaded.insert(name, component);
-        }
-        if !loaded[name].keeps(kept) {
-            bail!(
-                "the store component {name} keeps no {kind} records; choose another for stores.{kind}"
-            );
-        }
+    let host = Arc::new(Host::new(host).context("cannot start the WebAssembly engine")?);
+    let mut names: BTreeMap<&str, Vec<Kind>> = BTreeMap::new();
+    for ((_, name), kept) in composition.stores.by_kind().into_iter().zip(KINDS) {
+        names.entry(name).or_default().push(kept);
     }
-    let choice = &composition.stores;
-    let mut asked = Hooks::new();
     for name in hooks {
-        if !loaded.contains_key(name.as_str()) {
-            loaded.insert(name, load(&host, name, composition).await?);
-        }
-        let component = loaded[name.as_str()].clone();
-        if !component.has_hooks() {
-            bail!("the store component {name} exports no hooks; take it out of stores.hooks");
-        }
-        asked.push(component);
+        names.entry(name).or_default();
     }
+    let mut loaded: HashMap<&str, Arc<SwappableStore>> = HashMap::new();
+    let mut deployed = Vec::new();
+    for (name, kinds) in names {
+        let is_hook = hooks.iter().any(|hook| hook == name);
+        let store = load(&host, name, composition, engine, kinds, is_hook).await?;
+        loaded.insert(name, store.swappable.clone());
+        deployed.push(store);
+    }
+    let asked = hooks.iter().map(|name| loaded[name.as_str()].clone() as Arc<dyn guest::Hook>);
+    let choice = &composition.stores;
     let stores = Stores {
         domains: loaded[choice.domain.as_str()].clone(),
         users: loaded[choice.user.as_str()].clone(),
         mailboxes: loaded[choice.mailbox.as_str()].clone(),
         messages: loaded[choice.message.as_str()].clone(),
     };
-    Ok(Loaded { stores, asked, components: loaded.into_values().collect() })
+    Ok(Loaded { host, stores, asked: asked.collect(), deployed })
 }
 
-async fn load(host: &Host, name: &str, composition: &Composition) -> Result<Arc<StoreComponent>> {
+/// The component of the configuration, or what a deployment has replaced it by.
+async fn load(
+    host: &Host,
+    name: &str,
+    composition: &Composition,
+    engine: &Arc<dyn Engine>,
+    kinds: Vec<Kind>,
+    is_hook: bool,
+) -> Result<deploy::Store> {
+    let (source, grants, limits) = configured(name, composition)?;
+    let shown = match &source.from {
+        ComponentFrom::File(file) => format!("the store component {name} in {}", file.display()),
+        ComponentFrom::Octets(_) => format!("the built-in store component {name}"),
+    };
+    let octets = host.read(&source).await.with_context(|| shown.clone())?;
+    let configured = deploy::version(&guest::inspect(&octets).with_context(|| shown.clone())?);
+    let permanent = deploy::permanent(engine, name).await;
+    let permanent = permanent.with_context(|| format!("the deployments of store {name}"))?;
+    let component: Arc<StoreComponent> = match permanent {
+        Some((version, octets)) if version.digest != configured.digest => {
+            let (label, before) = (version.label.as_str(), configured.label.as_str());
+            tracing::info!(
+                store = name,
+                label,
+                before,
+                "a deployment stands over the configuration"
+            );
+            let from = ComponentFrom::Octets(octets);
+            let deployed = ComponentSource { from, ..source.clone() };
+            let loaded = host.load(deployed, &grants, limits.clone()).await;
+            let shown = || format!("{label}, which was deployed to store {name}");
+            loaded.with_context(shown)?
+        }
+        Some(_) | None => {
+            let loaded = host.load(source.clone(), &grants, limits.clone()).await;
+            loaded.with_context(|| shown.clone())?
+        }
+    };
+    if let Some(kind) = kinds.iter().find(|kind| !component.keeps(**kind)) {
+        bail!(
+            "the store component {name} keeps no {} records; choose another for stores.{}",
+            singular(*kind),
+            singular(*kind)
+        );
+    }
+    if is_hook && !component.has_hooks() {
+        bail!("the store component {name} exports no hooks; take it out of stores.hooks");
+    }
+    let swappable = Arc::new(SwappableStore::new(name, component, kinds.clone(), is_hook));
+    let name = name.to_owned();
+    Ok(deploy::Store { name, swappable, configured, source, kinds, grants, limits })
+}
+
+/// What [`StoreChoice::by_kind`] calls a kind.
+fn singular(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Domains => "domain",
+        Kind::Users => "user",
+        Kind::Mailboxes => "mailbox",
+        Kind::Messages => "message",
+    }
+}
+
+/// What the configuration says of a component.
+fn configured(name: &str, composition: &Composition) -> Result<(ComponentSource, Grants, Limits)> {
     if name == BUILT_IN {
-        let limits = guest::Limits::default();
-        let loaded = host.load(guest::default_store(), &guest::Grants::default(), limits).await;
-        return loaded.context("the built-in store component");
+        return Ok((guest::default_store(), Grants::default(), Limits::default()));
     }
     let Some(component) = composition.components.get(name) else {
         bail!("the store component {name} is not configured");
     };
-    let source = ComponentSource {
-        name: name.to_owned(),
-        from: ComponentFrom::File(component.file.clone()),
-    };
-    let loaded = host.load(source, &component.grants, component.limits.clone()).await;
-    loaded.with_context(|| format!("the store component {name} in {}", component.file.display()))
+    let from = ComponentFrom::File(component.file.clone());
+    let source = ComponentSource { name: name.to_owned(), from };
+    Ok((source, component.grants.clone(), component.limits.clone()))
 }

@@ -142,8 +142,9 @@ impl Composed {
         let info = self.info();
         Ok(Admin {
             operations: Arc::new(self.message_store.clone()),
+            stores: self.deployments(),
             metrics: meters::install().context("cannot start the metrics")?,
-            info: Arc::new(move || info.clone()),
+            info: Arc::new(info),
             token: doors.token.clone(),
             max_message_octets: doors.limits.message_octets,
         })

@@ -8,6 +8,7 @@ mod cluster;
 mod commands;
 mod compose;
 mod config;
+mod deploy;
 mod dev;
 mod doors;
 mod identity;

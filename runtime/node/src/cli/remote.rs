@@ -65,6 +65,22 @@ impl Remote {
         self.json(Method::POST, path, &[], &())
     }
 
+    /// Has something done to what the query names.
+    pub fn post_to<A: DeserializeOwned>(&self, path: &str, query: &[(&str, &str)]) -> Result<A> {
+        self.json(Method::POST, path, query, &())
+    }
+
+    /// Sends a file.
+    pub fn post_octets<A: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+        octets: Vec<u8>,
+    ) -> Result<A> {
+        let media = "application/octet-stream";
+        answered(self.send(Method::POST, path, query, media, octets)?)
+    }
+
     /// Sends a request; what comes back is the answer, or why there is none.
     fn send(
         &self,
@@ -121,11 +137,7 @@ impl Remote {
             serde_json::Value::Null => Vec::new(),
             value => value.to_string().into_bytes(),
         };
-        let mut answer = self.send(method, path, query, "application/json", body)?;
-        let text = answer.read_to_string().context("the node's answer")?;
-        // Nothing to say is `null` in JSON.
-        let text = if text.is_empty() { "null" } else { &text };
-        serde_json::from_str(text).context("the node's answer is not what this version expects")
+        answered(self.send(method, path, query, "application/json", body)?)
     }
 
     /// All pages of a list.
@@ -142,6 +154,14 @@ impl Remote {
             }
         }
     }
+}
+
+/// An answer in JSON.
+fn answered<A: DeserializeOwned>(mut answer: Body) -> Result<A> {
+    let text = answer.read_to_string().context("the node's answer")?;
+    // Nothing to say is `null` in JSON.
+    let text = if text.is_empty() { "null" } else { &text };
+    serde_json::from_str(text).context("the node's answer is not what this version expects")
 }
 
 /// A value in a URL's query (RFC 3986 §2.1).

@@ -71,6 +71,11 @@ impl StoreComponent {
         self.pool.quarantined()
     }
 
+    /// How long calls may take to finish when their generation or instance goes.
+    pub(super) fn drain_time(&self) -> std::time::Duration {
+        self.pool.drain_time()
+    }
+
     /// Takes no more calls; returns when the running ones have finished or their time is over.
     pub async fn close(&self) {
         self.pool.close().await;

@@ -4,7 +4,8 @@
 //! Read on in this order: [`api`] is what the layers above call; `component` carries it out over a
 //! `pool` of instances, whose places a `keeper` fills; `instance` is one of them, `host` what it may
 //! call, `cpu` how its time is counted; `quarantine` remembers what instances were lost by; `load`
-//! brings a file there, after `inspect` and `manifest` have said what it is.
+//! brings a file there, after `inspect` and `manifest` have said what it is. `swap` replaces one
+//! component by another while calls run.
 
 pub mod api;
 mod bindings;
@@ -33,6 +34,7 @@ mod pool;
 mod quarantine;
 mod running;
 mod state;
+mod swap;
 mod wasi;
 
 pub use api::*;
@@ -44,6 +46,7 @@ pub use limits::{DirectoryGrant, Grants, HostConfig, Limits, MAX_ANSWER_TIME};
 pub use load::{ComponentFrom, ComponentSource, Host};
 pub use manifest::{AskedDirectory, Asks, Kind, MANIFEST_SECTION, Manifest, Medium, Schema};
 pub use quarantine::Quarantined;
+pub use swap::{GenerationInfo, SwappableStore, SwitchError};
 pub use wasi::Listener;
 
 #[cfg(test)]

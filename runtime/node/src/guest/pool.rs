@@ -162,6 +162,11 @@ impl Pool {
         self.template.quarantine.shown(Instant::now())
     }
 
+    /// How long running calls get when their instance goes.
+    pub(super) fn drain_time(&self) -> std::time::Duration {
+        self.template.limits.drain_time()
+    }
+
     /// Ends all instances; running calls get the drain time.
     pub(super) async fn close(&self) {
         self.stop.cancel();

@@ -15,7 +15,6 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use async_trait::async_trait;
 use postroom_kit::cases::Level;
-use postroom_kit::records::{Domain, Mailbox, User};
 use postroom_kit::run::{Planned, Ran, Summary, plan, unsound};
 use tempfile::TempDir;
 
@@ -24,12 +23,11 @@ use printed::Printed;
 
 use super::args::StoreCheck;
 use super::output::Output;
-use crate::conformance::{Instances, Subject};
+use crate::conformance::{Instances, run_case};
 use crate::guest::{
     self, ComponentFrom, ComponentSource, DirectoryGrant, Grants, Host, HostConfig, Inspection,
     Kind, Lift, Limits, StoreComponent,
 };
-use crate::storage::MemoryEngine;
 
 /// Exit code when the level that was asked for is not reached.
 const NOT_REACHED: u8 = 1;
@@ -187,7 +185,7 @@ impl Bench {
                 Some(_) if patience.is_over() => case.not_run(patience.why()),
                 Some(kind) => {
                     let began = Instant::now();
-                    let one = self.run_case(case, kind, args.seed)?;
+                    let one = self.run_one(case, kind, args.seed)?;
                     patience.took(&one, began.elapsed());
                     one
                 }
@@ -206,36 +204,15 @@ impl Bench {
         Ok(if reached { ExitCode::SUCCESS } else { ExitCode::from(NOT_REACHED) })
     }
 
-    fn run_case(&self, case: Planned, kind: Kind, seed: u64) -> Result<Ran> {
+    fn run_one(&self, case: Planned, kind: Kind, seed: u64) -> Result<Ran> {
         let (fresh, directories) = self.fresh()?;
         self.printed.forget();
-        let running = run_over(case, kind, seed, fresh, directories);
+        let running = run_case(case, kind, seed, fresh, directories);
         let running = async { tokio::time::timeout(patience::CASE_TIME, running).await };
         Ok(match self.runtime.block_on(running) {
             Ok(ran) => ran.having_printed(self.printed.lines()),
             Err(_) => case.not_run(patience::too_long()),
         })
-    }
-}
-
-/// Runs a case over instances from this source, while these directories are there. That none can be
-/// made is the component's fault: the first has been made before any case.
-async fn run_over(
-    case: Planned,
-    kind: Kind,
-    seed: u64,
-    source: impl Instances<StoreComponent> + 'static,
-    directories: Vec<TempDir>,
-) -> Ran {
-    let subject = match Subject::new(source, Arc::new(MemoryEngine::new()), kind).await {
-        Ok(subject) => subject.keeping(directories),
-        Err(why) => return case.not_started(why),
-    };
-    match kind {
-        Kind::Domains => case.of_records::<Domain, _>(subject, seed).await,
-        Kind::Users => case.of_records::<User, _>(subject, seed).await,
-        Kind::Mailboxes => case.of_records::<Mailbox, _>(subject, seed).await,
-        Kind::Messages => case.of_messages(subject, seed).await,
     }
 }
 
@@ -259,7 +236,7 @@ mod tests {
         let case = plan(Level::Answers)[0];
         let kind = Kind::ALL.into_iter().find(|kind| kind.name() == case.interface);
         let kind = kind.expect("a kind");
-        match run_over(case, kind, 1, Never, Vec::new()).await.outcome {
+        match run_case(case, kind, 1, Never, ()).await.outcome {
             Outcome::Failed(failure) => assert!(failure.what.contains("traps"), "{failure:?}"),
             other => panic!("{other:?}"),
         }

@@ -20,6 +20,8 @@
 //! | POST `/v1/check` | `repair` | → lines of [`wire::CheckLine`] as it goes |
 //! | POST `/v1/scrub` | | → the same, with octets for records |
 //! | GET `/v1/backup` | | → [`backup`] |
+//! | `/v1/stores…` | | → [`stores`] |
+//! | `/v1/cluster/…` | | → [`cluster`] |
 //!
 //! A refusal is a [`wire::Failure`] with the status that [`failure`] gives to each error.
 
@@ -32,6 +34,7 @@ mod guard;
 pub mod operations;
 mod records;
 mod socket;
+pub mod stores;
 mod transfer;
 pub mod wire;
 
@@ -67,6 +70,8 @@ const MAX_TRANSFERS: usize = 4;
 pub struct Admin {
     /// The mail.
     pub operations: Arc<dyn Operations>,
+    /// Deployments of store components.
+    pub stores: Arc<dyn stores::Stores>,
     /// Metrics of this process.
     pub metrics: PrometheusHandle,
     /// What `/v1/info` says.
@@ -131,6 +136,7 @@ fn router(admin: Admin, stopping: CancellationToken) -> Router {
         .route("/v1/scrub", post(check::scrub))
         .route("/v1/backup", get(backup::backup))
         .merge(cluster::routes())
+        .merge(stores::routes())
         .layer(axum::middleware::from_fn_with_state(Arc::new(guard), guard::guard));
     Router::new().route("/healthz", get(health)).merge(guarded).with_state(shared)
 }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use axum::body::Bytes;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use postroom_core::calls::{MailboxInfo, MailboxStatus, NewMessage, Secret};
 use postroom_core::error::StoreError;
@@ -19,6 +20,7 @@ use super::{PATIENCE, hear_rest, send, soon};
 use crate::front::Front;
 use crate::front::admin::frames::{Framed, Head, Line, Reader};
 use crate::front::admin::operations::{Exporting, Operations};
+use crate::front::admin::stores::{Asked, Plan, StoreStatus, Stores};
 use crate::front::admin::{self, Admin, wire};
 use crate::guest::Page;
 use crate::message_store::{CheckEvent, CheckFinding, ExportedMessage, NewUser};
@@ -205,6 +207,39 @@ impl Exporting for Out {
     }
 }
 
+/// A node whose stores cannot be replaced.
+struct NoStores;
+
+fn no_stores<T>() -> Result<T, StoreError> {
+    Err(StoreError::Refused("no store here".to_owned()))
+}
+
+#[async_trait]
+impl Stores for NoStores {
+    async fn plan(&self, _: &Asked, _: Bytes) -> Result<Plan, StoreError> {
+        no_stores()
+    }
+
+    async fn deploy(&self, asked: &Asked, octets: Bytes) -> Result<u64, StoreError> {
+        match (asked.store.as_str(), asked.probation_s) {
+            ("keyed", 60) => Ok(octets.len() as u64),
+            _ => no_stores(),
+        }
+    }
+
+    async fn commit(&self, _: &str) -> Result<(), StoreError> {
+        no_stores()
+    }
+
+    async fn roll_back(&self, _: &str) -> Result<(), StoreError> {
+        no_stores()
+    }
+
+    async fn status(&self) -> Result<Vec<StoreStatus>, StoreError> {
+        Ok(Vec::new())
+    }
+}
+
 struct Rig {
     address: SocketAddr,
     memory: Arc<Memory>,
@@ -218,6 +253,7 @@ impl Rig {
         let front = Front::new();
         let admin = Admin {
             operations: memory.clone(),
+            stores: Arc::new(NoStores),
             metrics: PrometheusBuilder::new().build_recorder().handle(),
             info: Arc::new(|| serde_json::json!({ "stores": ["keyed"] })),
             token: token.map(str::to_owned),
@@ -438,6 +474,7 @@ async fn without_a_token_web_pages_are_kept_out() {
     let memory: Arc<Memory> = Arc::default();
     let admin = Admin {
         operations: memory,
+        stores: Arc::new(NoStores),
         metrics: PrometheusBuilder::new().build_recorder().handle(),
         info: Arc::new(|| serde_json::Value::Null),
         token: None,
@@ -452,6 +489,13 @@ async fn rubbish_is_refused_and_harms_nobody() {
     let rig = Rig::new(None).await;
     rig.check("GET /nowhere", "", 404, "").await;
     rig.check("PATCH /v1/users", "", 405, "").await;
+    rig.check("POST /v1/stores/deploy?store=keyed&probation_s=60", "abc", 200, "\"number\":3")
+        .await;
+    rig.check("POST /v1/stores/deploy?store=keyed", "abc", 400, "").await;
+    rig.check("POST /v1/stores/deploy?store=keyed&probation_s=99999999", "", 400, "probation")
+        .await;
+    rig.check("POST /v1/stores/commit?store=keyed", "", 403, "no store here").await;
+    rig.check("POST /v1/stores/commit?shop=keyed", "", 400, "").await;
     rig.check("POST /v1/users", "rubbish", 400, "").await;
     rig.check("POST /v1/users", r#"{"name":"x","admin":true}"#, 422, "unknown field").await;
     rig.check("GET /v1/users?limit=-1", "", 400, "").await;

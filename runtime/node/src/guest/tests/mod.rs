@@ -12,6 +12,7 @@ mod losses;
 mod quarantine;
 mod sandbox;
 mod sins;
+mod swap;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,0 +1,289 @@
+//! How a record moves on, and what a node has to do about it.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::evidence::Evidence;
+use super::judge::fault;
+use super::record::{Deployment, Outcome, Phase, Step, StoreRecord, Version, line};
+
+/// How long all nodes may take to fetch, verify and compile a component: a Python component takes
+/// tens of seconds on a slow machine.
+pub const STAGE_TIME: Duration = Duration::from_secs(180);
+/// How long a node that has staged it may take to let it serve.
+pub const SWITCH_TIME: Duration = Duration::from_secs(60);
+
+/// How far a node is with a deployment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "is", content = "why")]
+pub enum Progress {
+    /// It has the component ready.
+    Staged,
+    /// It cannot let it serve; why.
+    Refused(String),
+    /// The component serves there.
+    Serving,
+    /// The node was started anew while the component served there: the one before it serves.
+    Held,
+    /// The node has gone back to the one before; why.
+    Tripped(String),
+}
+
+/// What a node says about the deployment under way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// Which deployment.
+    pub deployment: u64,
+    /// Which start of the node.
+    pub generation: u64,
+    /// How far it is.
+    pub progress: Progress,
+    /// What it has seen of the component.
+    pub evidence: Evidence,
+}
+
+/// Who asks, and what they see beside the record.
+pub struct Seen<'a> {
+    /// The node that asks.
+    pub node: &'a str,
+    /// Its clock, in seconds since the Unix epoch: for history only.
+    pub now: i64,
+    /// How long it has seen the record in this phase.
+    pub phase_for: Duration,
+    /// The nodes that live; the asking one is among them.
+    pub live: &'a BTreeSet<String>,
+    /// A node's report about the deployment under way, if it has made one.
+    pub report: &'a dyn Fn(&str) -> Option<Report>,
+}
+
+impl Seen<'_> {
+    fn step(&self, what: impl Into<String>) -> Step {
+        Step { at: self.now, node: self.node.to_owned(), what: what.into() }
+    }
+}
+
+/// What a node has to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Duty<'a> {
+    /// Has to be ready to serve, if anything has.
+    pub stage: Option<&'a Deployment>,
+    /// Has to serve; none: what is permanent.
+    pub serve: Option<&'a Deployment>,
+}
+
+/// Why a deployment is not begun, by what its operator has to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotBegun {
+    /// Another one is under way.
+    #[error(
+        "deployment {number} ({label}) is under way, in its {phase}: `postroom store commit` or `rollback` ends it"
+    )]
+    UnderWay {
+        /// Its number.
+        number: u64,
+        /// What it deploys.
+        label: String,
+        /// How far it is.
+        phase: &'static str,
+    },
+    /// It serves already.
+    #[error("{0} serves already")]
+    Serves(String),
+    /// It cannot read what is kept.
+    #[error(
+        "{label} reads rows of schema {first} to {last}, and those that are kept have schema {kept}"
+    )]
+    CannotRead {
+        /// What was to be deployed.
+        label: String,
+        /// The first schema that it reads.
+        first: u32,
+        /// The last one.
+        last: u32,
+        /// The one that is written now.
+        kept: u32,
+    },
+    /// There would be no way back.
+    #[error(
+        "{label} writes schema {writes}, which {before} does not read: once it has written there is no way back; --no-rollback says that this is meant"
+    )]
+    NoWayBack {
+        /// What was to be deployed.
+        label: String,
+        /// What it writes.
+        writes: u32,
+        /// What serves now.
+        before: String,
+    },
+    /// The canary is no live node.
+    #[error("no node {0} lives; `postroom cluster status` names those that do")]
+    NoCanary(String),
+}
+
+/// Begins a deployment. `serves` is what serves now, wherever that comes from.
+pub fn begin(
+    record: &StoreRecord,
+    serves: &Version,
+    mut deployment: Deployment,
+    seen: &Seen<'_>,
+) -> Result<StoreRecord, NotBegun> {
+    if let Some(under_way) = &record.under_way {
+        let (number, label) = (under_way.number, under_way.version.label.clone());
+        return Err(NotBegun::UnderWay { number, label, phase: under_way.phase.name() });
+    }
+    let new = &deployment.version;
+    if new.digest == serves.digest {
+        return Err(NotBegun::Serves(new.label.clone()));
+    }
+    let ((first, last), kept) = (new.schema.reads, serves.schema.writes);
+    let label = new.label.clone();
+    if !(first..=last).contains(&kept) {
+        return Err(NotBegun::CannotRead { label, first, last, kept });
+    }
+    let (back, writes) = (serves.schema.reads, new.schema.writes);
+    if !(back.0..=back.1).contains(&writes) && !deployment.no_rollback {
+        return Err(NotBegun::NoWayBack { label, writes, before: serves.label.clone() });
+    }
+    if let Some(canary) = deployment.canary.as_ref().filter(|canary| !seen.live.contains(*canary)) {
+        return Err(NotBegun::NoCanary(canary.clone()));
+    }
+    deployment.number = record.next_number();
+    deployment.phase = Phase::Staging;
+    deployment.steps = vec![seen.step("begun")];
+    Ok(StoreRecord { under_way: Some(deployment), ..record.clone() })
+}
+
+/// Makes what is on probation permanent; none: nothing is, or not everywhere yet.
+pub fn commit(record: &StoreRecord, seen: &Seen<'_>) -> Option<StoreRecord> {
+    let on_probation =
+        record.under_way.as_ref().is_some_and(|under_way| under_way.phase == Phase::Probation);
+    on_probation.then(|| record.clone().ended(Outcome::Permanent, seen.step("committed")))
+}
+
+/// Gives up what is under way, because an operator or a fault says so; none: nothing is under way.
+pub fn roll_back(record: &StoreRecord, why: &str, seen: &Seen<'_>) -> Option<StoreRecord> {
+    let under_way = record.under_way.as_ref()?;
+    let why = line(why);
+    let outcome = match under_way.phase {
+        Phase::Staging => Outcome::Refused(why),
+        Phase::Canary | Phase::Probation => Outcome::RolledBack(why),
+    };
+    let step = seen.step(outcome.name());
+    Some(record.clone().ended(outcome, step))
+}
+
+/// What the record becomes; none: it stays as it is for now.
+pub fn next(record: &StoreRecord, seen: &Seen<'_>) -> Option<StoreRecord> {
+    let under_way = record.under_way.as_ref()?;
+    // Reports of nodes that do not live any more say nothing about who serves mail.
+    let live = || seen.live.iter().map(|node| (node, (seen.report)(node)));
+    match wrong(under_way, live(), seen) {
+        Some(why) => roll_back(record, &why, seen),
+        None if done(under_way, live(), seen) => Some(onward(record, under_way, seen)),
+        None => None,
+    }
+}
+
+/// The first thing that speaks against going on.
+fn wrong<'a>(
+    under_way: &Deployment,
+    live: impl Iterator<Item = (&'a String, Option<Report>)>,
+    seen: &Seen<'_>,
+) -> Option<String> {
+    let mut missing = Vec::new();
+    for (node, report) in live {
+        let concerned = concerns(under_way, node);
+        let Some(Report { progress, evidence, .. }) = report else {
+            missing.push((node, concerned));
+            continue;
+        };
+        match progress {
+            Progress::Refused(why) | Progress::Tripped(why) => {
+                return Some(format!("{node}: {why}"));
+            }
+            Progress::Held if under_way.phase == Phase::Canary && concerned => {
+                return Some(format!("{node}: was started anew while it tried the new version"));
+            }
+            Progress::Serving => {
+                if let Some(why) = fault(&evidence) {
+                    return Some(format!("{node}: {why}"));
+                }
+            }
+            Progress::Staged if under_way.phase != Phase::Staging => {
+                missing.push((node, concerned))
+            }
+            Progress::Staged | Progress::Held => {}
+        }
+    }
+    let canary_gone = under_way.phase == Phase::Canary
+        && under_way.canary.as_ref().is_some_and(|canary| !seen.live.contains(canary));
+    if canary_gone {
+        return Some("the canary node has gone".to_owned());
+    }
+    let (time, what) = match under_way.phase {
+        Phase::Staging => (STAGE_TIME, "has not made it ready"),
+        Phase::Canary | Phase::Probation => (SWITCH_TIME, "does not let it serve"),
+    };
+    let late = missing.into_iter().find(|(_, concerned)| *concerned)?.0;
+    (seen.phase_for >= time).then(|| format!("{late} {what} within {} s", time.as_secs()))
+}
+
+/// Whether a node has something to do in this phase.
+fn concerns(under_way: &Deployment, node: &str) -> bool {
+    match under_way.phase {
+        Phase::Staging | Phase::Probation => true,
+        Phase::Canary => under_way.canary.as_deref() == Some(node),
+    }
+}
+
+/// Whether all who are concerned have done what this phase asks for, long enough.
+fn done<'a>(
+    under_way: &Deployment,
+    mut live: impl Iterator<Item = (&'a String, Option<Report>)>,
+    seen: &Seen<'_>,
+) -> bool {
+    let long_enough = seen.phase_for >= Duration::from_secs(under_way.probation_s);
+    let time = match under_way.phase {
+        Phase::Staging => true,
+        Phase::Canary => long_enough,
+        Phase::Probation => long_enough || under_way.no_rollback,
+    };
+    let ready = |progress: &Progress| match under_way.phase {
+        Phase::Staging => true,
+        Phase::Canary | Phase::Probation => {
+            matches!(progress, Progress::Serving | Progress::Held)
+        }
+    };
+    time && live.all(|(node, report)| {
+        !concerns(under_way, node) || report.is_some_and(|report| ready(&report.progress))
+    })
+}
+
+fn onward(record: &StoreRecord, under_way: &Deployment, seen: &Seen<'_>) -> StoreRecord {
+    let mut changed = under_way.clone();
+    // With nobody else to wait a canary would be everybody.
+    let canary = under_way.canary.is_some() && seen.live.len() > 1 && !under_way.no_rollback;
+    changed.phase = match under_way.phase {
+        Phase::Staging if canary => Phase::Canary,
+        Phase::Staging | Phase::Canary => Phase::Probation,
+        Phase::Probation => {
+            return record.clone().ended(Outcome::Permanent, seen.step("permanent"));
+        }
+    };
+    changed.note(seen.step(changed.phase.name()));
+    StoreRecord { under_way: Some(changed), ..record.clone() }
+}
+
+/// What a node has to do. `held`: it was started anew after the component had served there, so that
+/// the one before it serves until the record says otherwise.
+pub fn duty<'a>(record: &'a StoreRecord, node: &str, held: bool) -> Duty<'a> {
+    let under_way = record.under_way.as_ref();
+    let serves = |under_way: &&Deployment| match under_way.phase {
+        Phase::Staging => false,
+        Phase::Canary => !held && under_way.canary.as_deref() == Some(node),
+        Phase::Probation => !held,
+    };
+    Duty { stage: under_way, serve: under_way.filter(serves) }
+}

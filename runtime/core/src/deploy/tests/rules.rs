@@ -1,0 +1,222 @@
+//! One rule after the other.
+
+use super::*;
+
+fn begun(world: &World, deployment: Deployment) -> StoreRecord {
+    world.seen(|seen| begin(&StoreRecord::default(), &version(1), deployment, seen)).unwrap()
+}
+
+fn phase(record: &StoreRecord) -> Option<Phase> {
+    record.under_way.as_ref().map(|under_way| under_way.phase)
+}
+
+fn outcome(record: &StoreRecord) -> &Outcome {
+    &record.history.last().expect("it has ended").outcome
+}
+
+fn moved(world: &World, record: &StoreRecord) -> StoreRecord {
+    world.seen(|seen| next(record, seen)).expect("it moves on")
+}
+
+fn stays(world: &World, record: &StoreRecord) {
+    assert_eq!(world.seen(|seen| next(record, seen)), None);
+}
+
+#[test]
+fn all_live_nodes_stage_then_all_serve_then_it_is_permanent() {
+    let mut world = World::of(&["a", "b"]);
+    let record = begun(&world, deployment(2));
+    stays(&world, &record);
+    world.says("a", Progress::Staged);
+    stays(&world, &record);
+    world.says("b", Progress::Staged);
+    let record = moved(&world, &record);
+    assert_eq!(phase(&record), Some(Phase::Probation));
+    assert!(duty(&record, "a", false).serve.is_some());
+    world.says("a", Progress::Serving);
+    world.phase_for = Duration::from_secs(10);
+    stays(&world, &record);
+    world.says("b", Progress::Serving);
+    let record = moved(&world, &record);
+    assert_eq!(outcome(&record), &Outcome::Permanent);
+    assert_eq!(record.permanent, Some(version(2)));
+    let steps: Vec<_> = record.history[0].steps.iter().map(|step| step.what.as_str()).collect();
+    assert_eq!(steps, ["begun", "probation", "permanent"]);
+}
+
+#[test]
+fn a_canary_serves_alone_first() {
+    let mut world = World::of(&["a", "b"]);
+    let record = begun(&world, Deployment { canary: Some("b".into()), ..deployment(2) });
+    world.says("a", Progress::Staged);
+    world.says("b", Progress::Staged);
+    let record = moved(&world, &record);
+    assert_eq!(phase(&record), Some(Phase::Canary));
+    assert_eq!(duty(&record, "a", false).serve, None);
+    assert!(duty(&record, "b", false).serve.is_some());
+    assert_eq!(duty(&record, "b", true).serve, None, "a restart goes back");
+    world.says("b", Progress::Serving);
+    stays(&world, &record);
+    world.phase_for = Duration::from_secs(10);
+    assert_eq!(phase(&moved(&world, &record)), Some(Phase::Probation));
+}
+
+#[test]
+fn a_canary_alone_in_its_cluster_is_everybody() {
+    let mut world = World::of(&["a"]);
+    let record = begun(&world, Deployment { canary: Some("a".into()), ..deployment(2) });
+    world.says("a", Progress::Staged);
+    assert_eq!(phase(&moved(&world, &record)), Some(Phase::Probation));
+}
+
+#[test]
+fn who_cannot_stage_it_refuses_it_for_all() {
+    let mut world = World::of(&["a", "b"]);
+    let record = begun(&world, deployment(2));
+    world.says("a", Progress::Staged);
+    world.says("b", Progress::Refused("it traps".into()));
+    let record = moved(&world, &record);
+    assert_eq!(outcome(&record), &Outcome::Refused("b: it traps".into()));
+    assert_eq!(record.permanent, None);
+}
+
+#[test]
+fn who_says_nothing_is_waited_for_only_so_long() {
+    let mut world = World::of(&["a", "b"]);
+    let record = begun(&world, deployment(2));
+    world.says("a", Progress::Staged);
+    world.phase_for = STAGE_TIME;
+    let refused = moved(&world, &record);
+    assert_eq!(outcome(&refused).name(), "refused");
+    assert!(outcome(&refused).why().unwrap().contains("b has not made it ready"));
+    world.live.remove("b");
+    assert_eq!(
+        phase(&moved(&world, &record)),
+        Some(Phase::Probation),
+        "the dead are not waited for"
+    );
+}
+
+#[test]
+fn one_trip_anywhere_rolls_all_back() {
+    let mut world = World::of(&["a", "b"]);
+    let record = begun(&world, deployment(2));
+    world.says("a", Progress::Staged);
+    world.says("b", Progress::Staged);
+    let record = moved(&world, &record);
+    world.says("a", Progress::Serving);
+    world.says("b", Progress::Tripped("messages insert: a trap".into()));
+    let record = moved(&world, &record);
+    assert_eq!(outcome(&record), &Outcome::RolledBack("b: messages insert: a trap".into()));
+    assert_eq!(duty(&record, "a", false), Duty { stage: None, serve: None });
+}
+
+#[test]
+fn numbers_that_are_worse_than_before_roll_back_and_a_few_calls_prove_nothing() {
+    let mut world = World::of(&["a"]);
+    let record = begun(&world, deployment(2));
+    world.says("a", Progress::Staged);
+    let record = moved(&world, &record);
+    let table = [
+        ((49, 49, 0), (1000, 0, 0), None),
+        ((100, 1, 0), (1000, 0, 0), Some("1 of 100 calls failed")),
+        ((1000, 5, 0), (1000, 0, 0), None),
+        ((1000, 6, 0), (1000, 0, 0), Some("6 of 1000")),
+        ((1000, 105, 0), (1000, 100, 0), None),
+        ((50, 0, 50 * 11_000), (50, 0, 50 * 1_000), None),
+        ((50, 0, 50 * 11_001), (50, 0, 50 * 1_000), Some("11001 µs a call")),
+        ((50, 0, 50 * 100_000), (49, 0, 49), None),
+    ];
+    for (new, old, expected) in table {
+        let evidence = world.says("a", Progress::Serving);
+        evidence.tentative = verb(new.0, new.1, new.2);
+        evidence.baseline = verb(old.0, old.1, old.2);
+        match (world.seen(|seen| next(&record, seen)), expected) {
+            (None, None) => {}
+            (Some(record), Some(part)) => {
+                let why = outcome(&record).why().unwrap();
+                assert!(why.contains(part), "{why}");
+            }
+            (got, expected) => panic!("{new:?} {old:?}: {got:?}, expected {expected:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_restart_on_probation_holds_the_node_and_not_the_deployment() {
+    let mut world = World::of(&["a", "b"]);
+    let record = begun(&world, deployment(2));
+    world.says("a", Progress::Staged);
+    world.says("b", Progress::Staged);
+    let record = moved(&world, &record);
+    world.says("a", Progress::Serving);
+    world.says("b", Progress::Held);
+    assert_eq!(duty(&record, "b", true).serve, None);
+    stays(&world, &record);
+    world.phase_for = Duration::from_secs(10);
+    assert_eq!(outcome(&moved(&world, &record)), &Outcome::Permanent);
+}
+
+#[test]
+fn a_canary_that_is_started_anew_or_gone_ends_it() {
+    let mut world = World::of(&["a", "b"]);
+    let record = begun(&world, Deployment { canary: Some("b".into()), ..deployment(2) });
+    world.says("a", Progress::Staged);
+    world.says("b", Progress::Staged);
+    let record = moved(&world, &record);
+    world.says("b", Progress::Held);
+    assert_eq!(outcome(&moved(&world, &record)).name(), "rolled back");
+    world.live.remove("b");
+    assert_eq!(outcome(&moved(&world, &record)).why(), Some("the canary node has gone"));
+}
+
+#[test]
+fn what_cannot_be_begun_says_what_to_do() {
+    let world = World::of(&["a"]);
+    let record = begun(&world, deployment(2));
+    let check = |record: &StoreRecord, deployment: Deployment, part: &str| {
+        let refused = world.seen(|seen| begin(record, &version(1), deployment, seen)).unwrap_err();
+        assert!(refused.to_string().contains(part), "{refused}");
+    };
+    check(&record, deployment(3), "commit");
+    let fresh = StoreRecord::default();
+    check(&fresh, deployment(1), "serves already");
+    let schema = |first, last, writes| {
+        let mut deployment = deployment(2);
+        deployment.version.schema = Schema { reads: (first, last), writes };
+        deployment
+    };
+    check(&fresh, schema(2, 3, 2), "reads rows of schema 2 to 3");
+    check(&fresh, schema(1, 2, 2), "--no-rollback");
+    check(&fresh, Deployment { canary: Some("z".into()), ..deployment(2) }, "no node z");
+    let meant = Deployment { no_rollback: true, ..schema(1, 2, 2) };
+    assert!(world.seen(|seen| begin(&fresh, &version(1), meant, seen)).is_ok());
+}
+
+#[test]
+fn an_operator_ends_it_either_way() {
+    let mut world = World::of(&["a"]);
+    let record = begun(&world, deployment(2));
+    assert_eq!(world.seen(|seen| commit(&record, seen)), None, "nothing serves yet");
+    let refused = world.seen(|seen| roll_back(&record, "not\ntoday", seen)).unwrap();
+    assert_eq!(outcome(&refused), &Outcome::Refused("not today".into()));
+    world.says("a", Progress::Staged);
+    let record = moved(&world, &record);
+    let committed = world.seen(|seen| commit(&record, seen)).unwrap();
+    assert_eq!(committed.permanent, Some(version(2)));
+    let back = world.seen(|seen| roll_back(&record, "on request", seen)).unwrap();
+    assert_eq!(outcome(&back).name(), "rolled back");
+    assert_eq!(world.seen(|seen| roll_back(&back, "again", seen)), None);
+}
+
+#[test]
+fn history_is_bounded_and_numbers_only_rise() {
+    let world = World::of(&["a"]);
+    let mut record = StoreRecord::default();
+    for number in 1..=MAX_HISTORY as u64 + 9 {
+        record = world.seen(|seen| begin(&record, &version(1), deployment(2), seen)).unwrap();
+        assert_eq!(record.under_way.as_ref().unwrap().number, number);
+        record = world.seen(|seen| roll_back(&record, "no", seen)).unwrap();
+    }
+    assert_eq!(record.history.len(), MAX_HISTORY);
+}

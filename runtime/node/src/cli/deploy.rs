@@ -1,0 +1,294 @@
+//! `postroom store deploy` and what follows it, through the admin API of a running node.
+
+use std::io::{IsTerminal, Write};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use postroom_core::deploy::{Ended, Step};
+
+use super::args::{Deploy, Door};
+use super::output::Output;
+use super::remote::Remote;
+use crate::front::admin::stores::{Begun, Plan, StoreStatus};
+
+/// How often `--watch` looks.
+const WATCH_EVERY: Duration = Duration::from_millis(500);
+/// Times in a row that the node may not answer while a deployment is followed: half a minute.
+const MAX_SILENT: u32 = 60;
+/// How `--to` and friends are named in queries.
+const STORE: &str = "store";
+
+fn remote(door: &Door) -> Result<Remote> {
+    let address = door.choice.admin.context(
+        "stores are deployed to running nodes: name one with --admin (the others find the rest in storage)",
+    )?;
+    Remote::new(address, door.token_file.as_deref())
+}
+
+/// `postroom store deploy`.
+pub fn deploy(args: &Deploy, output: &Output) -> Result<()> {
+    let remote = remote(&args.door)?;
+    let octets = std::fs::read(&args.file)
+        .with_context(|| format!("cannot read {}", args.file.display()))?;
+    let probation = args.probation.as_secs().to_string();
+    let mut query = vec![(STORE, args.to.as_str()), ("probation_s", probation.as_str())];
+    query.extend(args.canary.as_ref().map(|node| ("canary", node.as_str())));
+    if args.no_rollback {
+        query.push(("no_rollback", "true"));
+    }
+    let plan: Plan = remote.post_octets("/v1/stores/plan", &query, octets.clone())?;
+    if args.plan {
+        output.result(&plan, || shown(&plan))?;
+        ensure!(plan.refused.is_none(), "it would be refused");
+        return Ok(());
+    }
+    if let Some(why) = &plan.refused {
+        bail!("{}: {why}", args.file.display());
+    }
+    if !plan.asks_more.is_empty() && !args.yes {
+        output.warn(&shown(&plan));
+        agreed()?;
+    }
+    let begun: Begun = remote.post_octets("/v1/stores/deploy", &query, octets)?;
+    if !args.watch {
+        return output.result(&begun, || {
+            format!(
+                "deployment {} of {} to store {} has begun; `postroom store status --watch` shows how it goes",
+                begun.number, plan.to.label, args.to
+            )
+        });
+    }
+    let ended = followed(&remote, &args.to, begun.number, output)?;
+    let why = ended.outcome.why().map(str::to_owned);
+    output.result(&ended, || {
+        let outcome = ended.outcome.name();
+        format!("deployment {}: {} is {outcome}", ended.number, ended.version.label)
+    })?;
+    match why {
+        None => Ok(()),
+        Some(why) => bail!("{} was {}: {why}", plan.to.label, ended.outcome.name()),
+    }
+}
+
+fn agreed() -> Result<()> {
+    ensure!(
+        std::io::stdin().is_terminal(),
+        "it asks for more than the version before it: look at it with --plan, and say --yes"
+    );
+    eprint!("go on? [y/N] ");
+    std::io::stderr().flush().context("the terminal")?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer).context("the terminal")?;
+    ensure!(matches!(answer.trim(), "y" | "Y" | "yes"), "nothing was deployed");
+    Ok(())
+}
+
+fn shown(plan: &Plan) -> String {
+    let mut lines = vec![format!("store {}: {} -> {}", plan.store, plan.from.label, plan.to.label)];
+    lines.push(format!("  digest   {} -> {}", short(&plan.from.digest), short(&plan.to.digest)));
+    let (from, to) = (plan.from.schema, plan.to.schema);
+    lines.push(format!(
+        "  schema   writes {} (reads {} to {}) -> writes {} (reads {} to {})",
+        from.writes, from.reads.0, from.reads.1, to.writes, to.reads.0, to.reads.1
+    ));
+    lines.extend(plan.asks_more.iter().map(|asked| format!("  asks for + {asked}")));
+    lines.extend(plan.asks_less.iter().map(|asked| format!("  asks for - {asked}")));
+    if plan.asks_more.is_empty() && plan.asks_less.is_empty() {
+        lines.push("  asks for the same as before".to_owned());
+    }
+    lines.extend(plan.refused.iter().map(|why| format!("  refused: {why}")));
+    lines.join("\n")
+}
+
+/// The first octets of a digest: enough for people.
+fn short(digest: &str) -> &str {
+    digest.get(..12).unwrap_or(digest)
+}
+
+/// Says each step of a deployment as it comes, until it has ended.
+fn followed(remote: &Remote, store: &str, number: u64, output: &Output) -> Result<Ended> {
+    let (mut steps, mut nodes, mut silent) = (0, Vec::new(), 0);
+    loop {
+        let status = match one(remote, store) {
+            Ok(status) => status,
+            // The deployment goes on whether the node can say so or not.
+            Err(_) if silent < MAX_SILENT => {
+                silent += 1;
+                std::thread::sleep(WATCH_EVERY);
+                continue;
+            }
+            Err(error) => {
+                return Err(error.context(format!(
+                    "deployment {number} goes on, but this node does not say how; see `postroom store history`"
+                )));
+            }
+        };
+        silent = 0;
+        let ended = status.history.iter().find(|ended| ended.number == number);
+        let taken = match (&status.under_way, ended) {
+            (_, Some(ended)) => ended.steps.as_slice(),
+            (Some(under_way), None) if under_way.number == number => under_way.steps.as_slice(),
+            _ => bail!("deployment {number} is not in the record any more"),
+        };
+        taken.iter().skip(steps).for_each(|step| output.warn(&stepped(step)));
+        steps = taken.len();
+        let said: Vec<_> =
+            status.nodes.iter().map(|node| (node.node.clone(), node.progress.clone())).collect();
+        if said != nodes && ended.is_none() {
+            let shown: Vec<_> = said.iter().map(|(node, is)| format!("{node} {is}")).collect();
+            output.warn(&format!("  {}", shown.join(", ")));
+            nodes = said;
+        }
+        if let Some(ended) = ended {
+            return Ok(ended.clone());
+        }
+        std::thread::sleep(WATCH_EVERY);
+    }
+}
+
+fn stepped(step: &Step) -> String {
+    format!("{} {}: {}", utc(step.at), step.node, step.what)
+}
+
+/// A time as people read it.
+fn utc(seconds: i64) -> String {
+    let time = time::OffsetDateTime::from_unix_timestamp(seconds);
+    let format =
+        time::macros::format_description!("[year]-[month]-[day] [hour]:[minute]:[second]Z");
+    time.ok().and_then(|time| time.format(format).ok()).unwrap_or_else(|| seconds.to_string())
+}
+
+fn all(remote: &Remote, store: Option<&str>) -> Result<Vec<StoreStatus>> {
+    let mut all: Vec<StoreStatus> = remote.get("/v1/stores", &[])?;
+    if let Some(store) = store {
+        let names: Vec<_> = all.iter().map(|status| status.store.clone()).collect();
+        all.retain(|status| status.store == store);
+        ensure!(!all.is_empty(), "there is no store {store}: this node has {}", names.join(", "));
+    }
+    Ok(all)
+}
+
+fn one(remote: &Remote, store: &str) -> Result<StoreStatus> {
+    all(remote, Some(store))?.pop().context("the node names no store")
+}
+
+/// `postroom store status`.
+pub fn status(store: Option<&str>, watch: bool, door: &Door, output: &Output) -> Result<()> {
+    let remote = remote(door)?;
+    loop {
+        let stores = all(&remote, store)?;
+        if watch && !output.json && std::io::stdout().is_terminal() {
+            // Home, and clear what is below.
+            print!("\x1b[H\x1b[J");
+        }
+        output.result(&stores, || stores.iter().map(described).collect::<Vec<_>>().join("\n"))?;
+        if !watch {
+            return Ok(());
+        }
+        std::thread::sleep(WATCH_EVERY);
+    }
+}
+
+fn described(status: &StoreStatus) -> String {
+    let mut lines = vec![format!(
+        "store {}: {} ({}) is permanent",
+        status.store,
+        status.permanent.label,
+        short(&status.permanent.digest)
+    )];
+    if let Some(under_way) = &status.under_way {
+        lines.push(format!(
+            "  deployment {}: {} ({}), {}, watched for {} s",
+            under_way.number,
+            under_way.version.label,
+            short(&under_way.version.digest),
+            under_way.phase.name(),
+            under_way.probation_s
+        ));
+    }
+    for node in &status.nodes {
+        let why = node.why.as_ref().map_or(String::new(), |why| format!(": {why}"));
+        lines.push(format!(
+            "    {} {}, {} calls, {} failed{why}",
+            node.node, node.progress, node.calls, node.failures
+        ));
+    }
+    for generation in &status.generations {
+        let is = match (generation.serves, generation.tentative) {
+            (true, true) => "serves, tentative",
+            (true, false) => "serves",
+            (false, _) => "kept at hand",
+        };
+        lines.push(format!(
+            "  on {}: {} ({}) {is}, {} instances, {} calls now",
+            status.here,
+            generation.version.label,
+            short(&generation.version.digest),
+            generation.instances,
+            generation.calls
+        ));
+    }
+    lines.extend(status.trouble.iter().map(|why| format!("  {} cannot go on: {why}", status.here)));
+    lines.join("\n")
+}
+
+/// `postroom store commit`.
+pub fn commit(store: &str, door: &Door, output: &Output) -> Result<()> {
+    remote(door)?.post_to::<()>("/v1/stores/commit", &[(STORE, store)])?;
+    output.result(&serde_json::json!({ "store": store, "committed": true }), || {
+        format!("what was on probation as store {store} is permanent")
+    })
+}
+
+/// `postroom store rollback`.
+pub fn roll_back(store: &str, door: &Door, output: &Output) -> Result<()> {
+    remote(door)?.post_to::<()>("/v1/stores/rollback", &[(STORE, store)])?;
+    output.result(&serde_json::json!({ "store": store, "rolled_back": true }), || {
+        format!("the version before serves as store {store} again")
+    })
+}
+
+/// `postroom store history`.
+pub fn history(store: Option<&str>, door: &Door, output: &Output) -> Result<()> {
+    let stores = all(&remote(door)?, store)?;
+    let ended: Vec<_> = stores
+        .into_iter()
+        .flat_map(|status| {
+            status.history.into_iter().map(move |ended| (status.store.clone(), ended))
+        })
+        .collect();
+    output.result(&ended, || match ended.is_empty() {
+        true => "no deployment has ended".to_owned(),
+        false => {
+            ended.iter().map(|(store, ended)| told(store, ended)).collect::<Vec<_>>().join("\n")
+        }
+    })
+}
+
+fn told(store: &str, ended: &Ended) -> String {
+    let why = ended.outcome.why().map_or(String::new(), |why| format!(": {why}"));
+    let mut lines = vec![format!(
+        "{store} {}: {} ({}) {}{why}",
+        ended.number,
+        ended.version.label,
+        short(&ended.version.digest),
+        ended.outcome.name()
+    )];
+    lines.extend(ended.steps.iter().map(|step| format!("    {}", stepped(step))));
+    lines.join("\n")
+}
+
+/// A duration as people write it: `90`, `90s`, `10m`, `2h`, `1d`.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match &text[digits.len()..] {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 60 * 60,
+        "d" => 24 * 60 * 60,
+        _ => return Err("a duration is a number and s, m, h or d: 90s, 10m".to_owned()),
+    };
+    let number: u64 =
+        digits.parse().map_err(|_| "a duration begins with a number: 10m".to_owned())?;
+    number.checked_mul(unit).map(Duration::from_secs).ok_or_else(|| "that is too long".to_owned())
+}

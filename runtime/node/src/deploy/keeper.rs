@@ -1,0 +1,452 @@
+//! Makes one store of this node be what the record of its deployments says, and moves the record on
+//! where that is due. Every node does the same, so none of them has to stay alive for it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use postroom_core::deploy::{
+    Deployment, Duty, Phase, Progress, Report, Seen, StoreRecord, Version, duty, line, next,
+};
+use postroom_core::error::StoreError;
+use postroom_core::types::AccountId;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::compare::{ACCOUNTS, Comparison};
+use super::shelf::{Found, Shelf};
+use super::verify::verify;
+use crate::guest::{
+    ComponentFrom, ComponentSource, Grants, Host, Kind, Limits, Medium, StoreComponent,
+    SwappableStore, SwitchError,
+};
+use crate::mailbox::error::read;
+
+/// How often the record is looked at while nothing is under way: how late a node begins to stage.
+const IDLE_LOOK: Duration = Duration::from_secs(1);
+/// The same while a deployment is under way: how late a step follows another.
+const BUSY_LOOK: Duration = Duration::from_millis(200);
+/// How often what was seen of a version on probation is told.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+/// A node whose last heartbeat is older than this is not waited for.
+const SILENT: Duration = Duration::from_secs(6);
+
+/// One store of this node.
+pub struct Store {
+    /// Its name in the configuration.
+    pub name: String,
+    /// What its calls go to.
+    pub swappable: Arc<SwappableStore>,
+    /// The component of the configuration.
+    pub configured: Version,
+    /// Where that is.
+    pub source: ComponentSource,
+    /// What it is used for.
+    pub kinds: Vec<Kind>,
+    /// What its components are granted.
+    pub grants: Grants,
+    /// What bounds them.
+    pub limits: Limits,
+}
+
+/// What the node remembers between two looks.
+#[derive(Default)]
+struct Memory {
+    /// By digest: ready, or why it cannot be.
+    staged: Option<(String, Result<Arc<StoreComponent>, String>)>,
+    /// The phase that was seen last, and since when.
+    phase: Option<(u64, Phase, Instant)>,
+    /// What was said last, and when.
+    said: Option<(Report, Instant)>,
+    /// The account that was read by both versions last, and when.
+    compared: Option<(Option<AccountId>, Instant)>,
+    /// The deployment whose version this node does not serve, because it was started anew meanwhile.
+    held: Option<u64>,
+}
+
+/// Keeps one store.
+pub(super) struct Keeper {
+    pub(super) shelf: Shelf,
+    host: Arc<Host>,
+    pub(super) node: String,
+    generation: u64,
+    clustered: bool,
+    pub(super) store: Store,
+    /// Something is to be looked at now.
+    pub(super) nudge: Notify,
+    /// Why the last step could not be taken.
+    pub(super) trouble: watch::Sender<Option<String>>,
+}
+
+/// Seconds since the Unix epoch: for history.
+pub(super) fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+impl Keeper {
+    pub(super) fn new(
+        shelf: Shelf,
+        host: Arc<Host>,
+        (node, generation): (String, u64),
+        clustered: bool,
+        store: Store,
+    ) -> Self {
+        let trouble = watch::Sender::new(None);
+        let nudge = Notify::new();
+        Self { shelf, host, node, generation, clustered, store, nudge, trouble }
+    }
+
+    /// Until it is stopped.
+    pub(super) async fn keep(self: Arc<Self>, stop: CancellationToken) {
+        let mut memory = Memory::default();
+        let mut tripped = self.store.swappable.tripped();
+        loop {
+            let busy = match self.step(&mut memory).await {
+                Ok(busy) => {
+                    self.trouble.send_if_modified(|trouble| trouble.take().is_some());
+                    busy
+                }
+                Err(error) => {
+                    let (store, why) = (&*self.store.name, error.to_string());
+                    if self.trouble.borrow().as_ref() != Some(&why) {
+                        tracing::warn!(store, why, "a deployment cannot be followed; trying again");
+                    }
+                    self.trouble.send_replace(Some(why));
+                    memory.phase.is_some()
+                }
+            };
+            let look = if busy { BUSY_LOOK } else { IDLE_LOOK };
+            // Cancel-safe: all of them only wait.
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.nudge.notified() => {}
+                changed = tripped.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                }
+                () = tokio::time::sleep(look) => {}
+            }
+        }
+    }
+
+    /// Looks, does this node's duty, moves the record on; whether a deployment is under way.
+    async fn step(&self, memory: &mut Memory) -> Result<bool, StoreError> {
+        let live = self.live().await?;
+        let nodes: Vec<&str> = live.iter().map(String::as_str).collect();
+        let (found, mut reports) = self.shelf.look(&nodes).await?;
+        let Some(under_way) = &found.record.under_way else {
+            memory.forget();
+            self.settle(&found.record, memory).await?;
+            memory.staged = None;
+            return Ok(false);
+        };
+        self.settle(&found.record, memory).await?;
+        let of_this = |report: &Option<Report>| {
+            report.as_ref().is_some_and(|report| report.deployment == under_way.number)
+        };
+        reports.iter_mut().filter(|report| !of_this(report)).for_each(|report| *report = None);
+        let mine = nodes.iter().position(|node| *node == self.node);
+        if let Some(Some(mine)) = mine.map(|mine| &reports[mine]) {
+            memory.remember(mine, self.generation);
+        }
+        let phase_for = memory.seen(under_way);
+        let held = memory.held == Some(under_way.number);
+        let duty = duty(&found.record, &self.node, held);
+        let report = self.perform(duty, under_way, held, memory).await?;
+        self.tell(&report, memory).await?;
+        if let Some(mine) = mine {
+            reports[mine] = Some(report);
+        }
+        let changed = {
+            let said = |node: &str| {
+                let at = nodes.iter().position(|other| *other == node)?;
+                reports[at].clone()
+            };
+            let seen = Seen { node: &self.node, now: now(), phase_for, live: &live, report: &said };
+            next(&found.record, &seen)
+        };
+        if let Some(changed) = changed {
+            self.move_on(&found, &changed).await?;
+        }
+        Ok(true)
+    }
+
+    /// Does what the record asks of this node; how far it is then.
+    async fn perform(
+        &self,
+        duty: Duty<'_>,
+        under_way: &Deployment,
+        held: bool,
+        memory: &mut Memory,
+    ) -> Result<Report, StoreError> {
+        self.look_on(memory).await;
+        let report = |progress| Report {
+            deployment: under_way.number,
+            generation: self.generation,
+            progress,
+            evidence: self.store.swappable.evidence(),
+        };
+        if let Some(why) = self.tripped(under_way, memory) {
+            return Ok(report(Progress::Tripped(line(&why))));
+        }
+        if held {
+            return Ok(report(Progress::Held));
+        }
+        let component = match self.stage(&under_way.version, memory).await? {
+            Ok(component) => component,
+            Err(why) => return Ok(report(Progress::Refused(line(&why)))),
+        };
+        if duty.serve.is_none() {
+            return Ok(report(Progress::Staged));
+        }
+        if self.serves() == under_way.version.digest {
+            return Ok(report(Progress::Serving));
+        }
+        match self.store.swappable.switch(component, !under_way.no_rollback) {
+            Ok(()) => {
+                let Version { label, digest, .. } = &under_way.version;
+                let store = &*self.store.name;
+                tracing::info!(store, label, digest, "a new version of the store component serves");
+                Ok(report(Progress::Serving))
+            }
+            // The one before the last has calls yet.
+            Err(SwitchError::Unsettled) => Ok(report(Progress::Staged)),
+            Err(error @ SwitchError::Unfit(_)) => {
+                Ok(report(Progress::Refused(line(&error.to_string()))))
+            }
+        }
+    }
+
+    /// Why this node has gone back to the version before in this deployment, if it has.
+    fn tripped(&self, under_way: &Deployment, memory: &Memory) -> Option<String> {
+        let (said, _) = memory.said.as_ref()?;
+        match &said.progress {
+            _ if said.deployment != under_way.number => None,
+            Progress::Tripped(why) => Some(why.clone()),
+            Progress::Serving => self.store.swappable.evidence().trip,
+            Progress::Staged | Progress::Refused(_) | Progress::Held => None,
+        }
+    }
+
+    /// Ends what is over: nothing but what is permanent and what is under way is kept, and what is permanent
+    /// serves unless what is under way does.
+    async fn settle(&self, record: &StoreRecord, memory: &mut Memory) -> Result<(), StoreError> {
+        let swappable = &self.store.swappable;
+        let permanent = record.permanent.as_ref().unwrap_or(&self.store.configured);
+        let under_way =
+            record.under_way.as_ref().map(|under_way| under_way.version.digest.as_str());
+        let serves = self.serves();
+        if serves == permanent.digest {
+            swappable.make_permanent();
+            return Ok(());
+        }
+        if Some(serves.as_str()) == under_way {
+            return Ok(());
+        }
+        if swappable.is_tentative() {
+            let last = record.history.last();
+            let why = last.and_then(|ended| ended.outcome.why()).unwrap_or("it was given up");
+            swappable.roll_back(why.to_owned());
+            if self.serves() == permanent.digest {
+                return Ok(());
+            }
+        }
+        // It was not there, or held, while the others took what is permanent over.
+        let component = self.stage(permanent, memory).await?.map_err(StoreError::Unavailable)?;
+        let switched = swappable.switch(component, false);
+        switched.map_err(|error| StoreError::Unavailable(error.to_string()))
+    }
+
+    /// The component of a version, ready to serve; why it cannot be.
+    async fn stage(
+        &self,
+        version: &Version,
+        memory: &mut Memory,
+    ) -> Result<Result<Arc<StoreComponent>, String>, StoreError> {
+        if let Some((digest, outcome)) = &memory.staged
+            && *digest == version.digest
+        {
+            return Ok(outcome.clone());
+        }
+        // What storage cannot give now is no fault of the component.
+        let octets = match version.digest == self.store.configured.digest {
+            true => {
+                let octets = self.host.read(&self.store.source).await;
+                octets.map_err(|error| StoreError::Unavailable(error.to_string()))
+            }
+            false => self.shelf.component(&version.digest).await,
+        };
+        let outcome = match octets {
+            Ok(octets) => self.load(octets).await?,
+            Err(StoreError::Damaged(why)) => Err(why),
+            Err(error) => return Err(error),
+        };
+        memory.staged = Some((version.digest.clone(), outcome.clone()));
+        Ok(outcome)
+    }
+
+    async fn load(&self, octets: Bytes) -> Result<Result<Arc<StoreComponent>, String>, StoreError> {
+        let Store { name, kinds, grants, limits, .. } = &self.store;
+        let source =
+            ComponentSource { name: name.clone(), from: ComponentFrom::Octets(octets.clone()) };
+        let component = match self.host.load(source, grants, limits.clone()).await {
+            Ok(component) => component,
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        if let Some(missing) = kinds.iter().find(|kind| !component.keeps(**kind)) {
+            return Ok(Err(lacks(*missing)));
+        }
+        if is_outside(&component) {
+            return Ok(Ok(component));
+        }
+        let (host, kinds) = (self.host.clone(), kinds.clone());
+        if let Err(why) = verify(host, octets, kinds, grants.clone(), limits.clone()).await {
+            return Ok(Err(why));
+        }
+        let serving = self.store.swappable.serving();
+        let (differs, _) = self.compare(&serving, &component, None, ACCOUNTS).await?;
+        Ok(differs.map_or(Ok(component), Err))
+    }
+
+    /// Whether two versions read the same of some accounts.
+    async fn compare(
+        &self,
+        old: &StoreComponent,
+        new: &StoreComponent,
+        after: Option<AccountId>,
+        most: usize,
+    ) -> Result<(Option<String>, Option<AccountId>), StoreError> {
+        let (engine, kinds) = (self.shelf.engine(), &*self.store.kinds);
+        Comparison { engine, kinds, old, new }.of_accounts(after, most).await
+    }
+
+    /// While a version is on probation: reads one account after the other by both.
+    async fn look_on(&self, memory: &mut Memory) {
+        let [serving, previous] = &self.store.swappable.generations()[..] else { return };
+        let due = memory.compared.is_none_or(|(_, when)| when.elapsed() >= TELL_EVERY);
+        if !serving.tentative || !due || is_outside(&serving.component) {
+            return;
+        }
+        let after = memory.compared.and_then(|(account, _)| account);
+        let compared = self.compare(&previous.component, &serving.component, after, 1).await;
+        // That storage is away is seen by everybody else too.
+        let (differs, last) = compared.unwrap_or_default();
+        memory.compared = Some((last, Instant::now()));
+        if let Some(why) = differs {
+            self.store.swappable.trip(&serving.component, why);
+        }
+    }
+
+    /// Says how far this node is, where that is news.
+    async fn tell(&self, report: &Report, memory: &mut Memory) -> Result<(), StoreError> {
+        if let Some((said, when)) = &memory.said {
+            let same = said.deployment == report.deployment
+                && said.progress == report.progress
+                && said.generation == report.generation;
+            let old = said.evidence != report.evidence && when.elapsed() >= TELL_EVERY;
+            if same && !old {
+                return Ok(());
+            }
+        }
+        self.shelf.say(&self.node, report).await?;
+        memory.said = Some((report.clone(), Instant::now()));
+        Ok(())
+    }
+
+    /// Replaces the record, and says so; false: it is another one by now.
+    pub(super) async fn move_on(
+        &self,
+        found: &Found,
+        changed: &StoreRecord,
+    ) -> Result<bool, StoreError> {
+        let moved = self.shelf.replace(found, changed, None).await?;
+        if moved {
+            let store = &*self.store.name;
+            match (&changed.under_way, changed.history.last()) {
+                (Some(under_way), _) => {
+                    let (number, phase) = (under_way.number, under_way.phase.name());
+                    tracing::info!(store, number, phase, "a deployment goes on");
+                }
+                (None, Some(ended)) => {
+                    let (number, outcome) = (ended.number, ended.outcome.name());
+                    let why = ended.outcome.why().unwrap_or_default();
+                    tracing::info!(store, number, outcome, why, "a deployment has ended");
+                }
+                (None, None) => {}
+            }
+            self.nudge.notify_one();
+        }
+        Ok(moved)
+    }
+
+    /// The nodes that live, this one among them.
+    pub(super) async fn live(&self) -> Result<BTreeSet<String>, StoreError> {
+        let mut live = BTreeSet::from([self.node.clone()]);
+        if self.clustered {
+            let beats = read(self.shelf.engine().beats()).await?;
+            let heard = beats.into_iter().filter(|beat| beat.age < SILENT);
+            live.extend(heard.map(|beat| beat.node));
+        }
+        Ok(live)
+    }
+
+    /// The digest of what serves.
+    fn serves(&self) -> String {
+        self.store.swappable.serving().inspection().digest.clone()
+    }
+}
+
+/// Why a component cannot do what a store is used for.
+pub(super) fn lacks(kind: Kind) -> String {
+    format!("it keeps no {}, which this store is used for", kind.name())
+}
+
+/// Its records live where only the version that serves may reach.
+pub(super) fn is_outside(component: &StoreComponent) -> bool {
+    let manifest = component.inspection().manifest.as_ref();
+    manifest.is_some_and(|manifest| manifest.medium == Medium::Outside)
+}
+
+impl Memory {
+    /// Nothing is under way.
+    fn forget(&mut self) {
+        (self.phase, self.said, self.held, self.compared) = (None, None, None, None);
+    }
+
+    /// What the node has said before it was started anew counts.
+    fn remember(&mut self, mine: &Report, generation: u64) {
+        if self.said.is_some() || self.held.is_some() {
+            return;
+        }
+        let held = match mine.progress {
+            Progress::Held => true,
+            Progress::Serving => mine.generation != generation,
+            Progress::Staged | Progress::Refused(_) => false,
+            Progress::Tripped(_) => {
+                self.said = Some((mine.clone(), Instant::now()));
+                false
+            }
+        };
+        if held {
+            self.held = Some(mine.deployment);
+        }
+    }
+
+    /// How long the deployment has been seen in this phase.
+    fn seen(&mut self, under_way: &Deployment) -> Duration {
+        match &self.phase {
+            Some((number, phase, since))
+                if *number == under_way.number && *phase == under_way.phase =>
+            {
+                since.elapsed()
+            }
+            Some(_) | None => {
+                self.phase = Some((under_way.number, under_way.phase, Instant::now()));
+                Duration::ZERO
+            }
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Deployments: a new version of a store's component takes over while mail clients stay connected.
+//!
+//! What is decided lies in [`postroom_core::deploy`]; here it is carried out. `shelf` keeps the
+//! record, the nodes' reports and the files of components in the shared engine, so that each node
+//! finds all of it there, also one that starts later; `keeper` is the task that makes one store of
+//! this node be what the record says, `asked` what operators want of it; `verify` is what a component has to stand before it serves.
+//! The pointer that is switched, and what is seen of a version on probation, is in
+//! `guest::swap`.
+
+mod asked;
+mod compare;
+mod keeper;
+mod shelf;
+mod verify;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use postroom_core::deploy::{self as rules, Deployment, Phase, Schema, Version};
+use postroom_core::error::StoreError;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::keeper::Keeper;
+pub use self::keeper::Store;
+use self::shelf::Shelf;
+use crate::front::admin::stores::{Asked, NodeOfStore, Plan, StoreStatus, Stores};
+use crate::guest::{ComponentFrom, ComponentSource, Host, Inspection};
+use crate::storage::Engine;
+
+/// What people call a version: its own name and version, or the begin of its digest.
+pub fn version(inspection: &Inspection) -> Version {
+    let label = match &inspection.manifest {
+        Some(manifest) => format!("{} {}", manifest.name, manifest.version),
+        None => inspection.digest.chars().take(12).collect(),
+    };
+    let schema = inspection.manifest.as_ref().map(|manifest| manifest.schema).unwrap_or_default();
+    let schema = Schema { reads: (schema.reads[0], schema.reads[1]), writes: schema.writes };
+    Version { digest: inspection.digest.clone(), label, octets: inspection.size, schema }
+}
+
+/// What serves for good as a store, if a deployment has replaced the component of the configuration:
+/// to be loaded before the node claims anything.
+pub async fn permanent(
+    engine: &Arc<dyn Engine>,
+    store: &str,
+) -> Result<Option<(Version, Bytes)>, StoreError> {
+    let shelf = Shelf::new(engine.clone(), store);
+    let Some(version) = shelf.record().await?.permanent else { return Ok(None) };
+    let octets = shelf.component(&version.digest).await?;
+    Ok(Some((version, octets)))
+}
+
+/// Carries deployments out on this node.
+pub struct Deployer {
+    host: Arc<Host>,
+    keepers: BTreeMap<String, Arc<Keeper>>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Deployer {
+    /// Begins to follow the records of these stores, as this node in its so-many-eth life; `clustered`: others
+    /// have a part in it.
+    pub fn begin(
+        engine: Arc<dyn Engine>,
+        host: Arc<Host>,
+        node: String,
+        generation: u64,
+        clustered: bool,
+        stores: Vec<Store>,
+    ) -> Self {
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let mut keepers = BTreeMap::new();
+        for store in stores {
+            let shelf = Shelf::new(engine.clone(), &store.name);
+            let name = store.name.clone();
+            let keeper =
+                Keeper::new(shelf, host.clone(), (node.clone(), generation), clustered, store);
+            let keeper = Arc::new(keeper);
+            tasks.spawn(keeper.clone().keep(stop.clone()));
+            keepers.insert(name, keeper);
+        }
+        Self { host, keepers, tasks, stop }
+    }
+
+    /// Follows them no longer; whatever serves now goes on serving.
+    pub async fn close(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    fn keeper(&self, store: &str) -> Result<&Arc<Keeper>, StoreError> {
+        self.keepers.get(store).ok_or_else(|| {
+            let names: Vec<_> = self.keepers.keys().map(String::as_str).collect();
+            StoreError::NotFound(format!("store {store}: this node has {}", names.join(", ")))
+        })
+    }
+
+    async fn inspected(&self, octets: &Bytes) -> Result<Inspection, StoreError> {
+        let source = ComponentSource {
+            name: "deployed".to_owned(),
+            from: ComponentFrom::Octets(octets.clone()),
+        };
+        let invalid = |error: crate::guest::LoadError| StoreError::Invalid(error.to_string());
+        let octets = self.host.read(&source).await.map_err(invalid)?;
+        crate::guest::inspect(&octets).map_err(invalid)
+    }
+}
+
+#[async_trait]
+impl Stores for Deployer {
+    async fn plan(&self, asked: &Asked, octets: Bytes) -> Result<Plan, StoreError> {
+        let keeper = self.keeper(&asked.store)?;
+        let inspection = self.inspected(&octets).await?;
+        keeper.plan(&deployment(asked, &inspection), &inspection).await
+    }
+
+    async fn deploy(&self, asked: &Asked, octets: Bytes) -> Result<u64, StoreError> {
+        let keeper = self.keeper(&asked.store)?;
+        let inspection = self.inspected(&octets).await?;
+        keeper.begin(deployment(asked, &inspection), &inspection, octets).await
+    }
+
+    async fn commit(&self, store: &str) -> Result<(), StoreError> {
+        self.keeper(store)?.commit().await
+    }
+
+    async fn roll_back(&self, store: &str) -> Result<(), StoreError> {
+        self.keeper(store)?.roll_back("on an operator's request").await
+    }
+
+    async fn status(&self) -> Result<Vec<StoreStatus>, StoreError> {
+        let mut all = Vec::new();
+        for keeper in self.keepers.values() {
+            all.push(keeper.status().await?);
+        }
+        Ok(all)
+    }
+}
+
+fn deployment(asked: &Asked, inspection: &Inspection) -> Deployment {
+    Deployment {
+        number: 0,
+        version: version(inspection),
+        canary: asked.canary.clone(),
+        probation_s: asked.probation_s,
+        no_rollback: asked.no_rollback,
+        phase: Phase::Staging,
+        steps: Vec::new(),
+    }
+}
+
+/// A refusal of the rules, as the admin API tells it.
+fn not_begun(error: rules::NotBegun) -> StoreError {
+    StoreError::Refused(error.to_string())
+}
+
+/// A node's part of a store's status.
+fn of_node(node: &str, report: Option<rules::Report>) -> NodeOfStore {
+    let Some(report) = report else {
+        return NodeOfStore {
+            node: node.to_owned(),
+            progress: "waiting".to_owned(),
+            ..Default::default()
+        };
+    };
+    let (progress, why) = match report.progress {
+        rules::Progress::Staged => ("staged", None),
+        rules::Progress::Refused(why) => ("refused", Some(why)),
+        rules::Progress::Serving => ("serving", None),
+        rules::Progress::Held => ("held", None),
+        rules::Progress::Tripped(why) => ("tripped", Some(why)),
+    };
+    let calls = report.evidence.tentative.iter().map(|verb| verb.calls).sum();
+    let failures = report.evidence.tentative.iter().map(|verb| verb.failures).sum();
+    NodeOfStore { node: node.to_owned(), progress: progress.to_owned(), why, calls, failures }
+}

@@ -1,0 +1,177 @@
+//! What nodes have in common about one store's deployments, in the directory's space of the engine.
+//!
+//! | key | value |
+//! |---|---|
+//! | `S` store | the record, JSON: few and rare, and an operator can read it in a damaged cluster |
+//! | `T` store, 0, node | the node's report, JSON |
+//!
+//! A component's file is a body under the name `component/STORE/DIGEST`, linked in the commit that
+//! begins its deployment and unlinked when nothing names it any more. So whoever reads the record
+//! finds the file, and no node has to be there for another one to start.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use postroom_core::deploy::{Report, StoreRecord};
+use postroom_core::error::StoreError;
+
+use crate::mailbox::error::read;
+use crate::storage::{Area, Commit, Engine, Key, Space, StorageError, Write};
+
+/// Longest name of a store in octets: it is a part of keys.
+const MAX_STORE_OCTETS: usize = 256;
+/// Octets of a component that are read at a time.
+const PIECE: u64 = 8 << 20;
+
+/// The shelf of one store.
+pub(super) struct Shelf {
+    engine: Arc<dyn Engine>,
+    store: String,
+}
+
+/// A record, and the octets that it was read from: what compare-and-set compares.
+pub(super) struct Found {
+    pub(super) record: StoreRecord,
+    octets: Option<Bytes>,
+}
+
+impl Shelf {
+    pub(super) fn new(engine: Arc<dyn Engine>, store: &str) -> Self {
+        Self { engine, store: store.chars().take(MAX_STORE_OCTETS).collect() }
+    }
+
+    /// The engine below.
+    pub(super) fn engine(&self) -> &Arc<dyn Engine> {
+        &self.engine
+    }
+
+    fn record_key(&self) -> Key {
+        Key { area: Area::Ledger, octets: [b"S", self.store.as_bytes()].concat().into() }
+    }
+
+    fn report_key(&self, node: &str) -> Key {
+        let octets = [b"T", self.store.as_bytes(), &[0], node.as_bytes()].concat();
+        Key { area: Area::Ledger, octets: octets.into() }
+    }
+
+    fn body_name(&self, digest: &str) -> String {
+        format!("component/{}/{digest}", self.store)
+    }
+
+    /// The record; an empty one where there is none yet.
+    pub(super) async fn record(&self) -> Result<StoreRecord, StoreError> {
+        Ok(self.look(&[]).await?.0.record)
+    }
+
+    /// The record and the reports of these nodes, in their order, as of one moment.
+    pub(super) async fn look(
+        &self,
+        nodes: &[&str],
+    ) -> Result<(Found, Vec<Option<Report>>), StoreError> {
+        let mut keys = vec![self.record_key()];
+        keys.extend(nodes.iter().map(|node| self.report_key(node)));
+        let mut rows = read(self.engine.get_many(Space::Directory, keys)).await?.into_iter();
+        let octets = rows.next().flatten();
+        let record = match &octets {
+            None => StoreRecord::default(),
+            Some(octets) => parse("the record", &self.store, octets)?,
+        };
+        let reports =
+            rows.map(|row| row.map(|row| parse("a report", &self.store, &row)).transpose());
+        Ok((Found { record, octets }, reports.collect::<Result<_, _>>()?))
+    }
+
+    /// Replaces the record, if it is still what was found; false: it is another one by now. With the
+    /// file of the component that it names for the first time.
+    pub(super) async fn replace(
+        &self,
+        found: &Found,
+        record: &StoreRecord,
+        file: Option<(&str, Bytes)>,
+    ) -> Result<bool, StoreError> {
+        let mut writes = vec![Write::Put(self.record_key(), json(record)?)];
+        if let Some((digest, octets)) = file {
+            let name = self.body_name(digest);
+            if read(self.engine.body(Space::Directory, &name)).await?.is_none() {
+                let body = read(self.engine.new_body(Space::Directory, octets)).await?;
+                writes.push(Write::LinkBody { name, body });
+            }
+        }
+        // Those that nobody has to load any more.
+        let gone = found.record.digests().filter(|old| !record.digests().any(|new| new == *old));
+        let gone = gone.map(|digest| Write::UnlinkBody { name: self.body_name(digest) });
+        writes.extend(gone);
+        self.commit(vec![(self.record_key(), found.octets.clone())], writes).await
+    }
+
+    /// Says how far this node is; nobody else writes that row.
+    pub(super) async fn say(&self, node: &str, report: &Report) -> Result<(), StoreError> {
+        let write = Write::Put(self.report_key(node), json(report)?);
+        self.commit(Vec::new(), vec![write]).await.map(drop)
+    }
+
+    /// The file of a component, held against its digest.
+    pub(super) async fn component(&self, digest: &str) -> Result<Bytes, StoreError> {
+        let body = read(self.engine.body(Space::Directory, &self.body_name(digest))).await?;
+        let body = body.ok_or_else(|| {
+            StoreError::Unavailable(format!("the file of component {digest} is not in storage"))
+        })?;
+        let mut octets = Vec::new();
+        while (octets.len() as u64) < body.size {
+            let at = octets.len() as u64;
+            let piece = read(self.engine.read_body(Space::Directory, &body, at, PIECE)).await?;
+            if piece.is_empty() {
+                return Err(StoreError::Damaged(format!(
+                    "the file of component {digest} ends early"
+                )));
+            }
+            octets.extend_from_slice(&piece);
+        }
+        match blake3::hash(&octets).to_hex().as_str() == digest {
+            true => Ok(octets.into()),
+            false => Err(StoreError::Damaged(format!(
+                "the file of component {digest} does not have its digest"
+            ))),
+        }
+    }
+
+    /// False: a precondition does not hold.
+    async fn commit(
+        &self,
+        preconditions: Vec<(Key, Option<Bytes>)>,
+        writes: Vec<Write>,
+    ) -> Result<bool, StoreError> {
+        let commit = Commit {
+            space: Space::Directory,
+            fence: None,
+            expected_head: None,
+            preconditions,
+            transactions: Vec::new(),
+            writes,
+            now: super::keeper::now(),
+        };
+        match self.engine.commit(commit).await {
+            Ok(_) => Ok(true),
+            Err(StorageError::Conflict | StorageError::HeadMoved { .. }) => Ok(false),
+            Err(StorageError::UnknownOutcome(_)) => {
+                // What was under way has had its effect after this, or never has: the next look says.
+                read(self.engine.head(Space::Directory)).await.map(|_| false)
+            }
+            Err(error) => read(std::future::ready(Err(error))).await,
+        }
+    }
+}
+
+fn parse<T: serde::de::DeserializeOwned>(
+    what: &str,
+    store: &str,
+    octets: &[u8],
+) -> Result<T, StoreError> {
+    serde_json::from_slice(octets)
+        .map_err(|error| StoreError::Damaged(format!("{what} of store {store}: {error}")))
+}
+
+fn json<T: serde::Serialize>(value: &T) -> Result<Bytes, StoreError> {
+    let octets = serde_json::to_vec(value);
+    octets.map(Bytes::from).map_err(|error| StoreError::Broken(error.to_string()))
+}
