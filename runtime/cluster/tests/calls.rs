@@ -10,8 +10,8 @@ use bytes::Bytes;
 use common::*;
 use futures::future::join_all;
 use postroom_cluster::links::{
-    LinkError, LinkState, Links, LinksOptions, MAX_PAYLOAD_OCTETS, NotSent, Presence, Refusal,
-    WireVersion,
+    Call, LinkError, LinkState, Links, LinksOptions, MAX_DEADLINE, MAX_PAYLOAD_OCTETS, NotSent,
+    Presence, Refusal, WireVersion,
 };
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
@@ -373,7 +373,9 @@ async fn many_cancelled_calls_do_not_cost_the_link() {
     let (_cluster, links, two) = pair().await;
     let staying = {
         let (links, peer) = (links.clone(), two.name.clone());
-        tokio::spawn(async move { links.call(&peer, call("hang")).await })
+        // As long as the test may take on a busy machine.
+        let long = Call { within: MAX_DEADLINE, ..call("hang") };
+        tokio::spawn(async move { links.call(&peer, long).await })
     };
     two.fake.until_inside(1).await;
     let mut seed = 0x853c_49e6_748f_ea9bu64;

@@ -42,8 +42,8 @@
 //!   be made to nodes with sessions there only, and presence be asked of a few.
 //! - *Digests.* Each round (500 ms) a node sends a SYN to 3 others, to a dead node or a seed now and then, and a
 //!   SYN-ACK to as many. Both carry a digest with an entry for every node that is known, for half an hour dead
-//!   ones too: 53 octets and the name, of which zstd leaves some 28 (16 are an address made of a digest, which does not
-//!   compress). At 1,000 nodes that is 27.6 kB in each, 2 × 6 of them a second: 330 kB/s a node, before any
+//!   ones too: 53 octets and the name, of which zstd leaves some 28 (tried on such entries with names of 9 octets, in
+//!   blocks of 16 KiB as chitchat has them; 15 are of an address made of a digest, which do not compress). At 1,000 nodes that is 27.6 kB in each, 2 × 6 of them a second: 330 kB/s a node, before any
 //!   change. [`Scuttlebutt`] tells a change at once to 16 nodes more: 440 kB for each of at most ten a second.
 //! - *The cap* is a datagram, 65,507 octets. What a SYN-ACK's digest leaves of it is for news: at 1,000 nodes
 //!   38 kB, some 60 bitmaps; at 2,000 10 kB, some 16. At about 2,370 the digest alone is larger: nothing is sent
@@ -53,8 +53,11 @@
 //!   100 million: one is moved or taken over as a whole, and a node has 4 or 5, a quarter more or less than another
 //!   one. 65,536 slots (1,525 accounts each) are bitmaps of 8 KiB, beyond [`MAX_FACT_OCTETS`]: they would be gossiped
 //!   as ranges, or not at all: the claims in storage are the truth, and a node can follow their changes there.
-//! - *Heartbeats in storage* are 1,000 updates a second of one small table before any mail is kept, where one
-//!   PostgreSQL on two shared cores was measured with 3,502 commits a second (ARCHITECTURE.md).
+//! - *The database* is at its end before gossip is: all commits of a cluster go to one PostgreSQL (3,502 a second
+//!   with 64 writers on two shared cores, ARCHITECTURE.md), and 100 million accounts with ten changes a day each
+//!   make 11,600. A commit stays within one account, so slots would be divided among several databases, each with
+//!   the claims of its own slots, as the fence is compared within the commit.
+//! - *Heartbeats in storage* are 1,000 more of those a second, of one small table.
 //! - *The owner's registry* of sessions does not give way: 52 octets an entry when there are a million.
 //!
 //! So some 250 nodes are what this form is for. Beyond it nodes would be told in two levels: all of a group by

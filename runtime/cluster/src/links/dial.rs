@@ -25,7 +25,7 @@ use super::api::{LinkError, Refusal, WireVersion};
 use super::io::{Cord, Io, alert_of, tls_error_of};
 use super::large::{CONNECTION_WINDOW, STREAM_WINDOW};
 use super::link::MAX_IN_FLIGHT;
-use super::revoked::exchange;
+use super::revoked::{Exchanged, exchange};
 use super::wire::{CHUNK_OCTETS, Frame, HELLO, HelloFrame, Kind, MAX_FRAME_OCTETS, path};
 use crate::certificates::{Credentials, Holder};
 use crate::names::NodeId;
@@ -98,7 +98,7 @@ impl Connection {
         credentials: Arc<Credentials>,
         mut revoked: Bytes,
     ) {
-        let mut exchanged = None;
+        let mut exchanged = Exchanged::default();
         let mut ticks = tokio::time::interval(PING_EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         ticks.tick().await; // The first one was the question that made the link.

@@ -22,8 +22,14 @@ const _: () = assert!(MAX_LIST_OCTETS <= CHUNK_OCTETS, "a list is one message");
 /// How long an exchange may take.
 const EXCHANGE_TIME: Duration = Duration::from_secs(5);
 
-/// What both digests were when lists were last exchanged: as long as they stay so there is nothing to hear.
-pub(super) type Exchanged = Option<(Bytes, Bytes)>;
+/// What is remembered of a peer, so that nothing is asked or told in vain: both digests, ours first.
+#[derive(Default)]
+pub(super) struct Exchanged {
+    /// When lists were last exchanged: as long as they stay so there is nothing to hear.
+    done: Option<(Bytes, Bytes)>,
+    /// When it was last told in the log that a list could not be taken up.
+    told: Option<(Bytes, Bytes)>,
+}
 
 /// This node's digest, for a peer.
 pub(super) fn digest(credentials: &Credentials) -> Bytes {
@@ -36,19 +42,23 @@ pub(super) async fn exchange(
     grpc: Grpc<Channel>,
     credentials: &Arc<Credentials>,
     theirs: Bytes,
-    last: &mut Exchanged,
+    known: &mut Exchanged,
 ) {
     let ours = digest(credentials);
+    let digests = Some((ours.clone(), theirs.clone()));
     // An older version says none.
-    if theirs.is_empty() || theirs == ours || *last == Some((ours.clone(), theirs.clone())) {
+    if theirs.is_empty() || theirs == ours || known.done == digests {
         return;
     }
     match timeout(EXCHANGE_TIME, ask(grpc, credentials)).await {
-        Ok(Ok(list)) => {
-            if take(credentials, list).await.is_ok() {
-                *last = Some((digest(credentials), theirs));
+        Ok(Ok(list)) => match take(credentials, list).await {
+            Ok(()) => known.done = Some((digest(credentials), theirs)),
+            Err(why) if known.told != digests => {
+                tracing::warn!(why, "not all that a peer knows as revoked is taken up");
+                known.told = digests;
             }
-        }
+            Err(_) => {}
+        },
         Ok(Err(error)) => tracing::debug!(error, "revocations are not exchanged"),
         Err(_) => tracing::debug!("revocations are not exchanged in time"),
     }
