@@ -120,6 +120,16 @@ enum Ran<T> {
     Suspect(Suspicion),
 }
 
+/// Who is asked next when a tentative generation was not available to a call.
+#[derive(Clone, Copy)]
+enum Next {
+    /// The same one: a write that was lost with its instance is alone there the next time, which shows
+    /// whether it was the reason.
+    Same,
+    /// The one before: a read has been alone already, and a write that was needs no third chance.
+    Before,
+}
+
 /// A tentative generation that has failed at a call.
 struct Suspicion {
     generation: Arc<Generation>,
@@ -323,7 +333,13 @@ impl SwappableStore {
 
     /// What an answer comes to. A tentative generation's errors are not believed while there is another
     /// one to ask.
-    fn judged<T>(&self, generation: Arc<Generation>, verb: Verb, error: StoreError) -> Ran<T> {
+    fn judged<T>(
+        &self,
+        generation: Arc<Generation>,
+        verb: Verb,
+        next: Next,
+        error: StoreError,
+    ) -> Ran<T> {
         let unsure = match &error {
             StoreError::Broken(_) | StoreError::Unavailable(_) | StoreError::Busy(_) => {
                 generation.tentative
@@ -343,14 +359,15 @@ impl SwappableStore {
         }
         let Some(previous) = &slots.previous else { return Ran::Answered(Err(error)) };
         let before = Place::in_generation(previous);
+        let again = Place::in_generation(&slots.serving);
         drop(slots);
-        match error {
-            StoreError::Broken(_) => {
+        match (error, next) {
+            (error @ StoreError::Broken(_), _) => {
                 let why = format!("{verb}: {error}");
                 Ran::Suspect(Suspicion { generation, why, before })
             }
-            // Lost beside another call, which is what is held against it; or storage is away: then the one
-            // before says so too.
+            (StoreError::Unavailable(_), Next::Same) => Ran::Again(again),
+            // Where storage is away the one before says so too.
             _ => Ran::Again(before),
         }
     }
@@ -381,6 +398,7 @@ impl SwappableStore {
         &self,
         place: Place,
         verb: Verb,
+        next: Next,
         call: impl Future<Output = Result<T, StoreError>>,
     ) -> Ran<T> {
         let began = Instant::now();
@@ -396,7 +414,7 @@ impl SwappableStore {
         generation.counts.note(verb, began.elapsed(), answer.as_ref().err());
         match answer {
             Ok(answer) => Ran::Answered(Ok(answer)),
-            Err(error) => self.judged(generation, verb, error),
+            Err(error) => self.judged(generation, verb, next, error),
         }
     }
 
@@ -445,7 +463,7 @@ impl SwappableStore {
     {
         let ask = |place: Place| {
             let component = place.generation.component.clone();
-            self.run(place, verb, call(component))
+            self.run(place, verb, Next::Before, call(component))
         };
         let mut ran = ask(self.enter()).await;
         for _ in 1..MAX_CALLS {
@@ -478,26 +496,27 @@ impl SwappableStore {
         let component = place.generation.component.clone();
         // Nothing else comes again: its arguments need not be there twice.
         if !place.generation.tentative {
-            return self.run(place, verb, call(component, txn.clone(), arguments)).await.answer();
+            let only = call(component, txn.clone(), arguments);
+            return self.run(place, verb, Next::Before, only).await.answer();
         }
-        let ask = |place: Place| {
+        let ask = |place: Place, next: Next| {
             let (attempt, component) = (txn.attempt(), place.generation.component.clone());
             let call = call(component, attempt.txn(), arguments.clone());
             async move {
-                let ran = self.run(place, verb, call).await;
+                let ran = self.run(place, verb, next, call).await;
                 if !matches!(ran, Ran::Answered(Ok(_))) {
                     txn.take_back(&attempt);
                 }
                 ran
             }
         };
-        let mut ran = ask(place).await;
+        let mut ran = ask(place, Next::Same).await;
         for _ in 1..MAX_CALLS {
             ran = match ran {
                 Ran::Answered(answer) => return answer,
-                Ran::Again(place) => ask(place).await,
+                Ran::Again(place) => ask(place, Next::Before).await,
                 Ran::Suspect(Suspicion { generation, why, before }) => {
-                    self.proved(generation, why, ask(before)).await
+                    self.proved(generation, why, ask(before, Next::Before)).await
                 }
             };
         }
@@ -516,7 +535,7 @@ impl SwappableStore {
     {
         let place = self.enter();
         let component = place.generation.component.clone();
-        let ran = self.run(place, verb, call(component)).await;
+        let ran = self.run(place, verb, Next::Before, call(component)).await;
         if let Ran::Suspect(Suspicion { generation, why, .. }) = &ran {
             let slots = self.lock();
             if Arc::ptr_eq(&slots.serving, generation) {
