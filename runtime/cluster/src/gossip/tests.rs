@@ -267,8 +267,9 @@ async fn datagrams_of_the_past_change_nothing_when_they_come_again() {
     let recorded: Vec<_> = post.kept.lock().unwrap().clone();
     assert!(recorded.iter().any(|(from, _)| *from == id("two")), "{}", recorded.len());
     two.set("name", Bytes::from_static(b"after")).await.unwrap();
-    let is_new =
-        |members: &Members| members.fact(&id("two"), "name").is_some_and(|value| value == "after");
+    let is_new = |members: &Members| {
+        members.fact(&id("two"), "name").is_some_and(|value| value == "after")
+    };
     until(&one, "the change", is_new).await;
     let mut seen = one.watch();
     for round in 0..50 {
