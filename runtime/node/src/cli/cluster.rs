@@ -1,6 +1,5 @@
 //! `postroom cluster …`: certificates are made and brought here; how the cluster is, a running node says.
 
-use std::io::IsTerminal;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -126,9 +125,8 @@ fn status(watch: bool, door: &Door, output: &Output) -> Result<()> {
     let remote = remote(door)?;
     loop {
         let nodes: Vec<NodeStatus> = remote.get("/v1/cluster/status", &[])?;
-        if watch && !output.json && std::io::stdout().is_terminal() {
-            // Home, and clear what is below.
-            print!("\x1b[H\x1b[J");
+        if watch {
+            output.again();
         }
         let heads = ["NODE", "STATE", "SLOTS", "LINK", "ROUND TRIP", "VERSION", "ADDRESS", "OPEN"];
         output.rows(&heads, &nodes, |node| {

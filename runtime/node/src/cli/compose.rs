@@ -16,8 +16,8 @@ use super::identity::{self, Identity, write_durably};
 use crate::deploy::{self, Deployer};
 use crate::front::admin::stores;
 use crate::guest::{
-    self, ComponentFrom, ComponentSource, Grants, Hooks, Host, HostConfig, Kind, Limits,
-    StoreComponent, Stores, SwappableStore,
+    self, ComponentFrom, ComponentSource, Grants, Hooks, Host, HostConfig, Kind, Limits, Stores,
+    SwappableStore,
 };
 use crate::message_store::{self, DirectoryMode, MessageStore};
 use crate::router::ClusterConfig;
@@ -366,8 +366,8 @@ async fn load(
     let configured = deploy::version(&guest::inspect(&octets).with_context(|| shown.clone())?);
     let permanent = deploy::permanent(engine, name).await;
     let permanent = permanent.with_context(|| format!("the deployments of store {name}"))?;
-    let component: Arc<StoreComponent> = match permanent {
-        Some((version, octets)) if version.digest != configured.digest => {
+    let (octets, shown) = match permanent {
+        Some((version, deployed)) if version.digest != configured.digest => {
             let (label, before) = (version.label.as_str(), configured.label.as_str());
             tracing::info!(
                 store = name,
@@ -375,17 +375,12 @@ async fn load(
                 before,
                 "a deployment stands over the configuration"
             );
-            let from = ComponentFrom::Octets(octets);
-            let deployed = ComponentSource { from, ..source.clone() };
-            let loaded = host.load(deployed, &grants, limits.clone()).await;
-            let shown = || format!("{label}, which was deployed to store {name}");
-            loaded.with_context(shown)?
+            (deployed, format!("{label}, which was deployed to store {name}"))
         }
-        Some(_) | None => {
-            let loaded = host.load(source.clone(), &grants, limits.clone()).await;
-            loaded.with_context(|| shown.clone())?
-        }
+        Some(_) | None => (octets, shown),
     };
+    let serves = ComponentSource { from: ComponentFrom::Octets(octets), ..source.clone() };
+    let component = host.load(serves, &grants, limits.clone()).await.with_context(|| shown)?;
     if let Some(kind) = kinds.iter().find(|kind| !component.keeps(**kind)) {
         bail!(
             "the store component {name} keeps no {} records; choose another for stores.{}",

@@ -177,9 +177,8 @@ pub fn status(store: Option<&str>, watch: bool, door: &Door, output: &Output) ->
     let remote = remote(door)?;
     loop {
         let stores = all(&remote, store)?;
-        if watch && !output.json && std::io::stdout().is_terminal() {
-            // Home, and clear what is below.
-            print!("\x1b[H\x1b[J");
+        if watch {
+            output.again();
         }
         output.result(&stores, || stores.iter().map(described).collect::<Vec<_>>().join("\n"))?;
         if !watch {

@@ -50,6 +50,14 @@ impl Output {
         Ok(())
     }
 
+    /// Before a result that is shown again and again: takes the last one away, where somebody looks on.
+    pub fn again(&self) {
+        if !self.json && std::io::stdout().is_terminal() {
+            // Home, and clear what is below.
+            print!("\x1b[H\x1b[J");
+        }
+    }
+
     /// Says something beside the result.
     pub fn warn(&self, text: &str) {
         eprintln!("postroom: {text}");

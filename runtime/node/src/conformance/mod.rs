@@ -12,11 +12,41 @@ pub use subject::{Instances, Subject};
 use std::any::Any;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use postroom_kit::records::{Domain, Mailbox, User};
 use postroom_kit::run::{Planned, Ran};
 
-use crate::guest::{Kind, StoreComponent};
+use crate::guest::{ComponentSource, Grants, Host, Kind, Lift, Limits, StoreComponent};
 use crate::storage::MemoryEngine;
+
+/// Instances of a component as this host loads it.
+pub struct Fresh {
+    /// What loads it.
+    pub host: Arc<Host>,
+    /// Its file.
+    pub source: ComponentSource,
+    /// What it is granted.
+    pub grants: Grants,
+    /// What bounds it; there is one instance, whatever they say.
+    pub limits: Limits,
+}
+
+#[async_trait]
+impl Instances<StoreComponent> for Fresh {
+    async fn fresh(&self) -> Result<Arc<StoreComponent>, String> {
+        let limits = Limits { instances: 1, ..self.limits.clone() };
+        let loaded = self.host.load(self.source.clone(), &self.grants, limits).await;
+        loaded.map_err(|error| format!("the component {error}"))
+    }
+
+    fn one_call_at_a_time(&self, store: &StoreComponent) -> bool {
+        store.inspection().lift == Lift::Sync
+    }
+
+    fn handles(&self, store: &StoreComponent) -> usize {
+        store.handles()
+    }
+}
 
 /// Runs a case over instances from this source; what is to be kept is dropped after it. That none can be
 /// made is the component's fault: the first has been made before any case.

@@ -7,10 +7,11 @@ use bytes::Bytes;
 use postroom_core::deploy::{Deployment, Report, Seen, StoreRecord, begin, commit, roll_back};
 use postroom_core::error::StoreError;
 
-use super::keeper::{Keeper, lacks, now};
+use super::keeper::{Keeper, lacks};
 use super::{not_begun, of_node};
 use crate::front::admin::stores::{GenerationOfStore, Plan, StoreStatus};
 use crate::guest::{Asks, Inspection};
+use crate::mailbox::now;
 
 /// Times that a command tries again because the record was moved on meanwhile.
 const MAX_ATTEMPTS: usize = 8;

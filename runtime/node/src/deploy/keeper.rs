@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use postroom_core::deploy::{
@@ -18,10 +18,11 @@ use super::compare::{ACCOUNTS, Comparison};
 use super::shelf::{Found, Shelf};
 use super::verify::verify;
 use crate::guest::{
-    ComponentFrom, ComponentSource, Grants, Host, Kind, Limits, Medium, StoreComponent,
+    ComponentFrom, ComponentSource, Grants, Host, Kind, Limits, Medium, Messages, StoreComponent,
     SwappableStore, SwitchError,
 };
 use crate::mailbox::error::read;
+use crate::mailbox::now;
 
 /// How often the record is looked at while nothing is under way: how late a node begins to stage.
 const IDLE_LOOK: Duration = Duration::from_secs(1);
@@ -77,12 +78,6 @@ pub(super) struct Keeper {
     pub(super) nudge: Notify,
     /// Why the last step could not be taken.
     pub(super) trouble: watch::Sender<Option<String>>,
-}
-
-/// Seconds since the Unix epoch: for history.
-pub(super) fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 impl Keeper {
@@ -299,7 +294,8 @@ impl Keeper {
         if let Some(missing) = kinds.iter().find(|kind| !component.keeps(**kind)) {
             return Ok(Err(lacks(*missing)));
         }
-        if is_outside(&component) {
+        // Where its records live only the version that serves may reach.
+        if component.medium() == Medium::Outside {
             return Ok(Ok(component));
         }
         let (host, kinds) = (self.host.clone(), kinds.clone());
@@ -327,7 +323,7 @@ impl Keeper {
     async fn look_on(&self, memory: &mut Memory) {
         let [serving, previous] = &self.store.swappable.generations()[..] else { return };
         let due = memory.compared.is_none_or(|(_, when)| when.elapsed() >= TELL_EVERY);
-        if !serving.tentative || !due || is_outside(&serving.component) {
+        if !serving.tentative || !due || serving.component.medium() == Medium::Outside {
             return;
         }
         let after = memory.compared.and_then(|(account, _)| account);
@@ -402,12 +398,6 @@ impl Keeper {
 /// Why a component cannot do what a store is used for.
 pub(super) fn lacks(kind: Kind) -> String {
     format!("it keeps no {}, which this store is used for", kind.name())
-}
-
-/// Its records live where only the version that serves may reach.
-pub(super) fn is_outside(component: &StoreComponent) -> bool {
-    let manifest = component.inspection().manifest.as_ref();
-    manifest.is_some_and(|manifest| manifest.medium == Medium::Outside)
 }
 
 impl Memory {

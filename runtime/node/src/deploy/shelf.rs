@@ -15,7 +15,8 @@ use bytes::Bytes;
 use postroom_core::deploy::{Report, StoreRecord};
 use postroom_core::error::StoreError;
 
-use crate::mailbox::error::read;
+use crate::mailbox::error::{read, storage_error};
+use crate::mailbox::now;
 use crate::storage::{Area, Commit, Engine, Key, Space, StorageError, Write};
 
 /// Longest name of a store in octets: it is a part of keys.
@@ -148,7 +149,7 @@ impl Shelf {
             preconditions,
             transactions: Vec::new(),
             writes,
-            now: super::keeper::now(),
+            now: now(),
         };
         match self.engine.commit(commit).await {
             Ok(_) => Ok(true),
@@ -157,7 +158,7 @@ impl Shelf {
                 // What was under way has had its effect after this, or never has: the next look says.
                 read(self.engine.head(Space::Directory)).await.map(|_| false)
             }
-            Err(error) => read(std::future::ready(Err(error))).await,
+            Err(error) => Err(storage_error(error)),
         }
     }
 }

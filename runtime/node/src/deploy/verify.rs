@@ -4,47 +4,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use postroom_kit::cases::Level;
 use postroom_kit::run::{Outcome, plan};
 use tokio::runtime::Handle;
 
-use crate::conformance::{Instances, run_case};
-use crate::guest::{
-    ComponentFrom, ComponentSource, Grants, Host, Kind, Lift, Limits, StoreComponent,
-};
+use crate::conformance::{Fresh, run_case};
+use crate::guest::{ComponentFrom, ComponentSource, Grants, Host, Kind, Limits};
 
 /// How long all cases together may take: they take seconds, a broken component must not hold a
 /// deployment up.
 const TIME: Duration = Duration::from_secs(90);
 /// Whatever it is: what one seed shows is shown by all.
 const SEED: u64 = 1;
-
-/// Fresh instances of what is verified.
-struct Fresh {
-    host: Arc<Host>,
-    source: ComponentSource,
-    grants: Grants,
-    limits: Limits,
-}
-
-#[async_trait]
-impl Instances<StoreComponent> for Fresh {
-    async fn fresh(&self) -> Result<Arc<StoreComponent>, String> {
-        let limits = Limits { instances: 1, ..self.limits.clone() };
-        let loaded = self.host.load(self.source.clone(), &self.grants, limits).await;
-        loaded.map_err(|error| format!("the component {error}"))
-    }
-
-    fn one_call_at_a_time(&self, store: &StoreComponent) -> bool {
-        store.inspection().lift == Lift::Sync
-    }
-
-    fn handles(&self, store: &StoreComponent) -> usize {
-        store.handles()
-    }
-}
 
 /// Runs the cases for these kinds of record, on a thread of their own; the first thing that is wrong, in
 /// one line.

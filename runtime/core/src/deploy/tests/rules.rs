@@ -18,6 +18,15 @@ fn moved(world: &World, record: &StoreRecord) -> StoreRecord {
     world.seen(|seen| next(record, seen)).expect("it moves on")
 }
 
+/// A deployment that all nodes have staged, in the phase that follows.
+fn staged(world: &mut World, deployment: Deployment) -> StoreRecord {
+    let record = begun(world, deployment);
+    for node in world.live.clone() {
+        world.says(&node, Progress::Staged);
+    }
+    moved(world, &record)
+}
+
 fn stays(world: &World, record: &StoreRecord) {
     assert_eq!(world.seen(|seen| next(record, seen)), None);
 }
@@ -47,10 +56,7 @@ fn all_live_nodes_stage_then_all_serve_then_it_is_permanent() {
 #[test]
 fn a_canary_serves_alone_first() {
     let mut world = World::of(&["a", "b"]);
-    let record = begun(&world, Deployment { canary: Some("b".into()), ..deployment(2) });
-    world.says("a", Progress::Staged);
-    world.says("b", Progress::Staged);
-    let record = moved(&world, &record);
+    let record = staged(&mut world, Deployment { canary: Some("b".into()), ..deployment(2) });
     assert_eq!(phase(&record), Some(Phase::Canary));
     assert_eq!(duty(&record, "a", false).serve, None);
     assert!(duty(&record, "b", false).serve.is_some());
@@ -100,10 +106,7 @@ fn who_says_nothing_is_waited_for_only_so_long() {
 #[test]
 fn one_trip_anywhere_rolls_all_back() {
     let mut world = World::of(&["a", "b"]);
-    let record = begun(&world, deployment(2));
-    world.says("a", Progress::Staged);
-    world.says("b", Progress::Staged);
-    let record = moved(&world, &record);
+    let record = staged(&mut world, deployment(2));
     world.says("a", Progress::Serving);
     world.says("b", Progress::Tripped("messages insert: a trap".into()));
     let record = moved(&world, &record);
@@ -114,9 +117,7 @@ fn one_trip_anywhere_rolls_all_back() {
 #[test]
 fn numbers_that_are_worse_than_before_roll_back_and_a_few_calls_prove_nothing() {
     let mut world = World::of(&["a"]);
-    let record = begun(&world, deployment(2));
-    world.says("a", Progress::Staged);
-    let record = moved(&world, &record);
+    let record = staged(&mut world, deployment(2));
     let table = [
         ((49, 49, 0), (1000, 0, 0), None),
         ((100, 1, 0), (1000, 0, 0), Some("1 of 100 calls failed")),
@@ -145,10 +146,7 @@ fn numbers_that_are_worse_than_before_roll_back_and_a_few_calls_prove_nothing() 
 #[test]
 fn a_restart_on_probation_holds_the_node_and_not_the_deployment() {
     let mut world = World::of(&["a", "b"]);
-    let record = begun(&world, deployment(2));
-    world.says("a", Progress::Staged);
-    world.says("b", Progress::Staged);
-    let record = moved(&world, &record);
+    let record = staged(&mut world, deployment(2));
     world.says("a", Progress::Serving);
     world.says("b", Progress::Held);
     assert_eq!(duty(&record, "b", true).serve, None);
@@ -160,10 +158,7 @@ fn a_restart_on_probation_holds_the_node_and_not_the_deployment() {
 #[test]
 fn a_canary_that_is_started_anew_or_gone_ends_it() {
     let mut world = World::of(&["a", "b"]);
-    let record = begun(&world, Deployment { canary: Some("b".into()), ..deployment(2) });
-    world.says("a", Progress::Staged);
-    world.says("b", Progress::Staged);
-    let record = moved(&world, &record);
+    let record = staged(&mut world, Deployment { canary: Some("b".into()), ..deployment(2) });
     world.says("b", Progress::Held);
     assert_eq!(outcome(&moved(&world, &record)).name(), "rolled back");
     world.live.remove("b");

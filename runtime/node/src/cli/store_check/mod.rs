@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use async_trait::async_trait;
 use postroom_kit::cases::Level;
 use postroom_kit::run::{Planned, Ran, Summary, plan, unsound};
 use tempfile::TempDir;
@@ -23,10 +22,10 @@ use printed::Printed;
 
 use super::args::StoreCheck;
 use super::output::Output;
-use crate::conformance::{Instances, run_case};
+use crate::conformance::{Fresh, run_case};
 use crate::guest::{
     self, ComponentFrom, ComponentSource, DirectoryGrant, Grants, Host, HostConfig, Inspection,
-    Kind, Lift, Limits, StoreComponent,
+    Kind, Limits,
 };
 
 /// Exit code when the level that was asked for is not reached.
@@ -104,30 +103,6 @@ struct Bench {
     _compiled: TempDir,
 }
 
-/// Where the instances of one case come from.
-struct Fresh {
-    host: Arc<Host>,
-    source: ComponentSource,
-    grants: Grants,
-}
-
-#[async_trait]
-impl Instances<StoreComponent> for Fresh {
-    async fn fresh(&self) -> std::result::Result<Arc<StoreComponent>, String> {
-        let limits = Limits { instances: 1, ..Limits::default() };
-        let loaded = self.host.load(self.source.clone(), &self.grants, limits).await;
-        loaded.map_err(|error| format!("the component {error}"))
-    }
-
-    fn one_call_at_a_time(&self, store: &StoreComponent) -> bool {
-        store.inspection().lift == Lift::Sync
-    }
-
-    fn handles(&self, store: &StoreComponent) -> usize {
-        store.handles()
-    }
-}
-
 impl Bench {
     /// Reads, recognises and compiles the file, and makes a first instance.
     fn load(args: &StoreCheck, from: ComponentFrom) -> Result<Self> {
@@ -166,7 +141,8 @@ impl Bench {
             grants.directories.push(DirectoryGrant { name, path, write: directory.write });
             made.push(folder);
         }
-        Ok((Fresh { host: self.host.clone(), source: self.source.clone(), grants }, made))
+        let (host, source) = (self.host.clone(), self.source.clone());
+        Ok((Fresh { host, source, grants, limits: Limits::default() }, made))
     }
 
     fn keeps(&self, interface: &str) -> Option<Kind> {
@@ -218,8 +194,12 @@ impl Bench {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use async_trait::async_trait;
     use postroom_kit::run::Outcome;
+
+    use super::*;
+    use crate::conformance::Instances;
+    use crate::guest::StoreComponent;
 
     /// A component that has started once, and never does again.
     struct Never;
