@@ -13,12 +13,13 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 use common::*;
-use postroom_cluster::gossip::{Carrier, Gossip, GossipOptions, Members, Scuttlebutt};
+use postroom_cluster::gossip::{Carrier, Gossip, GossipOptions, Member, Members, Scuttlebutt};
 use postroom_cluster::links::{
     EventSource, IncomingCall, LinkServer, Links, LinksOptions, Refusal, Reply, ServerOptions,
     Service,
 };
 use postroom_cluster::names::NodeId;
+use postroom_cluster::refusals::Reason;
 use tokio::net::TcpListener;
 
 /// Faster than in earnest, so that tests end soon.
@@ -34,6 +35,7 @@ struct Gossiper {
     links: Links,
     server: LinkServer,
     octets: Arc<AtomicU64>,
+    recorded: Recorded,
 }
 
 #[derive(Default)]
@@ -62,12 +64,23 @@ impl Service for Receiver {
     }
 }
 
+/// What was sent to whom, as somebody who listens at its node records it.
+type Recorded = Arc<std::sync::Mutex<Vec<(NodeId, Bytes)>>>;
+
+/// How many datagrams of a node are recorded at most: from its first on.
+const RECORDED: usize = 64;
+
 /// Counts what is carried.
-struct Counting(Links, Arc<AtomicU64>);
+struct Counting(Links, Arc<AtomicU64>, Recorded);
 
 impl Carrier for Counting {
     fn carry(&self, to: &NodeId, datagram: Bytes) -> bool {
         let octets = datagram.len() as u64;
+        let mut recorded = self.2.lock().unwrap();
+        if recorded.len() < RECORDED {
+            recorded.push((to.clone(), datagram.clone()));
+        }
+        drop(recorded);
         let carried = self.0.carry(to, datagram);
         self.1.fetch_add(if carried { octets } else { 0 }, Ordering::Relaxed);
         carried
@@ -102,11 +115,12 @@ impl Gossiper {
             interval,
             facts: facts.map(|(key, value): (_, Bytes)| (key.to_owned(), value)).into(),
         };
-        let carrier = Arc::new(Counting(links.clone(), octets.clone()));
+        let recorded = Recorded::default();
+        let carrier = Arc::new(Counting(links.clone(), octets.clone(), recorded.clone()));
         let gossip = Arc::new(Scuttlebutt::start(options, carrier).await.unwrap());
         service.0.set((gossip.clone(), links.clone())).ok().unwrap();
         tokio::spawn(follow(gossip.watch(), links.clone(), id(name)));
-        Self { name: id(name), gossip, links, server, octets }
+        Self { name: id(name), gossip, links, server, octets, recorded }
     }
 
     fn here(&self) -> (NodeId, String) {
@@ -296,7 +310,7 @@ async fn a_stranger_cannot_gossip() {
     let stranger = Gossiper::start(&theirs, "n1", 9, &[nodes[0].here()], FAST).await;
     until_whole(&nodes).await;
     eventually("the stranger to have tried", || {
-        nodes[0].server.refused().iter().any(|(_, count)| *count > 2)
+        nodes[0].server.refused().iter().any(|(_, count)| *count >= 2)
     })
     .await;
     let members = nodes[0].gossip.watch().borrow().clone();
@@ -304,4 +318,63 @@ async fn a_stranger_cannot_gossip() {
         members.nodes.iter().map(|(node, member)| (node.as_str(), member.generation)).collect();
     assert_eq!(generations, [("n0", 1), ("n1", 1)].into());
     assert_eq!(stranger.gossip.watch().borrow().nodes.len(), 1);
+}
+
+fn refused(counts: Vec<(Reason, u64)>, reason: Reason) -> u64 {
+    counts.into_iter().find(|(known, _)| *known == reason).map_or(0, |(_, count)| count)
+}
+
+/// Datagrams of before a change are brought again after it: by their maker's own link, by another member's,
+/// and by somebody who has no certificate of ours.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn gossip_that_was_recorded_is_without_effect_and_counted() {
+    let cluster = Cluster::new();
+    let nodes = start_all(&cluster, 3, FAST).await;
+    until_whole(&nodes).await;
+    let [zero, one, two] = &nodes[..] else { panic!("three nodes") };
+    let made = || one.recorded.lock().unwrap().clone();
+    eventually("enough on record", || made().len() == RECORDED).await;
+    let recorded = made();
+    change(&nodes, 1, 77).await;
+    let before = zero.gossip.watch().borrow().clone();
+    assert_eq!(before.fact(&one.name, "slots"), Some(&bitmap(77)));
+
+    let count = || refused(zero.gossip.refused(), Reason::ReplayedGossip);
+    assert_eq!(count(), 0, "{:?}", zero.gossip.refused());
+    let ours: Vec<_> = recorded.iter().filter(|(to, _)| *to == zero.name).cloned().collect();
+    assert!(ours.len() > 5);
+    let mut sent = 0;
+    for (_, datagram) in &ours {
+        sent += u64::from(one.links.gossip(&zero.name, datagram.clone()));
+        // The link's queue is short.
+        eventually("it to be refused", || count() == sent).await;
+    }
+    // Another member, who has it from its own record or from a theft.
+    for (_, datagram) in &recorded {
+        sent += u64::from(two.links.gossip(&zero.name, datagram.clone()));
+        eventually("it to be refused", || count() == sent).await;
+    }
+    assert!(sent > 50, "{sent}");
+    // Nothing of it has reached a node's state. Who is alive is an opinion, and may waver.
+    let after = zero.gossip.watch().borrow().clone();
+    let known = |members: &Members| {
+        let each = |(node, member): (&NodeId, &Member)| {
+            (node.clone(), member.generation, member.facts.clone())
+        };
+        members.nodes.iter().map(each).collect::<Vec<_>>()
+    };
+    assert_eq!(known(&after), known(&before));
+    assert_eq!(refused(zero.gossip.refused(), Reason::MalformedGossip), 0);
+    two.links.gossip(&zero.name, Bytes::from_static(b"no datagram of ours"));
+    eventually("it to be refused", || refused(zero.gossip.refused(), Reason::MalformedGossip) == 1)
+        .await;
+
+    // A stranger's certificate: the link is not made, so nothing of it arrives.
+    let strangers = Cluster::new().links("one");
+    strangers.set_address(&zero.name, &zero.server.address().to_string()).unwrap();
+    strangers.gossip(&zero.name, ours[0].1.clone());
+    eventually("it to be refused", || refused(zero.server.refused(), Reason::GaveUp) >= 1).await;
+    eventually("it to be counted", || refused(strangers.refused(), Reason::Stranger) >= 1).await;
+    assert_eq!(count(), sent);
+    change(&nodes, 2, 78).await;
 }

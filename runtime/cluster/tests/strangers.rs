@@ -5,11 +5,12 @@ mod common;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use common::*;
-use postroom_cluster::certificates::{Revoked, renew, revoke};
-use postroom_cluster::links::{LinkError, LinkState, Notice};
+use postroom_cluster::certificates::{Reach, Revoked, renew, revoke};
+use postroom_cluster::links::{LinkError, LinkState, MAX_DATAGRAM_OCTETS, Notice, WireVersion};
+use postroom_cluster::refusals::Reason;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -20,7 +21,7 @@ use tokio_rustls::TlsConnector;
 const DAY: Duration = Duration::from_secs(86_400);
 
 async fn until_refused(node: &Node, reason: &str, count: u64) {
-    eventually(reason, || node.refused(reason) == count).await;
+    eventually(reason, || node.refused(reason) >= count).await;
 }
 
 /// A TLS client with our authority and, if told, the first node's certificate, but with its own mind
@@ -147,6 +148,33 @@ async fn a_node_of_another_cluster_is_neither_let_in_nor_talked_to() {
     assert!(matches!(error, LinkError::WrongPeer(_)), "{error:?}");
     until_refused(&two, "gave_up", 1).await;
     assert_eq!(two.fake.calls.load(std::sync::atomic::Ordering::Relaxed), 0);
+    assert!(matches!(links.refused()[..], [(Reason::Stranger, 1..)]), "{:?}", links.refused());
+}
+
+#[tokio::test]
+async fn a_certificate_of_our_authority_for_no_node_is_not_let_in() {
+    let (cluster, _links, two) = pair().await;
+    let file = cluster.signed_for("mail.example.org");
+    let connector = tls_with(&cluster, Some(&file), &[&rustls::version::TLS13]);
+    let stream = connect(&cluster, &two, connector).await;
+    let read = soon("the end", stream.unwrap().read(&mut [0; 64])).await;
+    assert!(read.is_err(), "{read:?}");
+    until_refused(&two, "wrong_name", 1).await;
+    still_serves(&cluster, &two).await;
+}
+
+#[tokio::test]
+async fn a_version_that_is_too_far_and_what_is_too_large_are_counted() {
+    let (cluster, links, two) = pair().await;
+    let far = common::links(cluster.credentials("three"), WireVersion(VERSION.0 + 2));
+    far.set_address(&two.name, &two.address()).unwrap();
+    let error = ask(&far, &two.name, "hello").await.unwrap_err();
+    assert!(matches!(error, LinkError::Version { .. }), "{error:?}");
+    until_refused(&two, "version", 1).await;
+    assert!(matches!(far.refused()[..], [(Reason::Version, 1..)]), "{:?}", far.refused());
+    assert!(!links.gossip(&two.name, vec![0; MAX_DATAGRAM_OCTETS + 1].into()), "not sent");
+    assert!(links.gossip(&two.name, vec![0; MAX_DATAGRAM_OCTETS].into()));
+    assert_eq!(two.fake.next_datagram().await.1.len(), MAX_DATAGRAM_OCTETS);
 }
 
 #[tokio::test]
@@ -237,6 +265,41 @@ async fn a_revoked_peer_is_cut_off_at_once_and_not_let_in_again() {
 }
 
 #[tokio::test]
+async fn what_is_revoked_at_one_node_is_refused_by_all_without_a_restart() {
+    let cluster = Cluster::new();
+    // Only the first one has the authority's key; it is linked with the second, and that with the third.
+    let first = cluster.credentials("first");
+    let one = Node::start("first", first.clone(), VERSION).await;
+    let (two, three) = (cluster.node("two").await, cluster.node("three").await);
+    let (near, far) = (cluster.links("two"), cluster.links("three"));
+    near.set_address(&one.name, &one.address()).unwrap();
+    far.set_address(&two.name, &two.address()).unwrap();
+    ask(&near, &one.name, "hello").await.unwrap();
+    ask(&far, &two.name, "hello").await.unwrap();
+    let bad = cluster.links("bad");
+    for node in [&one, &two, &three] {
+        bad.set_address(&node.name, &node.address()).unwrap();
+        ask(&bad, &node.name, "hello").await.unwrap();
+    }
+    let began = Instant::now();
+    let reach = revoke(&cluster.directory("first"), Revoked::Node(id("bad"))).unwrap();
+    assert_eq!(reach, Reach::Cluster);
+    first.look(); // As a running node does each second.
+    for node in [&one, &two, &three] {
+        // The links look at their own files' copies: those of servers are others of the same directory.
+        eventually("the cut", || {
+            [&two, &three].iter().for_each(|node| node.credentials.look());
+            node.refused("revoked") >= 1
+        })
+        .await;
+        let error = ask(&bad, &node.name, "hello").await.unwrap_err();
+        assert!(matches!(&error, LinkError::NotAdmitted(_)), "{error:?}");
+    }
+    println!("revoked at all after {:.1?}", began.elapsed());
+    ask(&far, &two.name, "hello").await.unwrap();
+}
+
+#[tokio::test]
 async fn a_server_that_is_revoked_is_not_talked_to_any_more() {
     let cluster = Cluster::new();
     let (two, credentials) = (cluster.node("two").await, cluster.credentials("one"));
@@ -268,8 +331,14 @@ async fn a_renewed_certificate_is_used_without_a_restart() {
     ask(&links, &two.name, "hello").await.unwrap();
 
     let issued = renew(&directory, SystemTime::now()).unwrap();
+    let renewed = Instant::now();
     credentials.look();
-    eventually("the old link to go", || links.status()[0].state == LinkState::Idle).await;
+    // Made with the old one, and then anew.
+    eventually("a new link", || {
+        let status = links.status();
+        matches!(status[0].state, LinkState::Up { since, .. } if since < renewed.elapsed())
+    })
+    .await;
     ask(&links, &two.name, "hello").await.unwrap();
     // Whoever comes now sees the new one.
     let connector = tls(&cluster, true, &[&rustls::version::TLS13]);

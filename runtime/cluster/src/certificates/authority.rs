@@ -9,7 +9,8 @@ use rcgen::{
 };
 use time::OffsetDateTime;
 
-use super::trust::{self, Holder, Revocations, Revoked};
+use super::revoked::{Reach, Revocations, Revoked};
+use super::trust::{self, Holder};
 use super::{CertificateError, JoinFile, files};
 use crate::names::{ClusterId, NodeId};
 
@@ -82,13 +83,26 @@ pub fn renew(directory: &Path, now: SystemTime) -> Result<Issued, CertificateErr
     Ok(issued)
 }
 
-/// Adds to the list of what is refused. Running nodes take it up by themselves and cut the links of
-/// those concerned. To be done on each node, as the list is not signed.
-pub fn revoke(directory: &Path, what: Revoked) -> Result<(), CertificateError> {
+/// Adds to the list of what is refused. Where the authority's key is, the entry is signed and reaches the
+/// whole cluster: running nodes take it up by themselves, tell each other, and cut the links of those
+/// concerned. Elsewhere it is this node's own. Says which.
+pub fn revoke(directory: &Path, what: Revoked) -> Result<Reach, CertificateError> {
+    let _alone = files::alone(directory)?;
     let path = directory.join(files::REVOKED);
     let mut list = Revocations::read(&path)?;
-    list.add(what)?;
-    files::write_public(&path, &list.to_text())
+    let reach = match directory.join(files::AUTHORITY_KEY).exists() {
+        true => {
+            let authority = Authority::open(directory)?;
+            list.add_signed(what, &authority.cluster, authority.issuer.key())?;
+            Reach::Cluster
+        }
+        false => {
+            list.add_own(what)?;
+            Reach::ThisNode
+        }
+    };
+    files::write_public(&path, &list.to_text())?;
+    Ok(reach)
 }
 
 impl Authority {

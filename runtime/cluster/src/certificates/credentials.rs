@@ -17,7 +17,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::authority::MAX_FILE_OCTETS;
-use super::trust::{self, Holder, Revocations, Verifier};
+use super::revoked::Revocations;
+use super::trust::{self, Holder, Verifier};
 use super::{CertificateError, files};
 
 /// How often the files are looked at: a look costs three system calls.
@@ -32,6 +33,10 @@ pub struct Material {
     pub holder: Holder,
     /// What is refused.
     pub revoked: Arc<Revocations>,
+    /// What of it the authority has signed: other nodes are told.
+    pub(crate) spread: Revocations,
+    /// The authority's certificates, as PEM.
+    authority: String,
     pub(crate) server: Arc<ServerConfig>,
     pub(crate) client: Arc<ClientConfig>,
 }
@@ -103,6 +108,36 @@ impl Credentials {
     }
 }
 
+impl Credentials {
+    /// Takes a peer's list up: what the authority has signed is kept in the directory and counts from now
+    /// on. The error says why the list, or a part of it, was not taken; what is good of it counts all the
+    /// same.
+    pub(crate) fn take_revocations(&self, text: &str) -> Result<(), String> {
+        let material = self.current();
+        let brought = Revocations::parse(text)?;
+        let good = brought.signed(&material.holder.cluster, &material.authority);
+        let strange = brought.len() - good.len();
+        self.keep(good).map_err(|error| error.to_string())?;
+        match strange {
+            0 => Ok(()),
+            _ => Err(format!("{strange} revocations are not signed by our authority")),
+        }
+    }
+
+    fn keep(&self, good: Revocations) -> Result<(), CertificateError> {
+        let alone = files::alone(&self.directory)?;
+        let path = self.directory.join(files::REVOKED);
+        // Read anew: an operator may have written since.
+        let mut list = Revocations::read(&path)?;
+        if list.merge(good)? {
+            files::write_public(&path, &list.to_text())?;
+            drop(alone);
+            self.look();
+        }
+        Ok(())
+    }
+}
+
 fn stamps(directory: &Path) -> [Stamp; 3] {
     use std::os::unix::fs::MetadataExt;
     [files::NODE, files::AUTHORITY, files::REVOKED].map(|name| {
@@ -162,7 +197,9 @@ fn read(directory: &Path) -> Result<Material, CertificateError> {
         .map_err(|error| tls(&error))?;
     client.alpn_protocols = vec![ALPN.to_vec()];
     client.resumption = Resumption::disabled();
-    Ok(Material { holder, revoked, server: Arc::new(server), client: Arc::new(client) })
+    let spread = revoked.signed(&holder.cluster, &authority);
+    let (server, client) = (Arc::new(server), Arc::new(client));
+    Ok(Material { holder, revoked, spread, authority, server, client })
 }
 
 fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, String> {

@@ -47,6 +47,13 @@ pub(super) fn read_secret(path: &Path, max: u64) -> Result<String, CertificateEr
     read(path, max)
 }
 
+/// Keeps others from changing a directory's files at the same time, as far as they ask too; until the
+/// result is dropped.
+pub(super) fn alone(directory: &Path) -> Result<File, CertificateError> {
+    let locked = File::open(directory).and_then(|file| file.lock().map(|()| file));
+    locked.map_err(|error| CertificateError::File(directory.to_owned(), error))
+}
+
 fn read_bounded(path: &Path, max: u64) -> std::io::Result<String> {
     let mut text = String::new();
     File::open(path)?.take(max + 1).read_to_string(&mut text)?;

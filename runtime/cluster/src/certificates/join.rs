@@ -4,7 +4,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::trust::{self, Revocations};
+use super::revoked::Revocations;
+use super::trust;
 use super::{CertificateError, files};
 use crate::names::{ClusterId, NodeId};
 
@@ -75,6 +76,7 @@ impl JoinFile {
                 return Err(CertificateError::Taken(directory, holder.node, holder.cluster));
             }
         }
+        let _alone = files::alone(directory)?;
         let path = directory.join(files::REVOKED);
         let mut revoked = Revocations::read(&path)?;
         let brought = Revocations::parse(&self.revoked)

@@ -8,18 +8,26 @@
 //! A directory holds `authority.pem`, `node.pem` (certificate and key in one file, so that both
 //! change in one step), `revoked`, and, where certificates are made, `authority.key`. Files with
 //! keys are readable by their owner only. [`Credentials`] follows the files without a restart.
+//!
+//! A certificate is revoked ([`revoke`]) where the authority's key is: that signs the entry, the node there
+//! takes it up, links spread it to all others, and each cuts what stands and refuses what comes, within a
+//! few seconds. One that was signed is never taken back: a node that is to return gets another name, one of
+//! whose certificates was lost has that one revoked by its serial number.
 
 mod authority;
 mod credentials;
 mod files;
 mod join;
+mod revoked;
 mod trust;
 
 pub use self::authority::{Authority, Issued, NODE_VALIDITY, RENEW_BEFORE, init, renew, revoke};
 pub use self::credentials::{Credentials, LOOK_EVERY, Material};
 pub use self::join::{JoinFile, MAX_JOIN_OCTETS};
+pub(crate) use self::revoked::MAX_LIST_OCTETS;
+pub use self::revoked::{MAX_REVOKED, Reach, Revocations, Revoked};
+pub use self::trust::Holder;
 pub(crate) use self::trust::holder_of;
-pub use self::trust::{Holder, MAX_REVOKED, Revocations, Revoked};
 
 use std::path::PathBuf;
 
@@ -46,6 +54,9 @@ pub enum CertificateError {
     /// The list of what is revoked is full: make a new cluster authority.
     #[error("more than {MAX_REVOKED} certificates are revoked: make a new authority")]
     TooManyRevoked,
+    /// What is to be revoked names no certificate: correct it.
+    #[error("a serial number has 1 to 20 octets, as hexadecimal digits")]
+    NoSerial,
     /// A certificate could not be made.
     #[error("cannot make a certificate: {0}")]
     Making(#[from] rcgen::Error),

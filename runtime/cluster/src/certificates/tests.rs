@@ -160,9 +160,51 @@ fn what_is_revoked_is_refused_by_serial_and_by_name() {
 
 #[test]
 fn a_list_of_revoked_that_makes_no_sense_is_not_half_read() {
-    for bad in ["two", "node A", "serial", "serial zz", "serial ", &"serial 00".repeat(30)] {
+    for bad in
+        ["two", "node A", "serial", "serial zz", "serial ", &"serial 00".repeat(30), "node two b c"]
+    {
         assert!(Revocations::parse(&format!("node one\n{bad}\n")).is_err(), "{bad}");
     }
     let list = Revocations::parse("\n node one\nserial 0A:ff \n").unwrap();
     assert_eq!(list.to_text(), "serial 0aff\nnode one\n");
+}
+
+#[test]
+fn only_what_the_authority_has_signed_is_taken_from_others() {
+    let (home, authority) = cluster();
+    let (other_home, _) = cluster();
+    let two = tempfile::tempdir().unwrap();
+    let file = authority.join_file(&node("two"), vec![], vec![], SystemTime::now()).unwrap();
+    file.install(two.path()).unwrap();
+    let credentials = Credentials::open(two.path()).unwrap();
+    let refused = |name| {
+        let holder = authority.issue(&node(name), SystemTime::now(), NODE_VALIDITY).unwrap().holder;
+        credentials.current().revoked.has(&holder)
+    };
+
+    assert_eq!(revoke(home.path(), Revoked::Node(node("three"))).unwrap(), Reach::Cluster);
+    let list = Credentials::open(home.path()).unwrap().current().spread.to_text();
+    credentials.take_revocations(&list).unwrap();
+    assert!(refused("three"), "at once");
+    credentials.take_revocations(&list).unwrap();
+    let kept = std::fs::read_to_string(two.path().join("revoked")).unwrap();
+    assert_eq!(kept, list, "and after a restart; once");
+
+    // Without a signature, with that of another entry, or of another cluster's authority.
+    let signature = list.trim().rsplit(' ').next().unwrap();
+    revoke(other_home.path(), Revoked::Node(node("four"))).unwrap();
+    let strange = Credentials::open(other_home.path()).unwrap().current().spread.to_text();
+    for bad in ["node four".to_owned(), format!("node four {signature}"), strange] {
+        assert!(credentials.take_revocations(&bad).is_err(), "{bad}");
+        assert!(!refused("four"), "{bad}");
+    }
+    assert!(credentials.take_revocations("rubbish").is_err());
+
+    // A node's own, without the authority's key: counts here and is told to nobody.
+    assert_eq!(revoke(two.path(), Revoked::Node(node("four"))).unwrap(), Reach::ThisNode);
+    credentials.look();
+    assert!(refused("four"));
+    assert_eq!(credentials.current().spread.to_text(), list);
+    let none = revoke(home.path(), Revoked::Serial("not hex".to_owned()));
+    assert!(matches!(none, Err(CertificateError::NoSerial)));
 }

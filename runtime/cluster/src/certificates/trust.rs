@@ -1,4 +1,4 @@
-//! Who a certificate says its holder is, what is revoked, and the checks that both ends of a link
+//! Who a certificate says its holder is, and the checks that both ends of a link
 //! make: signed by our authority, in its time, of our cluster, not revoked.
 
 use std::collections::BTreeSet;
@@ -15,15 +15,9 @@ use rustls::{CertificateError as Bad, DigitallySignedStruct, DistinguishedName, 
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use super::authority::{MAX_FILE_OCTETS, SUBJECT};
+use super::revoked::Revocations;
 use super::{CertificateError, files};
 use crate::names::{ClusterId, NodeId};
-
-/// Most entries of the list of what is revoked: each handshake looks at it, and a cluster has at
-/// most some hundred nodes.
-pub const MAX_REVOKED: usize = 10_000;
-
-/// Longest serial number, in octets (RFC 5280 §4.1.2.2).
-const MAX_SERIAL_OCTETS: usize = 20;
 
 /// Who holds a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,85 +37,6 @@ impl Holder {
     pub fn is_due(&self, now: SystemTime) -> bool {
         self.not_after < now + super::RENEW_BEFORE
     }
-}
-
-/// One thing that is refused though its certificate has not expired.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Revoked {
-    /// One certificate, by its serial number as hexadecimal digits.
-    Serial(String),
-    /// A node, whatever certificate it has.
-    Node(NodeId),
-}
-
-/// What is revoked. As text: one a line, `serial` or `node`, then which.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Revocations(BTreeSet<Revoked>);
-
-impl Revocations {
-    /// Reads a list; a file that is not there is an empty one.
-    pub(super) fn read(path: &Path) -> Result<Self, CertificateError> {
-        match files::read(path, 2 * MAX_FILE_OCTETS) {
-            Ok(text) => {
-                Self::parse(&text).map_err(|why| CertificateError::Unusable(path.to_owned(), why))
-            }
-            Err(CertificateError::File(_, error))
-                if error.kind() == std::io::ErrorKind::NotFound =>
-            {
-                Ok(Self::default())
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Reads what [`Revocations::to_text`] wrote. A line that makes no sense makes the whole list
-    /// unusable, and is quoted: who wrote it wanted something refused.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let mut list = Self::default();
-        for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
-            let what = match line.split_once(' ') {
-                Some(("serial", digits)) => serial(digits).map(Revoked::Serial),
-                Some(("node", name)) => name.parse().ok().map(Revoked::Node),
-                _ => None,
-            };
-            let what = what.ok_or_else(|| format!("not understood: {line:.80}"))?;
-            list.add(what).map_err(|error| error.to_string())?;
-        }
-        Ok(list)
-    }
-
-    /// The list as text.
-    pub fn to_text(&self) -> String {
-        let lines = self.0.iter().map(|what| match what {
-            Revoked::Serial(digits) => format!("serial {digits}\n"),
-            Revoked::Node(name) => format!("node {name}\n"),
-        });
-        lines.collect()
-    }
-
-    /// Adds one.
-    pub fn add(&mut self, what: Revoked) -> Result<(), CertificateError> {
-        self.0.insert(what);
-        if self.0.len() > MAX_REVOKED { Err(CertificateError::TooManyRevoked) } else { Ok(()) }
-    }
-
-    /// Adds all of another list.
-    pub fn merge(&mut self, other: Self) -> Result<(), CertificateError> {
-        other.0.into_iter().try_for_each(|what| self.add(what))
-    }
-
-    /// Whether this holder is refused.
-    pub fn has(&self, holder: &Holder) -> bool {
-        self.0.contains(&Revoked::Node(holder.node.clone()))
-            || self.0.contains(&Revoked::Serial(holder.serial.clone()))
-    }
-}
-
-/// Digits of a serial number in the one form that is compared.
-fn serial(digits: &str) -> Option<String> {
-    let octets = hex::decode(digits.replace(':', "")).ok()?;
-    let short = (1..=MAX_SERIAL_OCTETS).contains(&octets.len());
-    short.then(|| hex::encode(octets))
 }
 
 /// What a certificate says; the error says what is wrong with it.
@@ -185,7 +100,8 @@ pub(super) struct Verifier {
 impl Verifier {
     /// Beyond what every TLS library checks.
     fn check(&self, certificate: &CertificateDer<'_>) -> Result<(), rustls::Error> {
-        let holder = holder_of(certificate).map_err(|_| Bad::BadEncoding)?;
+        // Signed by our authority, but for no node.
+        let holder = holder_of(certificate).map_err(|_| Bad::NotValidForName)?;
         if holder.cluster != self.cluster {
             return Err(Bad::NotValidForName.into());
         }

@@ -26,6 +26,7 @@ use tracing::{error, warn};
 use super::shims::{Shims, address_of};
 use super::{Carrier, FactError, Gossip, Member, Members, check_fact};
 use crate::names::{ClusterId, NodeId};
+use crate::refusals::Reason;
 
 /// How often a node gossips with three others.
 pub const INTERVAL: Duration = Duration::from_millis(500);
@@ -89,7 +90,8 @@ impl Scuttlebutt {
         let socket = UdpSocket::open((Ipv4Addr::LOCALHOST, 0).into()).await;
         let socket = socket.map_err(std::io::Error::other)?;
         let local = socket.local_addr().map_err(std::io::Error::other)?;
-        let shims = Shims::new(options.node.clone(), local, carrier, stop.clone());
+        let own = (options.node.clone(), options.generation);
+        let shims = Shims::new(own, local, carrier, stop.clone());
         let shims = Arc::new(shims);
         options.seeds.iter().try_for_each(|seed| shims.ensure(seed))?;
 
@@ -138,7 +140,13 @@ impl Scuttlebutt {
         self.shims.gossip_socket()
     }
 
-    /// Takes a datagram that came over `from`'s link. Drops it when there is no room.
+    /// How many datagrams were refused, by reason.
+    pub fn refused(&self) -> Vec<(Reason, u64)> {
+        self.shims.refusals().totals()
+    }
+
+    /// Takes a datagram that came over `from`'s link. Drops it when there is no room, and when it is no
+    /// datagram that `from` has made just now for this node.
     pub fn receive(&self, from: &NodeId, datagram: Bytes) {
         if let Err(error) = self.shims.incoming(from, &datagram) {
             tracing::debug!(%from, %error, "a datagram of gossip is dropped");
@@ -364,8 +372,8 @@ impl Socket for Carried {
             if self.shims.is_ours(received.from_addr) {
                 return Ok(received);
             }
-            metrics::counter!("postroom_gossip_datagrams_total", "outcome" => "stranger")
-                .increment(1);
+            let refusals = self.shims.refusals();
+            refusals.note(Reason::Stranger, &received.from_addr, &"a datagram by no link");
         }
     }
 }

@@ -13,9 +13,16 @@ use bytes::Bytes;
 use tokio::net::UdpSocket;
 use tokio_util::sync::CancellationToken;
 
+use super::envelope::{ENVELOPE_OCTETS, Opener, Sealer};
 use super::{Carrier, MAX_NODES};
 use crate::links::MAX_DATAGRAM_OCTETS;
 use crate::names::NodeId;
+use crate::refusals::{At, Reason, Refusals};
+
+/// Most octets that gossip sends at once: what UDP carries.
+const MAX_UDP_OCTETS: usize = 65_507;
+
+const _: () = assert!(MAX_UDP_OCTETS + ENVELOPE_OCTETS <= MAX_DATAGRAM_OCTETS);
 
 /// An address that stands for a node's name: local (RFC 4193), and the rest a digest of the name.
 pub(super) fn address_of(node: &NodeId) -> SocketAddr {
@@ -36,6 +43,9 @@ pub(super) struct Shims {
     /// Gossip's socket.
     gossip: SocketAddr,
     carrier: Arc<dyn Carrier>,
+    sealer: Arc<Sealer>,
+    opener: Mutex<Opener>,
+    refusals: Refusals,
     table: Mutex<Table>,
     stop: CancellationToken,
 }
@@ -49,12 +59,20 @@ struct Table {
 
 impl Shims {
     pub(super) fn new(
-        own: NodeId,
+        (own, generation): (NodeId, u64),
         gossip: SocketAddr,
         carrier: Arc<dyn Carrier>,
         stop: CancellationToken,
     ) -> Self {
-        Self { own, gossip, carrier, table: Mutex::default(), stop }
+        let sealer = Arc::new(Sealer::new(own.clone(), generation));
+        let (opener, table, refusals) =
+            (Mutex::default(), Mutex::default(), Refusals::new(At::Gossip));
+        Self { own, gossip, carrier, sealer, opener, refusals, table, stop }
+    }
+
+    /// What was not taken.
+    pub(super) fn refusals(&self) -> &Refusals {
+        &self.refusals
     }
 
     #[cfg(test)]
@@ -94,7 +112,7 @@ impl Shims {
         tokio::spawn(outgoing(
             peer.clone(),
             socket.clone(),
-            self.carrier.clone(),
+            (self.carrier.clone(), self.sealer.clone()),
             self.stop.clone(),
         ));
         table.sockets.insert(local, local);
@@ -103,13 +121,28 @@ impl Shims {
         Ok(())
     }
 
-    /// Gives gossip a datagram that came over `from`'s link; drops it when there is no room.
-    pub(super) fn incoming(&self, from: &NodeId, datagram: &Bytes) -> std::io::Result<()> {
+    /// Gives gossip a datagram that came over `from`'s link; drops it when there is no room, and when
+    /// `from` has not made it just now and for this node.
+    pub(super) fn incoming(&self, from: &NodeId, sealed: &Bytes) -> std::io::Result<()> {
+        let mut opener = self.opener.lock().unwrap_or_else(PoisonError::into_inner);
+        let opened = opener.open(&self.own, from, sealed);
+        drop(opener);
+        let datagram = match opened {
+            Ok(datagram) if datagram.len() > MAX_UDP_OCTETS => Err(Reason::TooLarge),
+            opened => opened,
+        };
+        let datagram = match datagram {
+            Ok(datagram) => datagram,
+            Err(reason) => {
+                self.refusals.note(reason, from, &"a datagram of gossip");
+                return Ok(());
+            }
+        };
         self.ensure(from)?;
         let table = self.table();
         let Some(shim) = table.shims.get(from) else { return Ok(()) }; // From ourselves.
         debug_assert!(table.sockets.contains_key(&shim.local));
-        shim.socket.try_send(datagram).map(drop)
+        shim.socket.try_send(&datagram).map(drop)
     }
 }
 
@@ -117,17 +150,17 @@ impl Shims {
 async fn outgoing(
     peer: NodeId,
     socket: Arc<UdpSocket>,
-    carrier: Arc<dyn Carrier>,
+    (carrier, sealer): (Arc<dyn Carrier>, Arc<Sealer>),
     stop: CancellationToken,
 ) {
-    let mut buffer = vec![0; MAX_DATAGRAM_OCTETS + 1];
+    let mut buffer = vec![0; MAX_UDP_OCTETS];
     while let Some(received) = stop.run_until_cancelled(socket.recv(&mut buffer)).await {
         // An error is gossip's socket being away for a moment: nothing to carry.
         let Ok(octets) = received else {
             tokio::task::yield_now().await;
             continue;
         };
-        let carried = carrier.carry(&peer, Bytes::copy_from_slice(&buffer[..octets]));
+        let carried = carrier.carry(&peer, sealer.seal(&peer, &buffer[..octets]));
         let outcome = if carried { "carried" } else { "dropped" };
         metrics::counter!("postroom_gossip_datagrams_total", "outcome" => outcome).increment(1);
         metrics::counter!("postroom_gossip_octets_total").increment(octets as u64);

@@ -4,8 +4,10 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use super::envelope::{ENVELOPE_OCTETS, Sealer};
 use super::*;
 use crate::names::ClusterId;
+use crate::refusals::Reason;
 
 /// Hands datagrams over.
 #[derive(Default)]
@@ -91,9 +93,10 @@ async fn rubbish_changes_nothing_and_ends_nothing() {
         seed ^= seed << 17;
         seed
     };
+    let sealer = Sealer::new(id("stranger"), 1);
     let before = one.watch().borrow().nodes.keys().cloned().collect::<Vec<_>>();
     for round in 0..3_000 {
-        let mut octets = post.last.lock().unwrap().to_vec();
+        let mut octets = post.last.lock().unwrap()[ENVELOPE_OCTETS..].to_vec();
         match round % 3 {
             0 => octets = (0..random() % 2_000).map(|_| random() as u8).collect(),
             1 => octets.truncate(random() as usize % octets.len().max(1)),
@@ -105,9 +108,18 @@ async fn rubbish_changes_nothing_and_ends_nothing() {
                 }
             }
         }
-        one.receive(&id("stranger"), octets.into());
+        // In a sound envelope, so that it is looked into; sometimes in none.
+        match round % 10 {
+            9 => one.receive(&id("stranger"), octets.into()),
+            _ => one.receive(&id("stranger"), sealer.seal(&id("one"), &octets)),
+        }
         tokio::task::yield_now().await;
     }
+    let refused = |reason| {
+        let found = one.refused().into_iter().find(|(known, _)| *known == reason);
+        found.map_or(0, |(_, count)| count)
+    };
+    assert!(refused(Reason::MalformedGossip) > 50, "{:?}", one.refused());
     two.set("name", Bytes::from_static(b"after")).await.unwrap();
     until(&one, "the change", |members| {
         members.fact(&id("two"), "name").is_some_and(|value| value == "after")
@@ -169,7 +181,7 @@ async fn a_datagram_from_another_socket_of_this_machine_is_not_taken() {
         tokio::task::yield_now().await;
     };
     for _ in 0..50 {
-        socket.send_to(&good, one.local()).await.unwrap();
+        socket.send_to(&good[ENVELOPE_OCTETS..], one.local()).await.unwrap();
     }
     one.set("name", Bytes::from_static(b"after")).await.unwrap();
     until(&one, "itself", |members| {
@@ -180,6 +192,7 @@ async fn a_datagram_from_another_socket_of_this_machine_is_not_taken() {
     assert_eq!(one.watch().borrow().nodes.len(), 1);
     one.receive(&id("two"), good);
     until(&one, "two", |members| members.nodes.contains_key(&id("two"))).await;
+    assert!(matches!(one.refused()[..], [(Reason::Stranger, 1..=50)]), "{:?}", one.refused());
     drop((two, lonely));
 }
 

@@ -22,8 +22,8 @@ pub const MAX_TRACE_OCTETS: usize = 64;
 /// Longest address of a node, `host:port`, in octets: a DNS name has at most 253.
 pub const MAX_ADDRESS_OCTETS: usize = 260;
 
-/// Largest datagram of gossip, in octets: what UDP carries.
-pub const MAX_DATAGRAM_OCTETS: usize = 65_507;
+/// Largest datagram of gossip, in octets: what UDP carries, and what says who made it.
+pub const MAX_DATAGRAM_OCTETS: usize = 65_507 + 64;
 
 /// Under which a call has its effect at most once, however often it is asked.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -197,8 +197,9 @@ pub trait Service: Send + Sync + 'static {
     /// The sender learns of its end by [`EventSender::broken`](super::EventSender::broken).
     fn events(&self, from: &NodeId) -> Result<EventSource, Refusal>;
 
-    /// `from` has made a link to this node, and says where its own server is (`host:port`): a node
-    /// that has just joined is known from nothing else. Its address is its own word; its name is not.
+    /// `from` has made a link to this node, and says where its own server is (`host:port`), again every two
+    /// seconds: a node that has just joined is known from nothing else, and gossip from before a restart
+    /// may name another place. Its address is its own word; its name is not.
     fn met(&self, from: &NodeId, address: &str);
 
     /// A datagram of gossip has arrived. Must not wait: drop it when there is no room.

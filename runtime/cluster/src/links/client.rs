@@ -1,18 +1,21 @@
 //! All links of this node to others.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::api::{Call, LinkError, MAX_DATAGRAM_OCTETS, MAX_DEADLINE, NotSent, Reply, WireVersion};
 use super::events::EventStream;
+use super::keeper::{Board, Presence};
 use super::link::{Link, State};
 use crate::certificates::Credentials;
 use crate::names::NodeId;
+use crate::refusals::{At, Reason, Refusals};
 
 /// Most peers that have a link: more nodes than gossip was measured with.
 pub const MAX_PEERS: usize = 256;
@@ -40,6 +43,8 @@ pub struct Links(Arc<Inner>);
 struct Inner {
     options: LinksOptions,
     links: Mutex<HashMap<NodeId, Arc<Link>>>,
+    board: Board,
+    refusals: Arc<Refusals>,
     stop: CancellationToken,
 }
 
@@ -72,17 +77,20 @@ pub enum LinkState {
         /// The peer's wire version.
         version: WireVersion,
     },
-    /// It stood and has broken, and was not needed since.
+    /// It stood and has broken: it is about to be made again.
     Broken,
     /// It could not be made.
     Down(LinkError),
 }
 
 impl Links {
-    /// No link is made before it is needed. Must be called within a tokio runtime.
+    /// No link is made before it is needed; from then on it is kept: made again when it breaks, with a
+    /// back-off. Must be called within a tokio runtime.
     pub fn new(options: LinksOptions) -> Self {
         let stop = CancellationToken::new();
-        let inner = Arc::new(Inner { options, links: Mutex::default(), stop: stop.clone() });
+        let (links, board) = Default::default();
+        let refusals = Arc::new(Refusals::new(At::Dial));
+        let inner = Arc::new(Inner { options, links, board, refusals, stop: stop.clone() });
         tokio::spawn(review(Arc::downgrade(&inner), stop));
         Self(inner)
     }
@@ -100,7 +108,8 @@ impl Links {
             None => {}
         }
         let (options, stop) = (self.0.options.clone(), self.0.stop.child_token());
-        let link = Link::new(peer.clone(), address.to_owned(), options, stop);
+        let tells = (self.0.board.clone(), self.0.refusals.clone());
+        let link = Link::new(peer.clone(), address.to_owned(), options, stop, tells);
         links.insert(peer.clone(), Arc::new(link));
         Ok(())
     }
@@ -135,12 +144,29 @@ impl Links {
         Ok(self.link(peer)?.ready(deadline).await?.common)
     }
 
+    /// How all peers' processes are, and each change; only of those whose links were needed once. A link
+    /// that breaks is made again at once, so a process that is killed is known to be
+    /// [`Presence::Refusing`] within milliseconds, whether anybody calls it or not.
+    pub fn presence(&self) -> watch::Receiver<Arc<BTreeMap<NodeId, Presence>>> {
+        self.0.board.subscribe()
+    }
+
+    /// How `peer`'s process is; `None` when its link was never needed, or its address is new.
+    pub fn presence_of(&self, peer: &NodeId) -> Option<Presence> {
+        self.0.board.borrow().get(peer).copied()
+    }
+
+    /// How often this node has refused who answered at a peer's address, by reason.
+    pub fn refused(&self) -> Vec<(Reason, u64)> {
+        self.0.refusals.totals()
+    }
+
     /// The events of `peer`. Nothing is asked before [`EventStream::next`] is.
     pub fn events(&self, peer: &NodeId) -> Result<EventStream, LinkError> {
         Ok(EventStream::new(self.link(peer)?))
     }
 
-    /// Sends a datagram if there is room; `false` when it was dropped. Never waits.
+    /// Sends a datagram if there is room and a link can be had; `false` when it was dropped. Never waits.
     pub fn gossip(&self, peer: &NodeId, datagram: Bytes) -> bool {
         datagram.len() <= MAX_DATAGRAM_OCTETS
             && self.link(peer).is_ok_and(|link| link.datagram(datagram))

@@ -3,10 +3,21 @@
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use rustls::AlertDescription;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
 use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
+
+use super::goaway::Ear;
+
+/// How long an end that has said all waits for the other one to hang up. Closing a socket with octets
+/// unread resets it, and what was said last may be lost.
+const LINGER_TIME: Duration = Duration::from_secs(1);
+
+/// How many octets are passed over at once by an end that lingers.
+const PASSED_OCTETS: usize = 4 << 10;
 
 /// What is known of a connection by those who do not read or write it.
 #[derive(Clone, Debug)]
@@ -15,13 +26,16 @@ pub(super) struct Cord {
     pub(super) cut: CancellationToken,
     /// The connection has ended.
     pub(super) gone: CancellationToken,
+    /// The other end has said that it takes nothing new, and finishes what it has begun.
+    pub(super) leaving: CancellationToken,
     /// What the other end said when it ended the TLS session.
     alert: Arc<OnceLock<AlertDescription>>,
 }
 
 impl Cord {
     pub(super) fn new(cut: CancellationToken) -> Self {
-        Self { cut, gone: CancellationToken::new(), alert: Arc::default() }
+        let (gone, leaving) = Default::default();
+        Self { cut, gone, leaving, alert: Arc::default() }
     }
 
     pub(super) fn alert(&self) -> Option<AlertDescription> {
@@ -34,14 +48,33 @@ pub(super) struct Io<S> {
     inner: S,
     cord: Cord,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    role: Role,
     _gone: DropGuard,
 }
 
+/// What an end does beside carrying octets.
+enum Role {
+    /// It called: it listens for the peer's word that it stops.
+    Caller(Ear),
+    /// It was called: when it has said all it lingers, for this long.
+    Called(Option<Pin<Box<Sleep>>>),
+}
+
 impl<S> Io<S> {
-    pub(super) fn new(inner: S, cord: Cord) -> Self {
+    /// The end that has called.
+    pub(super) fn caller(inner: S, cord: Cord) -> Self {
+        Self::new(inner, cord, Role::Caller(Ear::default()))
+    }
+
+    /// The end that was called.
+    pub(super) fn called(inner: S, cord: Cord) -> Self {
+        Self::new(inner, cord, Role::Called(None))
+    }
+
+    fn new(inner: S, cord: Cord, role: Role) -> Self {
         let cut = Box::pin(cord.cut.clone().cancelled_owned());
         let _gone = cord.gone.clone().drop_guard();
-        Self { inner, cord, cut, _gone }
+        Self { inner, cord, cut, role, _gone }
     }
 }
 
@@ -71,7 +104,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for Io<S> {
         if self.cord.cut.is_cancelled() || self.cut.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(was_cut()));
         }
+        let before = buffer.filled().len();
         let read = Pin::new(&mut self.inner).poll_read(cx, buffer);
+        // Before anybody acts on these octets: who hears of a call that was not taken knows why.
+        if let Role::Caller(ear) = &mut self.role
+            && ear.hears_stop(&buffer.filled()[before..])
+        {
+            self.cord.leaving.cancel();
+        }
         if let Poll::Ready(Err(error)) = &read
             && let Some(alert) = alert_of(error)
         {
@@ -81,7 +121,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Io<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Io<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Io<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -114,9 +154,27 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Io<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         // A cut end does not wait for the other one to read what is left.
-        if self.cord.cut.is_cancelled() {
+        if self.cord.cut.is_cancelled() || self.cut.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Ok(()));
         }
-        Pin::new(&mut self.inner).poll_shutdown(cx)
+        let this = &mut *self;
+        let linger = match &mut this.role {
+            Role::Caller(_) => return Pin::new(&mut this.inner).poll_shutdown(cx),
+            Role::Called(Some(linger)) => linger,
+            Role::Called(linger) => {
+                std::task::ready!(Pin::new(&mut this.inner).poll_shutdown(cx))?;
+                linger.insert(Box::pin(tokio::time::sleep(LINGER_TIME)))
+            }
+        };
+        let mut passed = [0; PASSED_OCTETS];
+        loop {
+            let mut buffer = ReadBuf::new(&mut passed);
+            match Pin::new(&mut this.inner).poll_read(cx, &mut buffer) {
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {}
+                // However it has ended: all was said before.
+                Poll::Ready(_) => return Poll::Ready(Ok(())),
+                Poll::Pending => return linger.as_mut().poll(cx).map(Ok),
+            }
+        }
     }
 }

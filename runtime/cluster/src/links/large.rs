@@ -53,9 +53,12 @@ pub(super) enum Incomplete {
     /// The link or the other end.
     #[error("the stream broke: {0}")]
     Broken(String),
-    /// More or less than was said, or too much.
+    /// More or less than was said.
     #[error("{0}")]
     Nonsense(&'static str),
+    /// More than [`MAX_PAYLOAD_OCTETS`] was said.
+    #[error("the payload is too large")]
+    TooLarge,
 }
 
 impl Bounds {
@@ -77,7 +80,7 @@ impl Bounds {
     ) -> Result<Bytes, Incomplete> {
         let total = usize::try_from(total).unwrap_or(usize::MAX);
         if total > MAX_PAYLOAD_OCTETS {
-            return Err(Incomplete::Nonsense("the payload is too large"));
+            return Err(Incomplete::TooLarge);
         }
         if first.len() > total || (total > CHUNK_OCTETS && first.len() < CHUNK_OCTETS) {
             return Err(Incomplete::Nonsense("the first part has a wrong length"));

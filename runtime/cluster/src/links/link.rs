@@ -1,6 +1,6 @@
 //! The link to one peer: made when needed, shared by all who call it, made again after a failure.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,11 +17,13 @@ use super::api::{
     WireVersion,
 };
 use super::client::LinksOptions;
-use super::dial::{BrokenLink, Connection, dial};
+use super::dial::{BrokenLink, Connection, NoLink, dial};
+use super::keeper::{self, Board, Presence};
 use super::large::{self, Bounds};
 use super::wire::{self, AnswerHead, CallHead, Frame, Kind, Outcome};
 use crate::certificates::Material;
 use crate::names::NodeId;
+use crate::refusals::{Reason, Refusals};
 
 /// Most calls to a peer that are under way: HTTP/2 streams of the link.
 pub(super) const MAX_IN_FLIGHT: usize = 1_024;
@@ -30,12 +32,12 @@ pub(super) const MAX_IN_FLIGHT: usize = 1_024;
 const MAX_WAITING: usize = 4_096;
 
 /// How long after a first failure a link is tried again; doubled with each further one.
-const BACK_OFF_FIRST: Duration = Duration::from_millis(50);
+const BACK_OFF_FIRST: Duration = Duration::from_millis(20);
 
 /// How long at most. An owner whose host comes back is to be found within a second or so.
 const BACK_OFF_MAX: Duration = Duration::from_secs(1);
 
-/// How often a call that certainly was not sent is given to a new link.
+/// How often a call that certainly was not sent is given to a link: the second time to a new one.
 const ATTEMPTS: usize = 2;
 
 /// Where a link is in its life.
@@ -61,6 +63,10 @@ pub(super) struct Link {
     waiting: AtomicUsize,
     /// Ends all that belongs to this link.
     stop: CancellationToken,
+    /// Whether it has a keeper: from the first need on.
+    kept: AtomicBool,
+    board: Board,
+    refusals: Arc<Refusals>,
     gossip: Mutex<Option<mpsc::Sender<Bytes>>>,
 }
 
@@ -70,6 +76,7 @@ impl Link {
         address: String,
         options: LinksOptions,
         stop: CancellationToken,
+        (board, refusals): (Board, Arc<Refusals>),
     ) -> Self {
         Self {
             peer,
@@ -80,8 +87,26 @@ impl Link {
             slots: Semaphore::new(MAX_IN_FLIGHT),
             waiting: AtomicUsize::new(0),
             stop,
+            kept: AtomicBool::new(false),
+            board,
+            refusals,
             gossip: Mutex::default(),
         }
+    }
+
+    /// Each state as it comes.
+    pub(super) fn states(&self) -> watch::Receiver<State> {
+        self.state.subscribe()
+    }
+
+    /// Cancelled when the link is stopped.
+    pub(super) fn stopped(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
+    /// Says how the peer is, as long as this is the link to it.
+    pub(super) fn post(&self, presence: Presence) {
+        keeper::post(&self.board, &self.peer, Some(presence), || !self.is_stopped());
     }
 
     pub(super) fn state(&self) -> State {
@@ -100,6 +125,7 @@ impl Link {
     pub(super) fn stop(&self) {
         self.stop.cancel();
         self.state.send_replace(State::Idle);
+        keeper::post(&self.board, &self.peer, None, || true);
     }
 
     /// New certificates, or time has passed: a peer that is not admitted any more is cut off, and
@@ -111,6 +137,9 @@ impl Link {
             let admitted = material.admits(&connection.holder, now);
             if !admitted {
                 connection.cord.cut.cancel();
+                let revoked = material.revoked.has(&connection.holder);
+                let reason = if revoked { Reason::Revoked } else { Reason::Expired };
+                self.refusals.note(reason, &self.peer, &"the link to it is cut");
             }
             if !admitted || renewed {
                 *state = State::Idle;
@@ -119,18 +148,27 @@ impl Link {
         });
     }
 
-    /// The link as it stands, made if need be; waits until `deadline` at most.
+    /// The link as it stands, made if need be; waits until `deadline` at most. One whose peer is stopping
+    /// is not made anew while it stands.
     pub(super) async fn ready(
         self: &Arc<Self>,
         deadline: Instant,
     ) -> Result<Arc<Connection>, LinkError> {
+        if !self.kept.swap(true, Ordering::Relaxed) {
+            tokio::spawn(keeper::keep(self.clone()));
+        }
         let mut state = self.state.subscribe();
         loop {
             if self.is_stopped() {
                 return Err(LinkError::NotSent(NotSent::Stopped));
             }
             match &*state.borrow_and_update() {
-                State::Up(connection) if !connection.is_gone() => return Ok(connection.clone()),
+                State::Up(connection) if !connection.is_gone() => {
+                    return match connection.is_leaving() {
+                        true => Err(LinkError::Declined(Refusal::Stopping)),
+                        false => Ok(connection.clone()),
+                    };
+                }
                 State::Down { why, until, .. } if *until > Instant::now() => {
                     return Err(why.clone());
                 }
@@ -150,7 +188,7 @@ impl Link {
     }
 
     /// Begins to make the link, if nobody has begun to. Goes on when the caller does not wait.
-    fn start_dialing(self: &Arc<Self>) {
+    pub(super) fn start_dialing(self: &Arc<Self>) {
         let mut failures = None;
         self.state.send_if_modified(|state| {
             failures = match state {
@@ -172,12 +210,15 @@ impl Link {
 
     async fn dial(self: Arc<Self>, failures: u32) {
         let LinksOptions { credentials, version, address } = &self.options;
-        let (material, cut) = (credentials.current(), self.stop.child_token());
-        let made = dial(&self.peer, &self.address, &material, *version, address, cut).await;
+        let cut = self.stop.child_token();
+        let made = dial(&self.peer, &self.address, credentials, *version, address, cut).await;
         let next = match made {
             Ok(connection) => State::Up(connection),
-            Err(why) => {
+            Err(NoLink { error: why, refused_for }) => {
                 tracing::debug!(peer = %self.peer, address = self.address, %why, "no link");
+                if let Some(reason) = refused_for {
+                    self.refusals.note(reason, &self.peer, &why);
+                }
                 let failures = failures.saturating_add(1);
                 State::Down { why, until: Instant::now() + back_off(failures), failures }
             }
@@ -212,14 +253,29 @@ impl Link {
         for _ in 0..ATTEMPTS {
             let connection = self.ready(deadline).await?;
             match self.send(&connection, &call, deadline).await {
+                // What else is under way there is finished: the link is neither cut nor made anew.
+                Err(LinkError::NotSent(NotSent::Broken)) if connection.is_leaving() => {
+                    return Err(LinkError::Declined(Refusal::Stopping));
+                }
                 Err(LinkError::NotSent(NotSent::Broken)) => {
                     last = LinkError::NotSent(NotSent::Broken);
-                    connection.cord.cut.cancel();
+                    self.retire(&connection);
                 }
                 done => return done,
             }
         }
         Err(last)
+    }
+
+    /// Gives a link up that takes no calls any more. It ends with the last call that is under way on it.
+    fn retire(&self, connection: &Arc<Connection>) {
+        self.state.send_if_modified(|state| {
+            let same = matches!(state, State::Up(there) if Arc::ptr_eq(there, connection));
+            if same {
+                *state = State::Idle;
+            }
+            same
+        });
     }
 
     async fn slot(&self, deadline: Instant) -> Result<tokio::sync::SemaphorePermit<'_>, LinkError> {
@@ -332,12 +388,16 @@ impl Link {
     }
 }
 
-/// Whether a failure says that the request never went out: HTTP/2 refused its stream unseen (RFC
-/// 9113 §8.7), or hyper still had it in its hands (1.12 says "canceled" of nothing else), or the
-/// link had broken before.
+/// Whether a failure says that nobody has looked at the request: HTTP/2 refused its stream unseen (RFC
+/// 9113 §8.7), or the peer's GOAWAY names an earlier one as the last (§6.8; h2 0.4 ends no other streams
+/// with it), or hyper still had it in its hands (1.12 says "canceled" of nothing else), or the link had
+/// broken before.
 fn was_never_sent(error: &(dyn std::error::Error + 'static)) -> bool {
-    let refused = |error: &h2::Error| error.reason() == Some(h2::Reason::REFUSED_STREAM);
-    error.downcast_ref().is_some_and(refused)
+    let unseen = |error: &h2::Error| {
+        error.reason() == Some(h2::Reason::REFUSED_STREAM)
+            || (error.is_go_away() && error.is_remote())
+    };
+    error.downcast_ref().is_some_and(unseen)
         || error.downcast_ref().is_some_and(hyper::Error::is_canceled)
         || error.is::<BrokenLink>()
 }
@@ -361,7 +421,7 @@ fn outcome(status: Status) -> LinkError {
 }
 
 /// With jitter, so that nodes that lost the same peer do not come back in step.
-fn back_off(failures: u32) -> Duration {
+pub(super) fn back_off(failures: u32) -> Duration {
     let doubled = BACK_OFF_FIRST.saturating_mul(1 << failures.saturating_sub(1).min(10));
     let mut octets = [0; 4];
     // Without randomness there is no jitter, which is no reason to fail.

@@ -2,9 +2,16 @@
 //!
 //! Each node has one [`LinkServer`], which gives what arrives to the node's [`Service`], and one
 //! [`Links`], which holds a long-lived link to each node that was ever called. A link is made when
-//! it is needed; after a failure it is tried again with a back-off, and whoever asks meanwhile hears
-//! of the last failure at once. HTTP/2 (tonic) carries streams, flow control and cancellation, so
+//! it is needed, and kept from then on: when it breaks it is made again, at once and then with a
+//! back-off, and whoever asks meanwhile hears of the last failure at once. So each node knows of each
+//! other one's process whether it is there ([`Presence`]) without asking. A peer that stops says so
+//! (GOAWAY) and finishes what it has begun: calls that it does not take any more are
+//! [`Declined`](LinkError::Declined), none is left unknown. HTTP/2 (tonic) carries streams, flow control and cancellation, so
 //! each node of a pair dials the other one for its own calls: two connections for a pair.
+//!
+//! What an operator revokes at one node spreads over links to all.
+//!
+//! Who is refused, and why, is counted: see [`crate::refusals`].
 //!
 //! Whom one talks to is known from the verified certificate ([`crate::certificates`]) and never from
 //! a message. Payloads are octets: what they mean is their owner's, who writes them in the wire
@@ -18,14 +25,16 @@ mod events;
 
 mod wire;
 
+mod goaway;
 mod io;
 mod large;
-mod refusals;
 
 mod client;
 mod dial;
+mod keeper;
 mod link;
 mod pump;
+mod revoked;
 
 mod server;
 mod service;
@@ -36,4 +45,5 @@ pub use self::events::{
     Event, EventError, EventKey, EventSender, EventSource, EventStream, MAX_EVENT_KEYS,
     MAX_EVENT_OCTETS, Notice, event_queue,
 };
+pub use self::keeper::Presence;
 pub use self::server::{LinkServer, ServerOptions};

@@ -1,7 +1,7 @@
 //! Lets peers in: TLS with both certificates, a bounded number of handshakes and connections, and
 //! one line in the log for who is not let in.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -20,14 +20,14 @@ use tonic::transport::server::Connected;
 use super::api::{Service, WireVersion};
 use super::client::{MAX_PEERS, REVIEW_EVERY};
 use super::dial::{KEEP_ALIVE_EVERY, KEEP_ALIVE_TIME};
-use super::io::{Cord, Io};
+use super::io::{Cord, Io, tls_error_of};
 use super::large::{Bounds, CONNECTION_WINDOW, STREAM_WINDOW};
 use super::link::MAX_IN_FLIGHT;
-use super::refusals::{Reason, Refusals};
 use super::service::Rpc;
 use super::wire::CHUNK_OCTETS;
 use crate::certificates::{Credentials, Holder, holder_of};
 use crate::names::NodeId;
+use crate::refusals::{At, Reason, Refusals};
 
 /// How long a handshake may take.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(5);
@@ -66,8 +66,11 @@ pub struct LinkServer {
 /// What accepting, connections and the service's streams share.
 pub(super) struct Shared {
     pub(super) version: WireVersion,
-    pub(super) refusals: Refusals,
-    credentials: Arc<Credentials>,
+    /// Who was not let in, or not any more.
+    door: Refusals,
+    /// What peers said that was not taken.
+    pub(super) calls: Refusals,
+    pub(super) credentials: Arc<Credentials>,
     peers: Mutex<HashMap<NodeId, Peer>>,
     /// The stream of events that a peer reads; a newer one ends it.
     pub(super) readers: Mutex<HashMap<NodeId, CancellationToken>>,
@@ -109,7 +112,8 @@ impl LinkServer {
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
             version: options.version,
-            refusals: Refusals::default(),
+            door: Refusals::new(At::Door),
+            calls: Refusals::new(At::Call),
             credentials: options.credentials,
             peers: Mutex::default(),
             readers: Mutex::default(),
@@ -136,9 +140,13 @@ impl LinkServer {
         peers.iter().map(|(node, peer)| (node.clone(), peer.connections.len())).collect()
     }
 
-    /// How many were not let in, by reason.
-    pub fn refused(&self) -> Vec<(&'static str, u64)> {
-        self.shared.refusals.totals()
+    /// How often somebody was not let in, or not heard, by reason.
+    pub fn refused(&self) -> Vec<(Reason, u64)> {
+        let mut sums = BTreeMap::new();
+        for (reason, count) in [self.shared.door.totals(), self.shared.calls.totals()].concat() {
+            *sums.entry(reason).or_default() += count;
+        }
+        sums.into_iter().collect()
     }
 
     /// Lets nobody in any more, tells peers to make no new calls, waits for those under way for
@@ -210,7 +218,7 @@ async fn accept(shared: Arc<Shared>, listener: TcpListener, give: mpsc::Sender<A
             && let Some((oldest, from)) = handshakes.pop_front()
         {
             oldest.abort();
-            shared.refusals.note(Reason::Silent, &from, &"given up for a newer one");
+            shared.door.note(Reason::Silent, &from, &"given up for a newer one");
         }
         let task = tokio::spawn(handshake(shared.clone(), tcp, from, give.clone()));
         handshakes.push_back((task.abort_handle(), from));
@@ -230,27 +238,37 @@ async fn handshake(
     let acceptor = TlsAcceptor::from(material.server.clone());
     let tls = match timeout(HANDSHAKE_TIME, acceptor.accept(tcp)).await {
         Ok(Ok(tls)) => tls,
-        Ok(Err(error)) => return shared.refusals.note_handshake(from, &error),
-        Err(_) => return shared.refusals.note(Reason::Silent, &from, &"no handshake in time"),
+        Ok(Err(error)) => return shared.door.note(of_handshake(&error), &from, &error),
+        Err(_) => return shared.door.note(Reason::Silent, &from, &"no handshake in time"),
     };
     let certificate = tls.get_ref().1.peer_certificates().and_then(|chain| chain.first());
     let holder = certificate.ok_or("no certificate".to_owned()).and_then(|der| holder_of(der));
     let holder = match holder {
         Ok(holder) => holder,
-        Err(why) => return shared.refusals.note(Reason::Stranger, &from, &why),
+        Err(why) => return shared.door.note(Reason::WrongName, &from, &why),
     };
     let cord = Cord::new(shared.cut.child_token());
     let caller = match shared.admit(holder, &cord) {
         Ok(caller) => caller,
-        Err(reason) => return shared.refusals.note(reason, &from, &"too many peers"),
+        Err(reason) => return shared.door.note(reason, &from, &"too many peers"),
     };
     // Registered first, looked at again then: nobody slips in while certificates change.
     if !shared.credentials.current().admits(&caller.holder, SystemTime::now()) {
         cord.cut.cancel();
     }
-    let io = Io::new(tls, cord.clone());
+    let io = Io::called(tls, cord.clone());
     tokio::spawn(watch_over(shared.clone(), caller.clone(), cord, from));
     let _ = give.send(Admitted { io, caller }).await; // Else we are closing.
+}
+
+/// What a failed handshake means.
+fn of_handshake(error: &std::io::Error) -> Reason {
+    match tls_error_of(error) {
+        Some(rustls::Error::NoCertificatesPresented) => Reason::NoCertificate,
+        Some(rustls::Error::InvalidCertificate(bad)) => Reason::of_certificate(bad),
+        Some(rustls::Error::AlertReceived(_)) | None => Reason::GaveUp,
+        Some(_) => Reason::NotTls,
+    }
 }
 
 /// Waits for a connection's end and forgets it.
@@ -260,7 +278,7 @@ async fn watch_over(shared: Arc<Shared>, caller: Arc<Caller>, cord: Cord, from: 
     let spoke = caller.spoke.load(std::sync::atomic::Ordering::Relaxed);
     if !spoke && !cord.cut.is_cancelled() {
         let who = format!("{} at {from}", caller.holder.node);
-        shared.refusals.note(Reason::Nonsense, &who, &"ended without a word that makes sense");
+        shared.door.note(Reason::Nonsense, &who, &"ended without a word that makes sense");
     }
 }
 
@@ -282,7 +300,7 @@ async fn review(shared: Arc<Shared>) {
                 cord.cut.cancel();
                 let revoked = material.revoked.has(&caller.holder);
                 let reason = if revoked { Reason::Revoked } else { Reason::Expired };
-                shared.refusals.note(reason, &caller.holder.node, &"its link is cut");
+                shared.door.note(reason, &caller.holder.node, &"its link is cut");
             }
         }
     }

@@ -15,7 +15,7 @@ use tonic::body::Body;
 use tonic::codegen::http;
 use tonic::codegen::{Context, Poll};
 use tonic::server::{Grpc, StreamingService};
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
 
 use super::api::{
@@ -24,10 +24,12 @@ use super::api::{
 };
 use super::events::{EventSource, WINDOW};
 use super::large::{self, Incomplete};
+use super::revoked;
 use super::server::{Caller, Shared};
 use super::wire::{
     self, AnswerHead, CallHead, EventFrame, Frame, HelloFrame, Kind, MAX_FRAME_OCTETS, Outcome,
 };
+use crate::refusals::Reason;
 
 /// How long a stream's first message may take to follow its opening.
 const FIRST_TIME: Duration = Duration::from_secs(5);
@@ -48,6 +50,7 @@ enum Method {
     Events,
     Gossip,
     Hello,
+    Revoked,
 }
 
 impl Rpc {
@@ -71,7 +74,11 @@ impl tonic::codegen::Service<http::Request<Body>> for Rpc {
             wire::EVENTS => Method::Events,
             wire::GOSSIP => Method::Gossip,
             wire::HELLO => Method::Hello,
+            wire::REVOKED => Method::Revoked,
             _ => {
+                let caller = request.extensions().get::<Arc<Caller>>();
+                let who = caller.map_or("nobody", |caller| caller.holder.node.as_str());
+                self.shared.calls.note(Reason::Nonsense, &who, &"no such method");
                 let status = Status::unimplemented("no such method");
                 return Box::pin(std::future::ready(Ok(status.into_http())));
             }
@@ -101,8 +108,13 @@ impl StreamingService<Frame> for Bound {
             let caller = request.extensions().get::<Arc<Caller>>().cloned();
             let caller = caller.ok_or_else(|| Status::internal("nobody's connection"))?;
             let mut frames = request.into_inner();
+            let refuse = |why: &str| {
+                rpc.shared.calls.note(Reason::Nonsense, &caller.holder.node, &why);
+                nonsense(why)
+            };
             let first = timeout(FIRST_TIME, frames.message()).await;
-            let first = first.map_err(|_| nonsense("no first message"))??;
+            let first = first.map_err(|_| refuse("no first message"))?;
+            let first = first.inspect_err(|status| rpc.unread(&caller, status))?;
             let first = first.and_then(|frame| frame.kind);
             let frames = match (method, first) {
                 (Method::Call, Some(Kind::Call(head))) => {
@@ -116,16 +128,30 @@ impl StreamingService<Frame> for Bound {
                     rpc.take_gossip(caller.clone(), first, frames)?
                 }
                 (Method::Hello, Some(Kind::Hello(hello))) => {
-                    large::finish(&mut frames).await.map_err(|why| nonsense(&why.to_string()))?;
+                    large::finish(&mut frames).await.map_err(|why| refuse(&why.to_string()))?;
                     if hello.address.len() > MAX_ADDRESS_OCTETS {
-                        return Err(nonsense("the address is too long"));
+                        return Err(refuse("the address is too long"));
+                    }
+                    if rpc.shared.version.common(WireVersion(hello.version)).is_none() {
+                        // It is told our version, and leaves by itself.
+                        let why = format!("it speaks version {}", hello.version);
+                        rpc.shared.calls.note(Reason::Version, &caller.holder.node, &why);
                     }
                     if !hello.address.is_empty() {
                         rpc.service.met(&caller.holder.node, &hello.address);
                     }
                     one(rpc.hello())
                 }
-                _ => return Err(nonsense("a first message that makes no sense")),
+                (Method::Revoked, Some(Kind::Revoked(list))) => {
+                    large::finish(&mut frames).await.map_err(|why| refuse(&why.to_string()))?;
+                    let credentials = &rpc.shared.credentials;
+                    // What is good of it counts, and is in the answer.
+                    if let Err(why) = revoked::take(credentials, list).await {
+                        rpc.shared.calls.note(Reason::Nonsense, &caller.holder.node, &why);
+                    }
+                    one(Kind::Revoked(revoked::list(credentials)))
+                }
+                _ => return Err(refuse("a first message that makes no sense")),
             };
             caller.spoke.store(true, Ordering::Relaxed);
             Ok(Response::new(frames))
@@ -142,9 +168,25 @@ fn one(kind: Kind) -> Frames {
 }
 
 impl Rpc {
+    /// A message could not be read. A stream that broke is nobody's fault.
+    fn unread(&self, caller: &Caller, status: &Status) {
+        let reason = match status.code() {
+            // What tonic 0.14 says of a message beyond its maximum, and of nothing else.
+            Code::OutOfRange => Reason::TooLarge,
+            // What it says of one that is none.
+            Code::Internal if std::error::Error::source(status).is_none() => Reason::Nonsense,
+            _ => return,
+        };
+        self.shared.calls.note(reason, &caller.holder.node, status);
+    }
+
     fn hello(&self) -> Kind {
         let (version, address) = (self.shared.version.0, String::new());
-        Kind::Hello(HelloFrame { version, address })
+        Kind::Hello(HelloFrame {
+            version,
+            address,
+            revoked: revoked::digest(&self.shared.credentials),
+        })
     }
 
     /// Dropped in the middle when the caller has gone.
@@ -170,7 +212,13 @@ impl Rpc {
         deadline: Instant,
     ) -> (AnswerHead, Bytes) {
         let refused = |outcome, detail| (self.outcome(outcome, detail), Bytes::new());
-        let malformed = |why: &str| refused(Outcome::Malformed, why.to_owned());
+        let count = |reason, why: &dyn std::fmt::Display| {
+            self.shared.calls.note(reason, &caller.holder.node, why);
+        };
+        let malformed = |why: &str| {
+            count(Reason::Nonsense, &why);
+            refused(Outcome::Malformed, why.to_owned())
+        };
         let Ok(transaction) = head.transaction.as_ref().try_into() else {
             return malformed("a transaction id has 16 octets");
         };
@@ -179,6 +227,7 @@ impl Rpc {
         }
         let version = WireVersion(head.version);
         if !self.shared.version.reads(version) {
+            count(Reason::Version, &format!("a call in version {}", head.version));
             return refused(Outcome::Version, String::new());
         }
         if self.shared.closing.is_cancelled() {
@@ -186,8 +235,13 @@ impl Rpc {
         }
         let payload = match caller.bounds.receive(head.total, head.payload, &mut frames).await {
             Ok(payload) => payload,
-            Err(error @ (Incomplete::Broken(_) | Incomplete::Nonsense(_))) => {
-                return malformed(&error.to_string());
+            Err(error @ Incomplete::TooLarge) => {
+                count(Reason::TooLarge, &error);
+                return refused(Outcome::Malformed, error.to_string());
+            }
+            Err(error @ Incomplete::Nonsense(_)) => return malformed(&error.to_string()),
+            Err(error @ Incomplete::Broken(_)) => {
+                return refused(Outcome::Malformed, error.to_string());
             }
         };
         let call = IncomingCall {
@@ -254,7 +308,16 @@ impl Rpc {
         first: Bytes,
         mut frames: Streaming<Frame>,
     ) -> Result<Frames, Status> {
-        if first.len() > MAX_DATAGRAM_OCTETS {
+        let shared = self.shared.clone();
+        let too_large = move |caller: &Caller, datagram: &Bytes| {
+            let is = datagram.len() > MAX_DATAGRAM_OCTETS;
+            if is {
+                let why = format!("a datagram of {} octets", datagram.len());
+                shared.calls.note(Reason::TooLarge, &caller.holder.node, &why);
+            }
+            is
+        };
+        if too_large(&caller, &first) {
             return Err(nonsense("a datagram is too large"));
         }
         let (service, closing) = (self.service.clone(), self.shared.closing.clone());
@@ -263,7 +326,7 @@ impl Rpc {
         let take = async move {
             while let Some(Ok(Some(frame))) = closing.run_until_cancelled(frames.message()).await {
                 match frame.kind {
-                    Some(Kind::Datagram(datagram)) if datagram.len() <= MAX_DATAGRAM_OCTETS => {
+                    Some(Kind::Datagram(datagram)) if !too_large(&caller, &datagram) => {
                         service.gossip(&caller.holder.node, datagram);
                     }
                     _ => break,

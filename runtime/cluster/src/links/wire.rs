@@ -23,6 +23,9 @@ pub(super) const GOSSIP: &str = "/postroom.cluster.Links/Gossip";
 /// A question that is answered at once: versions, round trip.
 pub(super) const HELLO: &str = "/postroom.cluster.Links/Hello";
 
+/// What both ends know as revoked.
+pub(super) const REVOKED: &str = "/postroom.cluster.Links/Revoked";
+
 pub(super) fn path(path: &'static str) -> PathAndQuery {
     PathAndQuery::from_static(path)
 }
@@ -30,7 +33,7 @@ pub(super) fn path(path: &'static str) -> PathAndQuery {
 /// What every message is.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct Frame {
-    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
     pub(super) kind: Option<Kind>,
 }
 
@@ -57,6 +60,9 @@ pub(super) enum Kind {
     /// A datagram of gossip.
     #[prost(bytes = "bytes", tag = "7")]
     Datagram(Bytes),
+    /// What the sender knows as revoked, as text.
+    #[prost(bytes = "bytes", tag = "8")]
+    Revoked(Bytes),
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -121,6 +127,9 @@ pub(super) struct HelloFrame {
     /// Where the sender's own server is; empty when it was said before.
     #[prost(string, tag = "2")]
     pub(super) address: String,
+    /// A digest of what the sender knows as revoked. Empty when it is not said.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub(super) revoked: Bytes,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -86,6 +86,21 @@ impl Cluster {
         Arc::new(Credentials::open(&path).unwrap())
     }
 
+    /// A file with a certificate of our authority for any name, and its key.
+    pub fn signed_for(&self, name: &str) -> std::path::PathBuf {
+        let read =
+            |file: &str| std::fs::read_to_string(self.directory("first").join(file)).unwrap();
+        let key = rcgen::KeyPair::from_pem(&read("authority.key")).unwrap();
+        let issuer = rcgen::Issuer::from_ca_cert_pem(&read("authority.pem"), key).unwrap();
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+        let pem = params.signed_by(&key, &issuer).unwrap().pem();
+        let file = self.directory(&format!("{name}.pem"));
+        std::fs::write(&file, pem + &key.serialize_pem()).unwrap();
+        file
+    }
+
     pub async fn node(&self, name: &str) -> Node {
         Node::start(name, self.credentials(name), VERSION).await
     }
@@ -104,6 +119,7 @@ pub struct Node {
     pub name: NodeId,
     pub server: LinkServer,
     pub fake: Arc<Fake>,
+    pub credentials: Arc<Credentials>,
 }
 
 impl Node {
@@ -119,9 +135,9 @@ impl Node {
         version: WireVersion,
     ) -> Self {
         let fake = Arc::new(Fake::new());
-        let options = ServerOptions { credentials, version };
+        let options = ServerOptions { credentials: credentials.clone(), version };
         let server = LinkServer::start(listener, fake.clone(), options).unwrap();
-        Self { name: id(name), server, fake }
+        Self { name: id(name), server, fake, credentials }
     }
 
     pub fn address(&self) -> String {
@@ -129,7 +145,8 @@ impl Node {
     }
 
     pub fn refused(&self, reason: &str) -> u64 {
-        let found = self.server.refused().into_iter().find(|(name, _)| *name == reason);
+        let refused = self.server.refused();
+        let found = refused.into_iter().find(|(name, _)| name.label() == reason);
         found.map_or(0, |(_, count)| count)
     }
 }

@@ -317,6 +317,20 @@ pub enum ClusterCommand {
         #[arg(long, value_name = "DIR")]
         folder: PathBuf,
     },
+    /// Refuse a node from now on, whatever certificate it has: all nodes cut it off within seconds
+    ///
+    /// Cannot be taken back. A node that is to return joins under another name. Where the authority's key is not,
+    /// only the node whose folder it is refuses the other one.
+    Revoke {
+        /// The node's name; with --serial: its certificate's serial number, as hexadecimal digits
+        node: String,
+        /// The folder that `cluster init` has made, with the authority's key
+        #[arg(long, value_name = "DIR")]
+        folder: PathBuf,
+        /// Refuse one certificate, and not the node: the node has a newer one
+        #[arg(long)]
+        serial: bool,
+    },
     /// Show the nodes that a running one hears of
     Status {
         /// Show it again each second

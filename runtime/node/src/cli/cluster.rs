@@ -10,7 +10,7 @@ use super::config::{Config, EngineChoice};
 use super::output::{Output, Progress};
 use super::remote::Remote;
 use crate::cluster::NodeId;
-use crate::cluster::certificates::{self, Authority, Credentials, JoinFile};
+use crate::cluster::certificates::{self, Authority, Credentials, JoinFile, Reach, Revoked};
 use crate::front::admin::cluster::Drained;
 use crate::router::{NodeStatus, SlotPlace};
 use crate::storage::postgres;
@@ -28,6 +28,7 @@ pub fn perform(command: ClusterCommand, output: &Output) -> Result<()> {
             invite(&node, &folder, &seeds, &out, output)
         }
         ClusterCommand::Join { file, folder } => join(&file, &folder, output),
+        ClusterCommand::Revoke { node, folder, serial } => revoke(&node, &folder, serial, output),
         ClusterCommand::Status { watch, door } => status(watch, &door, output),
         ClusterCommand::Drain { door } => drain(&door, output),
         ClusterCommand::Restored { config } => {
@@ -118,6 +119,33 @@ fn join(file: &Path, folder: &Path, output: &Output) -> Result<()> {
             folder.display().to_string(),
             file.display()
         )
+    })
+}
+
+fn revoke(named: &str, folder: &Path, serial: bool, output: &Output) -> Result<()> {
+    let what = match serial {
+        true => Revoked::Serial(named.to_owned()),
+        false => Revoked::Node(node_id(named)?),
+    };
+    // Also says whether this is a node's folder at all.
+    let own = Credentials::open(folder)?.current().holder.clone();
+    let is_own = match &what {
+        Revoked::Node(node) => *node == own.node,
+        Revoked::Serial(digits) => digits.replace(':', "").eq_ignore_ascii_case(&own.serial),
+    };
+    ensure!(!is_own, "this is the folder of {named} itself: revoke it at another node");
+    let reach = certificates::revoke(folder, what)?;
+    let everywhere = reach == Reach::Cluster;
+    let said = serde_json::json!({ "revoked": named, "serial": serial, "everywhere": everywhere });
+    output.result(&said, || match reach {
+        Reach::Cluster => {
+            format!("{named} is revoked: running nodes tell each other and cut it off within seconds")
+        }
+        Reach::ThisNode => format!(
+            "{named} is revoked for node {} only: the authority's key is not in {}. Do it where that is",
+            own.node,
+            folder.display()
+        ),
     })
 }
 

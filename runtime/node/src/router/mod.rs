@@ -9,6 +9,8 @@ mod heartbeat;
 
 mod hub;
 
+mod looks;
+
 mod owner;
 
 mod record;

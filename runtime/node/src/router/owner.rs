@@ -3,8 +3,9 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use postroom_core::cluster::table::Changed;
 use postroom_core::cluster::{
@@ -17,6 +18,7 @@ use tokio::sync::{Notify, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use super::looks::Looks;
 use super::record;
 use crate::mailbox::{Accounts, Claims, random};
 use crate::storage::Engine;
@@ -50,7 +52,28 @@ enum Step {
 /// A call that runs here.
 pub type Here<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 /// A call at another node; the inner result is what the call came to.
-pub type There<'a, T> = BoxFuture<'a, Result<Result<T, StoreError>, PeerAnswer>>;
+pub type There<'a, T> = BoxFuture<'a, Result<Result<T, StoreError>, NoReply>>;
+
+/// A call that another node has not answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoReply {
+    /// What is known of that node.
+    pub answer: PeerAnswer,
+    /// Whether the call may have had an effect all the same.
+    pub uncertain: bool,
+}
+
+impl NoReply {
+    /// That node says that the call is not for it. Nothing was done.
+    pub fn not_mine() -> Self {
+        Self { answer: PeerAnswer::NotMine { hint: None }, uncertain: false }
+    }
+
+    /// There is an answer that cannot be read, or none: it may have been done.
+    pub fn lost() -> Self {
+        Self { answer: PeerAnswer::Unreachable, uncertain: true }
+    }
+}
 
 /// How a call has ended.
 #[derive(Debug)]
@@ -77,6 +100,7 @@ pub struct Owner {
     moved: broadcast::Sender<Slot>,
     superseded: CancellationToken,
     timing: Timing,
+    looks: Looks,
     /// Calls are not carried any more.
     stopped: CancellationToken,
 }
@@ -117,6 +141,7 @@ impl Owner {
             moved: broadcast::channel(MOVED_BACKLOG).0,
             superseded: CancellationToken::new(),
             timing,
+            looks: Looks::default(),
             stopped: CancellationToken::new(),
         });
         let told = Arc::downgrade(&owner);
@@ -344,7 +369,7 @@ impl Owner {
                     let done = tokio::select! {
                         done = there(node.clone(), open) => done,
                         // It lost storage, or is halted: nothing comes over a link that still stands.
-                        () = self.silent(&node) => Err(PeerAnswer::Unreachable),
+                        () = self.silent(&node) => Err(NoReply::lost()),
                         _ = steps.changed() => {
                             uncertain = true;
                             continue;
@@ -355,9 +380,9 @@ impl Owner {
                             outcome = Some(done);
                             PeerAnswer::Done
                         }
-                        Err(answer) => {
-                            uncertain |= answer == PeerAnswer::Unreachable;
-                            answer
+                        Err(lost) => {
+                            uncertain |= lost.uncertain;
+                            lost.answer
                         }
                     };
                     self.input(Input::PeerAnswered(id, attempt, answer));
@@ -381,9 +406,17 @@ impl Owner {
     async fn silent(&self, node: &NodeId) {
         loop {
             tokio::time::sleep(LOOK_AFTER).await;
-            if let Ok(beat) = in_time(record::beat(&*self.engine, node)).await
-                && beat.is_none_or(|beat| beat.age > self.timing.beat_stale)
-            {
+            let look = || {
+                let (engine, node) = (self.engine.clone(), node.clone());
+                let stale = self.timing.beat_stale;
+                let look = async move {
+                    let beat = in_time(record::beat(&*engine, &node)).await;
+                    // Storage that does not answer says nothing of the node.
+                    beat.is_ok_and(|beat| beat.is_none_or(|beat| beat.age > stale))
+                };
+                look.boxed()
+            };
+            if self.looks.is_dead(node, Instant::now(), look).await {
                 return;
             }
         }

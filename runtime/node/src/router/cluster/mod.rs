@@ -29,13 +29,13 @@ use tracing::debug;
 use super::attached::{Attachments, Place};
 use super::guests::Guests;
 use super::hub::Hub;
-use super::owner::{Ended, Owner};
+use super::owner::{Ended, NoReply, Owner};
 use super::record;
 use super::wire::{self, Question, Response, Said};
 use crate::cluster::gossip::Scuttlebutt;
 use crate::cluster::links::{
-    Call, LinkError, LinkServer, Links, NotSent, Refusal, TransactionId as LinkTransaction,
-    WireVersion,
+    Call, LinkError, LinkServer, Links, NotSent, Presence, Refusal,
+    TransactionId as LinkTransaction, WireVersion,
 };
 use crate::mailbox::{Accounts, Answer, Ask, News, Request, Write};
 use crate::storage::Engine;
@@ -47,6 +47,10 @@ pub use status::{NodeStatus, SlotPlace};
 const CALL_TIME: Duration = Duration::from_secs(30);
 /// How long a peer has for a short message.
 const NOTE_TIME: Duration = Duration::from_secs(5);
+
+/// How long a call that has failed waits to hear whether the other node's process is there. One that was
+/// killed is known to be gone within a few milliseconds; of a host that is lost nothing is heard so soon.
+const SETTLE_TIME: Duration = Duration::from_millis(50);
 
 /// What a node needs to be one of several.
 #[derive(Clone, Debug)]
@@ -205,7 +209,7 @@ impl Cluster {
         request: &Request,
         node: NodeId,
         open: bool,
-    ) -> Result<Result<Answer, StoreError>, PeerAnswer> {
+    ) -> Result<Result<Answer, StoreError>, NoReply> {
         let node = &node;
         let session = request.session;
         let mut response = self.ask(node, Question::Call(request.clone(), open)).await?;
@@ -224,12 +228,12 @@ impl Cluster {
                 Response::NotMine
                 | Response::NotAttached
                 | Response::Noted
-                | Response::Unknown(_) => return Err(PeerAnswer::NotMine { hint: None }),
+                | Response::Unknown(_) => return Err(NoReply::not_mine()),
             }
             response = self.ask(node, Question::Call(request.clone(), open)).await?;
             if matches!(response, Response::NotAttached) {
                 // It has moved in between: look again.
-                return Err(PeerAnswer::NotMine { hint: None });
+                return Err(NoReply::not_mine());
             }
         }
         match response {
@@ -237,9 +241,7 @@ impl Cluster {
             Response::Failed(_, error) => Ok(Err(error)),
             // It has forgotten what nobody here knows of either.
             Response::NotAttached => Ok(Err(StoreError::NotFound("the selected mailbox".into()))),
-            Response::NotMine | Response::Noted | Response::Unknown(_) => {
-                Err(PeerAnswer::NotMine { hint: None })
-            }
+            Response::NotMine | Response::Noted | Response::Unknown(_) => Err(NoReply::not_mine()),
         }
     }
 
@@ -249,7 +251,7 @@ impl Cluster {
         node: &NodeId,
         epoch: Epoch,
         said: Said,
-    ) -> Result<Result<Answer, StoreError>, PeerAnswer> {
+    ) -> Result<Result<Answer, StoreError>, NoReply> {
         let at = Place { node: node.clone(), epoch };
         let modseq = match &said {
             Said::Changes(changes) => Some(changes.upto),
@@ -258,7 +260,7 @@ impl Cluster {
         if !matches!(said, Said::Selected(..)) {
             // That node has not noticed yet that it is the owner no more.
             let admitted = self.attachments.admit(request.session, epoch, modseq);
-            admitted.map_err(|_| PeerAnswer::NotMine { hint: None })?;
+            admitted.map_err(|_| NoReply::not_mine())?;
         }
         Ok(Ok(match said {
             Said::Mailboxes(list) => Answer::Mailboxes(list),
@@ -279,7 +281,7 @@ impl Cluster {
     }
 
     /// Asks another node.
-    async fn ask(&self, node: &NodeId, question: Question) -> Result<Response, PeerAnswer> {
+    async fn ask(&self, node: &NodeId, question: Question) -> Result<Response, NoReply> {
         let (transaction, within) = match &question {
             Question::Call(request, _) => {
                 debug!(transaction = %request.transaction, %node, "asked there");
@@ -289,7 +291,6 @@ impl Cluster {
                 (LinkTransaction::random().0, NOTE_TIME)
             }
         };
-        let lost = || PeerAnswer::Unreachable;
         let call = Call {
             transaction: LinkTransaction(transaction),
             within,
@@ -300,10 +301,11 @@ impl Cluster {
                 Err(error) => return Ok(Response::Failed(Epoch(0), error)),
             },
         };
-        let Some(peer) = peer_id(node) else { return Err(lost()) };
+        let Some(peer) = peer_id(node) else { return Err(NoReply::lost()) };
         match self.links.call(&peer, call).await {
-            Ok(reply) => wire::decode(&reply.payload).ok_or_else(lost),
-            Err(LinkError::Refused) => Err(PeerAnswer::Refused),
+            Ok(reply) => wire::decode(&reply.payload).ok_or_else(NoReply::lost),
+            // It lets its slots go, or has: the record says who has this one.
+            Err(LinkError::Declined(Refusal::Stopping)) => Err(NoReply::not_mine()),
             // It will not be smaller, or make more sense, the next time.
             Err(error @ LinkError::NotSent(NotSent::TooLarge)) => {
                 Ok(Response::Failed(Epoch(0), StoreError::Limit(error.to_string())))
@@ -314,9 +316,23 @@ impl Cluster {
             }
             Err(error) => {
                 debug!(%node, %error, "a call to another node has no answer");
-                Err(lost())
+                let uncertain = error.may_have_had_effect();
+                let is_gone = error == LinkError::Refused || self.refuses(&peer).await;
+                let answer = if is_gone { PeerAnswer::Refused } else { PeerAnswer::Unreachable };
+                Err(NoReply { answer, uncertain })
             }
         }
+    }
+
+    /// Whether nobody listens where a peer was, after a call to it has failed. A link that has just broken is
+    /// being made again: the outcome is waited for.
+    async fn refuses(&self, peer: &crate::cluster::NodeId) -> bool {
+        let mut presence = self.links.presence();
+        let settled = presence.wait_for(|known| known.get(peer) != Some(&Presence::Reachable));
+        let settled = tokio::time::timeout(SETTLE_TIME, settled).await;
+        settled.is_ok_and(|known| {
+            known.is_ok_and(|known| known.get(peer) == Some(&Presence::Refusing))
+        })
     }
 
     /// Leaves a session's active mailbox, without waiting for it.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::FutureExt;
-use postroom_core::cluster::{Fence, NewCall, NodeId, Origin, PeerAnswer};
+use postroom_core::cluster::{Fence, NewCall, NodeId, Origin};
 use postroom_core::error::StoreError;
 use postroom_core::types::{Epoch, SessionId, Slot};
 use tracing::{Instrument, debug_span};
@@ -13,7 +13,7 @@ use tracing::{Instrument, debug_span};
 use super::{Cluster, kind, needs_active};
 use crate::cluster::links::{EventSource, IncomingCall, Refusal, Reply, Service};
 use crate::mailbox::{Answer, Ask, Request};
-use crate::router::owner::Ended;
+use crate::router::owner::{Ended, NoReply};
 use crate::router::record;
 use crate::router::wire::{self, Question, Response, Said};
 
@@ -74,7 +74,7 @@ impl Cluster {
     async fn serve(self: &Arc<Self>, from: &NodeId, new: NewCall, request: Request) -> Response {
         let here = |fence| self.for_guest(from, &request, fence).boxed();
         // Calls of others are never sent on.
-        let there = |_, _| async { Err(PeerAnswer::NotMine { hint: None }) }.boxed();
+        let there = |_, _| async { Err(NoReply::not_mine()) }.boxed();
         match self.owner.carry(new, here, there).await {
             Ended::Answered(Ok(response), _) => response,
             Ended::Answered(Err(error), _) => Response::Failed(Epoch(0), error),
