@@ -43,4 +43,4 @@ pub use self::redb::{OpenError, RedbEngine, RedbOptions};
 pub use api::*;
 pub use fresh::FreshBodies;
 pub use objects::{Objects, ObjectsConfig, ObjectsError, S3Config};
-pub use txn::{Gate, Txn, View};
+pub use txn::{Attempt, Gate, Txn, View};

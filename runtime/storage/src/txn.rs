@@ -37,6 +37,8 @@ pub struct Txn {
     /// Bodies that were made for it.
     fresh: Arc<Mutex<FreshBodies>>,
     gate: Option<Arc<dyn Gate>>,
+    /// Whose writes these are, where they may be taken back.
+    attempt: Option<u64>,
 }
 
 /// Committed state, and a transaction's own pending writes where it was made from one. Read-only.
@@ -55,6 +57,24 @@ struct Buffer {
     /// Of all writes; at most [`MAX_COMMIT_OCTETS`].
     octets: usize,
     overlay: Overlay,
+    /// Attempts that there have been.
+    attempts: u64,
+    /// Those that were taken back: few, since a call is made a few times only.
+    revoked: Vec<u64>,
+}
+
+/// One attempt at a call.
+pub struct Attempt {
+    txn: Txn,
+    /// Writes that were there before.
+    mark: usize,
+}
+
+impl Attempt {
+    /// What to write through.
+    pub fn txn(&self) -> Txn {
+        self.txn.clone()
+    }
 }
 
 impl Buffer {
@@ -78,7 +98,7 @@ impl Txn {
     /// An empty transaction.
     pub fn new(engine: Arc<dyn Engine>, space: Space) -> Self {
         let fresh = Arc::new(Mutex::new(FreshBodies::none(engine.clone(), space)));
-        Self { engine, space, buffer: Arc::default(), fresh, gate: None }
+        Self { engine, space, buffer: Arc::default(), fresh, gate: None, attempt: None }
     }
 
     /// With a gate before its reads and writes.
@@ -98,13 +118,16 @@ impl Txn {
     }
 
     /// Buffers a write. Fails with `Limit`, having buffered nothing, when a key, a value or the
-    /// whole would pass the limits.
+    /// whole would pass the limits; with `Fenced` where it is an attempt that was taken back.
     pub fn write(&self, write: Write) -> Result<(), StorageError> {
         if let Some(gate) = &self.gate {
             gate.write()?;
         }
         let octets = write.checked_octets()?;
         let mut buffer = lock(&self.buffer);
+        if self.attempt.is_some_and(|attempt| buffer.revoked.contains(&attempt)) {
+            return Err(StorageError::Fenced);
+        }
         if buffer.octets + octets > MAX_COMMIT_OCTETS {
             return Err(StorageError::Limit(format!(
                 "more than {MAX_COMMIT_OCTETS} octets in one transaction"
@@ -132,18 +155,25 @@ impl Txn {
         lock(&self.fresh).keep(|body| linked.contains(&body.key()));
     }
 
-    /// How much it has gathered so far: what [`rewind`](Self::rewind) goes back to.
-    pub fn mark(&self) -> usize {
-        lock(&self.buffer).writes.len()
+    /// The same transaction for one attempt at a call, which [`take_back`](Self::take_back) can undo. One
+    /// at a time: what others write meanwhile goes with it.
+    pub fn attempt(&self) -> Attempt {
+        let mut buffer = lock(&self.buffer);
+        buffer.attempts += 1;
+        let txn = Self { attempt: Some(buffer.attempts), ..self.clone() };
+        Attempt { mark: buffer.writes.len(), txn }
     }
 
-    /// Forgets what was written since a mark. Bodies that were made since stay until the transaction ends.
-    pub fn rewind(&self, mark: usize) {
+    /// Forgets what was written since an attempt began. Whoever still holds its transaction writes
+    /// nothing more, however late: that is decided in the same step. Bodies that were made since stay
+    /// until the transaction ends.
+    pub fn take_back(&self, attempt: &Attempt) {
         let mut buffer = lock(&self.buffer);
-        let mut kept = std::mem::take(&mut buffer.writes);
-        kept.truncate(mark);
-        *buffer = Buffer::default();
-        for write in kept {
+        let Buffer { mut writes, attempts, mut revoked, .. } = std::mem::take(&mut *buffer);
+        revoked.extend(attempt.txn.attempt);
+        *buffer = Buffer { attempts, revoked, ..Buffer::default() };
+        writes.truncate(attempt.mark);
+        for write in writes {
             // It has been within the limits before.
             buffer.octets += write.checked_octets().unwrap_or(0);
             buffer.overlay.apply(&write);
@@ -153,7 +183,11 @@ impl Txn {
 
     /// Takes the writes out, in order. The transaction is empty afterwards.
     pub fn take(&self) -> Vec<Write> {
-        std::mem::take(&mut *lock(&self.buffer)).writes
+        let mut buffer = lock(&self.buffer);
+        let taken = std::mem::take(&mut *buffer);
+        // What was taken back stays so.
+        (buffer.attempts, buffer.revoked) = (taken.attempts, taken.revoked);
+        taken.writes
     }
 }
 
@@ -371,4 +405,52 @@ fn after(key: &Bytes) -> Bytes {
     next.extend_from_slice(key);
     next.push(0);
     next.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::MemoryEngine;
+
+    fn put(key: &'static str) -> Write {
+        Write::Put(Key { area: Area::Message, octets: key.into() }, Bytes::from_static(b"1"))
+    }
+
+    #[test]
+    fn what_was_taken_back_is_not_there_and_cannot_come_later() {
+        let txn = Txn::new(Arc::new(MemoryEngine::new()), Space::Directory);
+        txn.write(put("before")).unwrap();
+        let first = txn.attempt();
+        first.txn().write(put("first")).unwrap();
+        txn.take_back(&first);
+        assert_eq!(first.txn().write(put("late")), Err(StorageError::Fenced));
+        let second = txn.attempt();
+        second.txn().write(put("second")).unwrap();
+        txn.write(put("after")).unwrap();
+        assert_eq!(first.txn().write(put("late")), Err(StorageError::Fenced));
+        let octets = |write| match write {
+            Write::Put(key, _) => key.octets,
+            write => panic!("{write:?}"),
+        };
+        let keys: Vec<Bytes> = txn.take().into_iter().map(octets).collect();
+        assert_eq!(keys, ["before", "second", "after"]);
+        assert_eq!(first.txn().write(put("late")), Err(StorageError::Fenced));
+    }
+
+    #[tokio::test]
+    async fn what_was_taken_back_is_not_read_and_what_it_hid_is_there_again() {
+        let txn = Txn::new(Arc::new(MemoryEngine::new()), Space::Directory);
+        txn.write(put("a")).unwrap();
+        let attempt = txn.attempt();
+        let key = |key: &'static str| Key { area: Area::Message, octets: key.into() };
+        attempt.txn().write(Write::Delete(key("a"))).unwrap();
+        attempt.txn().write(put("b")).unwrap();
+        let keys = vec![key("a"), key("b")];
+        let there =
+            |found: Vec<Option<Bytes>>| found.iter().map(Option::is_some).collect::<Vec<_>>();
+        let view = txn.view();
+        assert_eq!(there(view.get_many(keys.clone()).await.unwrap()), [false, true]);
+        txn.take_back(&attempt);
+        assert_eq!(there(view.get_many(keys).await.unwrap()), [true, false]);
+    }
 }

@@ -8,15 +8,17 @@
 //! generation cannot exist.
 //!
 //! Two generations at most. While the newer one is *tentative* the other is kept at hand, with its
-//! instances, and the first answer that is the newer one's own fault switches back before that answer
-//! is given: the call is made again on the one before, after what it has written so far was taken out of
-//! its transaction. So nobody above sees the fault.
+//! instances. What the newer one fails at is asked of the other, after what was written so far was taken
+//! out of the transaction: nobody above sees the fault. Where the other can do it, or does not say so in
+//! a moment ([`PROOF_TIME`]), the fault is the newer one's own, and it goes back before that call is
+//! answered. Where the other fails too, it is the call that is bad, as it was before the switch.
 
 mod calls;
 mod count;
 
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use postroom_core::deploy::evidence::Evidence;
 use postroom_core::error::StoreError;
@@ -34,6 +36,10 @@ use crate::storage::Txn;
 /// Times that a call is made whose generation went: a switch follows another only when that is settled, so
 /// more than one repeat is a coincidence.
 const MAX_CALLS: usize = 3;
+/// How long the version before may take to show that it does what a tentative one has failed at. A
+/// healthy one takes milliseconds; while it is awaited the next calls still go to the tentative one, so
+/// it is short.
+const PROOF_TIME: Duration = Duration::from_secs(1);
 
 /// Why a component does not take over, by what is to be done.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -48,6 +54,8 @@ pub enum SwitchError {
 
 /// A component while calls go to it.
 struct Generation {
+    /// Counts the components that have served here, from 1.
+    number: u64,
     component: Arc<StoreComponent>,
     /// Whether the generation before it may come back.
     tentative: bool,
@@ -61,6 +69,8 @@ struct Generation {
 
 /// A generation, for operators.
 pub struct GenerationInfo {
+    /// Counts the components that have served in this store since the node started, from 1.
+    pub number: u64,
     /// What it runs.
     pub component: Arc<StoreComponent>,
     /// Whether new calls go to it.
@@ -77,6 +87,8 @@ struct Slots {
     previous: Option<Arc<Generation>>,
     /// Why the last tentative generation went by itself.
     trip: Option<String>,
+    /// Generations that there have been.
+    count: u64,
 }
 
 /// A store whose component can be replaced. Implements the traits of stores and hooks by its
@@ -100,10 +112,30 @@ struct Place {
 /// What became of a call in a generation.
 enum Ran<T> {
     Answered(Result<T, StoreError>),
-    /// The generation's time was over.
-    Fenced,
-    /// The answer was a fault of a tentative generation, and the one before it serves again.
-    Tripped,
+    /// Nothing came of it: the generation's time was over, or it was a tentative one's and need not be
+    /// believed. The call has a place elsewhere.
+    Again(Place),
+    /// A tentative generation has failed; the one before it has a place for the call, to show whose fault
+    /// it is.
+    Suspect(Suspicion),
+}
+
+/// Who is asked next when a tentative generation was not available to a call.
+#[derive(Clone, Copy)]
+enum Next {
+    /// The same one: a write that was lost with its instance is alone there the next time, which shows
+    /// whether it was the reason.
+    Same,
+    /// The one before: a read has been alone already, and a write that was needs no third chance.
+    Before,
+}
+
+/// A tentative generation that has failed at a call.
+struct Suspicion {
+    generation: Arc<Generation>,
+    why: String,
+    /// In the generation before.
+    before: Place,
 }
 
 impl SwappableStore {
@@ -114,10 +146,12 @@ impl SwappableStore {
         kinds: Vec<Kind>,
         hooks: bool,
     ) -> Self {
-        let serving = Generation::new(component, false, Arc::new(Counts::default()));
-        let slots = Slots { serving: Arc::new(serving), previous: None, trip: None };
+        let name = name.into();
+        let serving = Arc::new(Generation::new(1, component, false, Arc::default()));
+        let slots = Slots { serving, previous: None, trip: None, count: 1 };
+        measure(&name, &slots);
         Self {
-            name: name.into(),
+            name,
             kinds,
             hooks,
             slots: Mutex::new(slots),
@@ -145,6 +179,7 @@ impl SwappableStore {
     pub fn generations(&self) -> Vec<GenerationInfo> {
         let slots = self.lock();
         let info = |generation: &Arc<Generation>, serves| GenerationInfo {
+            number: generation.number,
             component: generation.component.clone(),
             serves,
             tentative: generation.tentative,
@@ -157,20 +192,24 @@ impl SwappableStore {
     /// Lets another component serve. Tentative: the one before it is kept at hand until
     /// [`make_permanent`](Self::make_permanent) or [`roll_back`](Self::roll_back).
     pub fn switch(&self, to: Arc<StoreComponent>, tentative: bool) -> Result<(), SwitchError> {
-        self.fits(&to)?;
+        self.fits(&to).inspect_err(|_| self.count("refused"))?;
         let mut slots = self.lock();
         if slots.previous.is_some() || !self.draining.is_empty() {
+            self.count("refused");
             return Err(SwitchError::Unsettled);
         }
         slots.trip = None;
-        let next = Arc::new(Generation::new(to, tentative, Arc::default()));
+        slots.count += 1;
+        let next = Arc::new(Generation::new(slots.count, to, tentative, Arc::default()));
+        // Under the lock: a trip comes after it.
+        self.tripped.send_replace(None);
         let old = std::mem::replace(&mut slots.serving, next);
         if tentative {
             // It goes on as a generation of its own when it is needed again.
             slots.previous = Some(Arc::new(old.again()));
         }
+        measure(&self.name, &slots);
         drop(slots);
-        self.tripped.send_replace(None);
         self.count("switched");
         self.finish(old, !tentative);
         Ok(())
@@ -194,6 +233,7 @@ impl SwappableStore {
         let mut slots = self.lock();
         if self.go_back(&mut slots).is_some() {
             drop(slots);
+            self.count("rolled back");
             let (store, why) = (&*self.name, why.as_str());
             tracing::warn!(store, why, "the store component before serves again");
         }
@@ -260,7 +300,7 @@ impl SwappableStore {
     fn go_back(&self, slots: &mut Slots) -> Option<()> {
         let previous = slots.previous.take()?;
         let gone = std::mem::replace(&mut slots.serving, previous);
-        self.count("rolled back");
+        measure(&self.name, slots);
         self.finish(gone, true);
         Some(())
     }
@@ -287,29 +327,48 @@ impl SwappableStore {
 
     /// A place in the generation that serves.
     fn enter(&self) -> Place {
-        let slots = self.lock();
         // Under the lock: a generation is closed for good only after it has stopped to serve.
-        let serving = &slots.serving;
-        let tokens = [serving.calls.token(), serving.of_component.token()];
-        Place { generation: serving.clone(), _tokens: tokens }
+        Place::in_generation(&self.lock().serving)
     }
 
-    /// Whether a call is to be made again because of its answer. One that is a tentative generation's own
-    /// fault ends that generation.
-    fn trips(&self, generation: &Arc<Generation>, verb: Verb, error: &StoreError) -> bool {
-        match error {
-            _ if !generation.tentative => return false,
-            StoreError::Broken(_) => {}
-            // Lost beside another call, which is what is held against it, or too many were lost; or storage is
-            // away, and still is.
-            StoreError::Unavailable(_) | StoreError::Busy(_) => return true,
-            _ => return false,
+    /// What an answer comes to. A tentative generation's errors are not believed while there is another
+    /// one to ask.
+    fn judged<T>(
+        &self,
+        generation: Arc<Generation>,
+        verb: Verb,
+        next: Next,
+        error: StoreError,
+    ) -> Ran<T> {
+        let unsure = match &error {
+            StoreError::Broken(_) | StoreError::Unavailable(_) | StoreError::Busy(_) => {
+                generation.tentative
+            }
+            _ => false,
+        };
+        if !unsure {
+            return Ran::Answered(Err(error));
         }
         let slots = self.lock();
-        match Arc::ptr_eq(&slots.serving, generation) {
-            true => self.trip_now(slots, format!("{verb}: {error}")),
-            // Somebody else's call was first.
-            false => true,
+        if !Arc::ptr_eq(&slots.serving, &generation) {
+            return match Arc::ptr_eq(&slots.serving.component, &generation.component) {
+                // It was made permanent meanwhile: there is nobody else to ask.
+                true => Ran::Answered(Err(error)),
+                false => Ran::Again(Place::in_generation(&slots.serving)),
+            };
+        }
+        let Some(previous) = &slots.previous else { return Ran::Answered(Err(error)) };
+        let before = Place::in_generation(previous);
+        let again = Place::in_generation(&slots.serving);
+        drop(slots);
+        match (error, next) {
+            (error @ StoreError::Broken(_), _) => {
+                let why = format!("{verb}: {error}");
+                Ran::Suspect(Suspicion { generation, why, before })
+            }
+            (StoreError::Unavailable(_), Next::Same) => Ran::Again(again),
+            // Where storage is away the one before says so too.
+            _ => Ran::Again(before),
         }
     }
 
@@ -321,23 +380,25 @@ impl SwappableStore {
         }
     }
 
-    /// Whether there was one to go back to.
-    fn trip_now(&self, mut slots: MutexGuard<'_, Slots>, why: String) -> bool {
+    /// Switches back, if there is something to go back to.
+    fn trip_now(&self, mut slots: MutexGuard<'_, Slots>, why: String) {
         if self.go_back(&mut slots).is_none() {
-            return false;
+            return;
         }
         slots.trip = Some(why.clone());
+        // Under the lock: the next switch clears it.
+        self.tripped.send_replace(Some(why.clone()));
         drop(slots);
+        self.count("tripped");
         let store = &*self.name;
         tracing::warn!(store, why, "a version on probation failed: the one before serves again");
-        self.tripped.send_replace(Some(why));
-        true
     }
 
     async fn run<T>(
         &self,
         place: Place,
         verb: Verb,
+        next: Next,
         call: impl Future<Output = Result<T, StoreError>>,
     ) -> Ran<T> {
         let began = Instant::now();
@@ -345,12 +406,48 @@ impl SwappableStore {
         let answer = tokio::select! {
             biased;
             answer = call => answer,
-            () = generation.fence.cancelled() => return Ran::Fenced,
+            () = generation.fence.cancelled() => {
+                drop(place);
+                return Ran::Again(self.enter());
+            }
         };
         generation.counts.note(verb, began.elapsed(), answer.as_ref().err());
         match answer {
-            Err(error) if self.trips(&generation, verb, &error) => Ran::Tripped,
-            answer => Ran::Answered(answer),
+            Ok(answer) => Ran::Answered(Ok(answer)),
+            Err(error) => self.judged(generation, verb, next, error),
+        }
+    }
+
+    /// Holds the second answer against a failure: one that the version before shares is no reason to go
+    /// back to it.
+    async fn proved<T>(
+        &self,
+        generation: Arc<Generation>,
+        why: String,
+        second: impl Future<Output = Ran<T>>,
+    ) -> Ran<T> {
+        let mut second = pin!(second);
+        let trips = |why| {
+            let slots = self.lock();
+            if Arc::ptr_eq(&slots.serving, &generation) {
+                self.trip_now(slots, why);
+            }
+        };
+        match tokio::time::timeout(PROOF_TIME, &mut second).await {
+            Ok(Ran::Answered(Err(error @ StoreError::Broken(_)))) => {
+                let (store, error_text) = (&*self.name, error.to_string());
+                tracing::info!(store, why, error_text, "both versions fail at a call");
+                self.count("shared failure");
+                Ran::Answered(Err(error))
+            }
+            Ok(ran) => {
+                trips(why);
+                ran
+            }
+            Err(_) => {
+                trips(why);
+                second.await
+            }
         }
     }
 
@@ -361,17 +458,24 @@ impl SwappableStore {
         call: impl Fn(Arc<StoreComponent>) -> F + Send + Sync,
     ) -> Result<T, StoreError>
     where
+        T: Send,
         F: Future<Output = Result<T, StoreError>> + Send,
     {
-        for _ in 0..MAX_CALLS {
-            let place = self.enter();
+        let ask = |place: Place| {
             let component = place.generation.component.clone();
-            match self.run(place, verb, call(component)).await {
+            self.run(place, verb, Next::Before, call(component))
+        };
+        let mut ran = ask(self.enter()).await;
+        for _ in 1..MAX_CALLS {
+            ran = match ran {
                 Ran::Answered(answer) => return answer,
-                Ran::Fenced | Ran::Tripped => {}
-            }
+                Ran::Again(place) => ask(place).await,
+                Ran::Suspect(Suspicion { generation, why, before }) => {
+                    self.proved(generation, why, ask(before)).await
+                }
+            };
         }
-        Err(changing())
+        ran.answer()
     }
 
     /// A call that writes to a transaction, as often as a version on probation makes it come to nothing:
@@ -381,34 +485,46 @@ impl SwappableStore {
         verb: Verb,
         txn: &Txn,
         arguments: A,
-        call: impl Fn(Arc<StoreComponent>, A) -> F + Send + Sync,
+        call: impl Fn(Arc<StoreComponent>, Txn, A) -> F + Send + Sync,
     ) -> Result<T, StoreError>
     where
-        A: Clone + Send,
+        T: Send,
+        A: Clone + Send + Sync,
         F: Future<Output = Result<T, StoreError>> + Send,
     {
-        let mut place = self.enter();
-        let mark = txn.mark();
-        for _ in 1..MAX_CALLS {
-            // Nothing else comes again: its arguments need not be there twice.
-            if !place.generation.tentative {
-                break;
-            }
-            let component = place.generation.component.clone();
-            match self.run(place, verb, call(component, arguments.clone())).await {
-                Ran::Answered(answer) => return answer,
-                Ran::Fenced | Ran::Tripped => txn.rewind(mark),
-            }
-            place = self.enter();
-        }
+        let place = self.enter();
         let component = place.generation.component.clone();
-        match self.run(place, verb, call(component, arguments)).await {
-            Ran::Answered(answer) => answer,
-            Ran::Fenced | Ran::Tripped => Err(changing()),
+        // Nothing else comes again: its arguments need not be there twice.
+        if !place.generation.tentative {
+            let only = call(component, txn.clone(), arguments);
+            return self.run(place, verb, Next::Before, only).await.answer();
         }
+        let ask = |place: Place, next: Next| {
+            let (attempt, component) = (txn.attempt(), place.generation.component.clone());
+            let call = call(component, attempt.txn(), arguments.clone());
+            async move {
+                let ran = self.run(place, verb, next, call).await;
+                if !matches!(ran, Ran::Answered(Ok(_))) {
+                    txn.take_back(&attempt);
+                }
+                ran
+            }
+        };
+        let mut ran = ask(place, Next::Same).await;
+        for _ in 1..MAX_CALLS {
+            ran = match ran {
+                Ran::Answered(answer) => return answer,
+                Ran::Again(place) => ask(place, Next::Before).await,
+                Ran::Suspect(Suspicion { generation, why, before }) => {
+                    self.proved(generation, why, ask(before, Next::Before)).await
+                }
+            };
+        }
+        ran.answer()
     }
 
-    /// A call that is made once, whatever becomes of it.
+    /// A call that is made once, whatever becomes of it. What a tentative version fails at is held
+    /// against it unproved: asking the other would be making it twice.
     async fn once<T, F>(
         &self,
         verb: Verb,
@@ -419,11 +535,38 @@ impl SwappableStore {
     {
         let place = self.enter();
         let component = place.generation.component.clone();
-        match self.run(place, verb, call(component)).await {
-            Ran::Answered(answer) => answer,
-            Ran::Fenced | Ran::Tripped => Err(changing()),
+        let ran = self.run(place, verb, Next::Before, call(component)).await;
+        if let Ran::Suspect(Suspicion { generation, why, .. }) = &ran {
+            let slots = self.lock();
+            if Arc::ptr_eq(&slots.serving, generation) {
+                self.trip_now(slots, why.clone());
+            }
+        }
+        ran.answer()
+    }
+}
+
+impl Place {
+    /// Only while the generation serves or stands by, which the lock holds.
+    fn in_generation(generation: &Arc<Generation>) -> Self {
+        let tokens = [generation.calls.token(), generation.of_component.token()];
+        Self { generation: generation.clone(), _tokens: tokens }
+    }
+}
+
+impl<T> Ran<T> {
+    /// For a call that is not made again.
+    fn answer(self) -> Result<T, StoreError> {
+        match self {
+            Self::Answered(answer) => answer,
+            Self::Again(_) | Self::Suspect(_) => Err(changing()),
         }
     }
+}
+
+fn measure(store: &str, slots: &Slots) {
+    let number = slots.serving.number as f64;
+    metrics::gauge!("postroom_store_generation", "component" => store.to_owned()).set(number);
 }
 
 fn changing() -> StoreError {
@@ -436,20 +579,27 @@ fn medium(component: &StoreComponent) -> Medium {
 }
 
 impl Generation {
-    fn new(component: Arc<StoreComponent>, tentative: bool, counts: Arc<Counts>) -> Self {
+    fn new(
+        number: u64,
+        component: Arc<StoreComponent>,
+        tentative: bool,
+        counts: Arc<Counts>,
+    ) -> Self {
         let (calls, fence) = (TaskTracker::new(), CancellationToken::new());
-        Self { component, tentative, calls, of_component: TaskTracker::new(), fence, counts }
+        let of_component = TaskTracker::new();
+        Self { number, component, tentative, calls, of_component, fence, counts }
     }
 
     /// The same component with a fence of its own, for when it serves again.
     fn again(&self) -> Self {
-        let again = Self::new(self.component.clone(), false, self.counts.clone());
+        let again = Self::new(self.number, self.component.clone(), false, self.counts.clone());
         Self { of_component: self.of_component.clone(), ..again }
     }
 
     /// The same, no longer tentative: calls that run go on.
     fn permanent(&self) -> Self {
         Self {
+            number: self.number,
             component: self.component.clone(),
             tentative: false,
             calls: self.calls.clone(),

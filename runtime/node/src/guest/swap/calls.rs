@@ -22,15 +22,15 @@ macro_rules! records {
         #[async_trait]
         impl Records<$row, $name> for SwappableStore {
             async fn create(&self, info: CallInfo, txn: &Txn) -> Result<(), StoreError> {
-                self.write(verb($kind, "create"), txn, (), |to, ()| async move {
-                    Records::<$row, $name>::create(&*to, info, txn).await
+                self.write(verb($kind, "create"), txn, (), |to, txn, ()| async move {
+                    Records::<$row, $name>::create(&*to, info, &txn).await
                 })
                 .await
             }
 
             async fn drop_all(&self, info: CallInfo, txn: &Txn) -> Result<(), StoreError> {
-                self.write(verb($kind, "drop"), txn, (), |to, ()| async move {
-                    Records::<$row, $name>::drop_all(&*to, info, txn).await
+                self.write(verb($kind, "drop"), txn, (), |to, txn, ()| async move {
+                    Records::<$row, $name>::drop_all(&*to, info, &txn).await
                 })
                 .await
             }
@@ -41,8 +41,8 @@ macro_rules! records {
                 txn: &Txn,
                 rows: Vec<$row>,
             ) -> Result<(), StoreError> {
-                self.write(verb($kind, "insert"), txn, rows, |to, rows| async move {
-                    Records::<$row, $name>::insert(&*to, info, txn, rows).await
+                self.write(verb($kind, "insert"), txn, rows, |to, txn, rows| async move {
+                    Records::<$row, $name>::insert(&*to, info, &txn, rows).await
                 })
                 .await
             }
@@ -53,8 +53,8 @@ macro_rules! records {
                 txn: &Txn,
                 rows: Vec<$row>,
             ) -> Result<(), StoreError> {
-                self.write(verb($kind, "update"), txn, rows, |to, rows| async move {
-                    Records::<$row, $name>::update(&*to, info, txn, rows).await
+                self.write(verb($kind, "update"), txn, rows, |to, txn, rows| async move {
+                    Records::<$row, $name>::update(&*to, info, &txn, rows).await
                 })
                 .await
             }
@@ -65,8 +65,8 @@ macro_rules! records {
                 txn: &Txn,
                 names: Vec<$name>,
             ) -> Result<(), StoreError> {
-                self.write(verb($kind, "delete"), txn, names, |to, names| async move {
-                    Records::<$row, $name>::delete(&*to, info, txn, names).await
+                self.write(verb($kind, "delete"), txn, names, |to, txn, names| async move {
+                    Records::<$row, $name>::delete(&*to, info, &txn, names).await
                 })
                 .await
             }
@@ -107,8 +107,8 @@ macro_rules! records {
                 after: Option<String>,
                 repair: bool,
             ) -> Result<CheckPage, StoreError> {
-                self.write(verb($kind, "check"), txn, after, |to, after| async move {
-                    Records::<$row, $name>::check(&*to, info, txn, after, repair).await
+                self.write(verb($kind, "check"), txn, after, |to, txn, after| async move {
+                    Records::<$row, $name>::check(&*to, info, &txn, after, repair).await
                 })
                 .await
             }
@@ -128,8 +128,8 @@ impl Messages for SwappableStore {
     }
 
     async fn create(&self, info: CallInfo, txn: &Txn) -> Result<(), StoreError> {
-        self.write(verb(Kind::Messages, "create"), txn, (), |to, ()| async move {
-            Messages::create(&*to, info, txn).await
+        self.write(verb(Kind::Messages, "create"), txn, (), |to, txn, ()| async move {
+            Messages::create(&*to, info, &txn).await
         })
         .await
     }
@@ -140,8 +140,8 @@ impl Messages for SwappableStore {
         txn: &Txn,
         mailbox: MailboxId,
     ) -> Result<(), StoreError> {
-        self.write(verb(Kind::Messages, "drop"), txn, (), |to, ()| async move {
-            to.drop_mailbox(info, txn, mailbox).await
+        self.write(verb(Kind::Messages, "drop"), txn, (), |to, txn, ()| async move {
+            to.drop_mailbox(info, &txn, mailbox).await
         })
         .await
     }
@@ -154,8 +154,8 @@ impl Messages for SwappableStore {
         bodies: Vec<Body>,
     ) -> Result<(), StoreError> {
         let new = (rows, bodies);
-        self.write(verb(Kind::Messages, "insert"), txn, new, |to, (rows, bodies)| async move {
-            Messages::insert(&*to, info, txn, rows, bodies).await
+        self.write(verb(Kind::Messages, "insert"), txn, new, |to, txn, (rows, bodies)| async move {
+            Messages::insert(&*to, info, &txn, rows, bodies).await
         })
         .await
     }
@@ -166,8 +166,8 @@ impl Messages for SwappableStore {
         txn: &Txn,
         changes: Vec<MessageChange>,
     ) -> Result<(), StoreError> {
-        self.write(verb(Kind::Messages, "update"), txn, changes, |to, changes| async move {
-            Messages::update(&*to, info, txn, changes).await
+        self.write(verb(Kind::Messages, "update"), txn, changes, |to, txn, changes| async move {
+            Messages::update(&*to, info, &txn, changes).await
         })
         .await
     }
@@ -178,8 +178,8 @@ impl Messages for SwappableStore {
         txn: &Txn,
         places: Vec<MessagePlace>,
     ) -> Result<(), StoreError> {
-        self.write(verb(Kind::Messages, "delete"), txn, places, |to, places| async move {
-            Messages::delete(&*to, info, txn, places).await
+        self.write(verb(Kind::Messages, "delete"), txn, places, |to, txn, places| async move {
+            Messages::delete(&*to, info, &txn, places).await
         })
         .await
     }
@@ -249,8 +249,8 @@ impl Messages for SwappableStore {
         after: Option<String>,
         repair: bool,
     ) -> Result<CheckPage, StoreError> {
-        self.write(verb(Kind::Messages, "check"), txn, after, |to, after| async move {
-            Messages::check(&*to, info, txn, after, repair).await
+        self.write(verb(Kind::Messages, "check"), txn, after, |to, txn, after| async move {
+            Messages::check(&*to, info, &txn, after, repair).await
         })
         .await
     }

@@ -34,6 +34,11 @@ impl Gate {
         self.waiting.subscribe().wait_for(|waiting| *waiting >= reads).await.unwrap();
     }
 
+    /// Reads that have come to the gate.
+    pub(super) fn count(&self) -> usize {
+        *self.waiting.borrow()
+    }
+
     async fn pass(&self) {
         self.waiting.send_modify(|waiting| *waiting += 1);
         self.open.subscribe().wait_for(|open| *open).await.unwrap();

@@ -13,6 +13,7 @@ mod quarantine;
 mod sandbox;
 mod sins;
 mod swap;
+mod swap_faults;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

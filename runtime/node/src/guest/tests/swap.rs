@@ -17,7 +17,7 @@ const CALLERS: u128 = 20;
 const SWITCHES: u32 = 50;
 
 /// The same component with another digest: a custom section is added that means nothing.
-async fn tagged(host: &Host, source: ComponentSource, tag: u32) -> ComponentSource {
+pub(super) async fn tagged(host: &Host, source: ComponentSource, tag: u32) -> ComponentSource {
     let mut octets = host.read(&source).await.unwrap().to_vec();
     let name = b"version";
     let data = tag.to_le_bytes();
@@ -28,39 +28,47 @@ async fn tagged(host: &Host, source: ComponentSource, tag: u32) -> ComponentSour
 }
 
 /// A host that finds compiled code again, so that a version is loaded in a moment.
-struct Versions {
-    host: Host,
+pub(super) struct Versions {
+    pub(super) host: Host,
     settings: BTreeMap<String, String>,
     _cache: tempfile::TempDir,
 }
 
 impl Versions {
-    fn new(settings: &[(&str, &str)]) -> Self {
+    pub(super) fn new(settings: &[(&str, &str)]) -> Self {
         let cache = tempfile::tempdir().unwrap();
         let config = HostConfig { cache: Some(cache.path().to_owned()), ..HostConfig::default() };
         let settings = settings.iter().map(|(key, value)| (key.to_string(), value.to_string()));
         Self { host: Host::new(config).unwrap(), settings: settings.collect(), _cache: cache }
     }
 
-    async fn load(&self, source: ComponentSource, limits: Limits) -> Arc<StoreComponent> {
+    pub(super) async fn load(
+        &self,
+        source: ComponentSource,
+        limits: Limits,
+    ) -> Arc<StoreComponent> {
         let grants = Grants { settings: self.settings.clone(), ..Grants::default() };
         self.host.load(source, &grants, limits).await.unwrap()
     }
 
-    async fn store(&self, limits: Limits) -> SwappableStore {
+    pub(super) async fn store(&self, limits: Limits) -> SwappableStore {
         let first = self.load(guest("keyed"), limits).await;
         SwappableStore::new("mail", first, Kind::ALL.to_vec(), false)
     }
 }
 
 /// An account with one mailbox and one message of its own.
-struct Account {
-    engine: Arc<dyn Engine>,
-    number: u128,
+pub(super) struct Account {
+    pub(super) engine: Arc<dyn Engine>,
+    pub(super) number: u128,
 }
 
 impl Account {
-    async fn new(engine: &Arc<dyn Engine>, store: &SwappableStore, number: u128) -> Self {
+    pub(super) async fn new(
+        engine: &Arc<dyn Engine>,
+        store: &SwappableStore,
+        number: u128,
+    ) -> Self {
         let account = Self { engine: engine.clone(), number };
         let txn = account.txn();
         Records::insert(store, call(number), &txn, vec![account.mailbox()]).await.unwrap();
@@ -82,17 +90,17 @@ impl Account {
         message(self.number, 1, self.octets().len())
     }
 
-    fn txn(&self) -> Txn {
+    pub(super) fn txn(&self) -> Txn {
         Txn::new(self.engine.clone(), space(self.number))
     }
 
-    async fn insert(&self, store: &SwappableStore, txn: &Txn) -> Result<(), StoreError> {
+    pub(super) async fn insert(&self, store: &SwappableStore, txn: &Txn) -> Result<(), StoreError> {
         let body = txn.new_body(self.octets()).await.unwrap();
         Messages::insert(store, call(self.number), txn, vec![self.row()], vec![body]).await
     }
 
     /// Reads mailbox and message; whether both are right.
-    async fn reads(&self, store: &SwappableStore) -> Result<bool, StoreError> {
+    pub(super) async fn reads(&self, store: &SwappableStore) -> Result<bool, StoreError> {
         let view = View::new(self.engine.clone(), space(self.number));
         let id = MailboxId::from_u128(self.number);
         let found = Records::select(store, call(self.number), &view, vec![id]).await?;
@@ -102,7 +110,7 @@ impl Account {
 }
 
 /// Switches as soon as the last generation has gone.
-async fn switch(store: &SwappableStore, next: &Arc<StoreComponent>, tentative: bool) {
+pub(super) async fn switch(store: &SwappableStore, next: &Arc<StoreComponent>, tentative: bool) {
     let until_settled = async {
         while let Err(error) = store.switch(next.clone(), tentative) {
             assert_eq!(error, SwitchError::Unsettled);
@@ -112,7 +120,7 @@ async fn switch(store: &SwappableStore, next: &Arc<StoreComponent>, tentative: b
     tokio::time::timeout(PATIENCE, until_settled).await.expect("the last switch settles");
 }
 
-fn memory() -> Arc<dyn Engine> {
+pub(super) fn memory() -> Arc<dyn Engine> {
     Arc::new(MemoryEngine::new())
 }
 
