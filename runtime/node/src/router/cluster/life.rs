@@ -276,7 +276,7 @@ impl Cluster {
                         }
                         (None, Ok(modseq)) => {
                             let at = ModSeq(u64::from_be_bytes(modseq));
-                            self.hub.changed(MailboxId(event.key), at);
+                            self.hub.told(&node, MailboxId(event.key), at);
                         }
                         (None, Err(_)) => self.hub.wake(MailboxId(event.key)),
                     }
