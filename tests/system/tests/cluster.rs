@@ -285,7 +285,7 @@ fn e2_one_call_is_followed_from_one_nodes_log_to_the_others() {
         (!asked.is_empty()).then_some(asked)
     });
     eventually("it is in the log of the node that served it", || {
-        let served = transactions(bench.node("b"), &["serve", "answered"]);
+        let served = transactions(bench.node("b"), &["serve{", "from=a"]);
         asked.is_subset(&served).then_some(())
     });
 }
