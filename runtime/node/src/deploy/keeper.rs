@@ -62,6 +62,8 @@ struct Memory {
     said: Option<(Report, Instant)>,
     /// The account that was read by both versions last, and when.
     compared: Option<(Option<AccountId>, Instant)>,
+    /// The deployment whose version this node has switched to, said or not.
+    switched: Option<u64>,
     /// The deployment whose version this node does not serve, because it was started anew meanwhile.
     held: Option<u64>,
 }
@@ -202,6 +204,7 @@ impl Keeper {
         }
         match self.store.swappable.switch(component, !under_way.no_rollback) {
             Ok(()) => {
+                memory.switched = Some(under_way.number);
                 let Version { label, digest, .. } = &under_way.version;
                 let store = &*self.store.name;
                 tracing::info!(store, label, digest, "a new version of the store component serves");
@@ -217,12 +220,12 @@ impl Keeper {
 
     /// Why this node has gone back to the version before in this deployment, if it has.
     fn tripped(&self, under_way: &Deployment, memory: &Memory) -> Option<String> {
-        let (said, _) = memory.said.as_ref()?;
-        match &said.progress {
-            _ if said.deployment != under_way.number => None,
-            Progress::Tripped(why) => Some(why.clone()),
-            Progress::Serving => self.store.swappable.evidence().trip,
-            Progress::Staged | Progress::Refused(_) | Progress::Held => None,
+        let said = memory.said.as_ref().filter(|(said, _)| said.deployment == under_way.number);
+        match said.map(|(said, _)| &said.progress) {
+            Some(Progress::Tripped(why)) => Some(why.clone()),
+            // What could not be said has happened all the same.
+            _ if memory.switched == Some(under_way.number) => self.store.swappable.evidence().trip,
+            _ => None,
         }
     }
 
@@ -263,6 +266,8 @@ impl Keeper {
     ) -> Result<Result<Arc<StoreComponent>, String>, StoreError> {
         if let Some((digest, outcome)) = &memory.staged
             && *digest == version.digest
+            // One that was given up takes no more calls.
+            && !outcome.as_ref().is_ok_and(|component| component.is_closed())
         {
             return Ok(outcome.clone());
         }
@@ -404,6 +409,7 @@ impl Memory {
     /// Nothing is under way.
     fn forget(&mut self) {
         (self.phase, self.said, self.held, self.compared) = (None, None, None, None);
+        self.switched = None;
     }
 
     /// What the node has said before it was started anew counts.

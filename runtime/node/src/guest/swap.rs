@@ -4,14 +4,16 @@
 //! pointer; the generation before it gets its drain time ([`Limits`](super::Limits)) for the calls that it
 //! has, then these are *fenced*: their futures end, which closes every handle that they hold, so that
 //! whatever the guest does later reaches nothing. A fenced read is made again on the generation that
-//! serves; a fenced write is `Unavailable`. As no guest commits anything, a late commit of an old
+//! serves; a fenced write is `Unavailable`, but on probation, where it is made again too. As no guest commits anything, a late commit of an old
 //! generation cannot exist.
 //!
 //! Two generations at most. While the newer one is *tentative* the other is kept at hand, with its
 //! instances. What the newer one fails at is asked of the other, after what was written so far was taken
 //! out of the transaction: nobody above sees the fault. Where the other can do it, or does not say so in
 //! a moment ([`PROOF_TIME`]), the fault is the newer one's own, and it goes back before that call is
-//! answered. Where the other fails too, it is the call that is bad, as it was before the switch.
+//! answered. Where the other fails too, it is the call that is bad, as it was before the switch. Where the
+//! newer one was only not available, and the other was, that is a failure in the evidence. What the other is
+//! asked so counts for neither: its own record is of the time in which it served.
 
 mod calls;
 mod count;
@@ -33,9 +35,10 @@ use super::manifest::{Kind, Medium};
 use super::pool::Verb;
 use crate::storage::Txn;
 
-/// Times that a call is made whose generation went: a switch follows another only when that is settled, so
-/// more than one repeat is a coincidence.
-const MAX_CALLS: usize = 3;
+/// Times that a call is made: twice on a tentative version that has lost it with its instance, on the one
+/// before it, and there alone. A switch follows another only when that is settled, so more would be a
+/// coincidence.
+const MAX_CALLS: usize = 4;
 /// How long the version before may take to show that it does what a tentative one has failed at. A
 /// healthy one takes milliseconds; while it is awaited the next calls still go to the tentative one, so
 /// it is short.
@@ -106,6 +109,8 @@ pub struct SwappableStore {
 /// A call's place in a generation: the generation does not end while it is held, or fences it.
 struct Place {
     generation: Arc<Generation>,
+    /// Whether the generation only stands by, and is asked what the serving one has failed at.
+    stands_by: bool,
     _tokens: [TaskTrackerToken; 2],
 }
 
@@ -130,10 +135,13 @@ enum Next {
     Before,
 }
 
-/// A tentative generation that has failed at a call.
+/// A tentative generation that has failed at a call, or was not available to it.
 struct Suspicion {
     generation: Arc<Generation>,
-    why: String,
+    /// What it was asked, and how long it took.
+    call: (Verb, Duration),
+    /// What is held against it when it is proved; none: that it was not available, which counts as one failure.
+    why: Option<String>,
     /// In the generation before.
     before: Place,
 }
@@ -194,7 +202,8 @@ impl SwappableStore {
     pub fn switch(&self, to: Arc<StoreComponent>, tentative: bool) -> Result<(), SwitchError> {
         self.fits(&to).inspect_err(|_| self.count("refused"))?;
         let mut slots = self.lock();
-        if slots.previous.is_some() || !self.draining.is_empty() {
+        // One that was given up meanwhile has to be made anew.
+        if slots.previous.is_some() || !self.draining.is_empty() || to.is_closed() {
             self.count("refused");
             return Err(SwitchError::Unsettled);
         }
@@ -336,19 +345,10 @@ impl SwappableStore {
     fn judged<T>(
         &self,
         generation: Arc<Generation>,
-        verb: Verb,
+        call: (Verb, Duration),
         next: Next,
         error: StoreError,
     ) -> Ran<T> {
-        let unsure = match &error {
-            StoreError::Broken(_) | StoreError::Unavailable(_) | StoreError::Busy(_) => {
-                generation.tentative
-            }
-            _ => false,
-        };
-        if !unsure {
-            return Ran::Answered(Err(error));
-        }
         let slots = self.lock();
         if !Arc::ptr_eq(&slots.serving, &generation) {
             return match Arc::ptr_eq(&slots.serving.component, &generation.component) {
@@ -358,18 +358,16 @@ impl SwappableStore {
             };
         }
         let Some(previous) = &slots.previous else { return Ran::Answered(Err(error)) };
-        let before = Place::in_generation(previous);
+        let before = Place::standing_by(previous);
         let again = Place::in_generation(&slots.serving);
         drop(slots);
-        match (error, next) {
-            (error @ StoreError::Broken(_), _) => {
-                let why = format!("{verb}: {error}");
-                Ran::Suspect(Suspicion { generation, why, before })
-            }
-            (StoreError::Unavailable(_), Next::Same) => Ran::Again(again),
+        let why = match (error, next) {
+            (error @ StoreError::Broken(_), _) => Some(format!("{}: {error}", call.0)),
+            (StoreError::Unavailable(_), Next::Same) => return Ran::Again(again),
             // Where storage is away the one before says so too.
-            _ => Ran::Again(before),
-        }
+            _ => None,
+        };
+        Ran::Suspect(Suspicion { generation, call, why, before })
     }
 
     /// Switches back because of what was seen of this component, if it serves and is tentative.
@@ -402,7 +400,7 @@ impl SwappableStore {
         call: impl Future<Output = Result<T, StoreError>>,
     ) -> Ran<T> {
         let began = Instant::now();
-        let generation = place.generation.clone();
+        let (generation, stands_by) = (place.generation.clone(), place.stands_by);
         let answer = tokio::select! {
             biased;
             answer = call => answer,
@@ -411,10 +409,18 @@ impl SwappableStore {
                 return Ran::Again(self.enter());
             }
         };
-        generation.counts.note(verb, began.elapsed(), answer.as_ref().err());
+        let took = began.elapsed();
         match answer {
-            Ok(answer) => Ran::Answered(Ok(answer)),
-            Err(error) => self.judged(generation, verb, next, error),
+            // Nothing is noted before it is known whose fault it is.
+            Err(error) if generation.tentative && is_unsure(&error) => {
+                self.judged(generation, (verb, took), next, error)
+            }
+            answer => {
+                if !stands_by {
+                    generation.counts.note(verb, took, answer.as_ref().err());
+                }
+                Ran::Answered(answer)
+            }
         }
     }
 
@@ -423,32 +429,53 @@ impl SwappableStore {
     async fn proved<T>(
         &self,
         generation: Arc<Generation>,
-        why: String,
+        (verb, took): (Verb, Duration),
+        why: Option<String>,
         second: impl Future<Output = Ran<T>>,
     ) -> Ran<T> {
         let mut second = pin!(second);
-        let trips = |why| {
+        let guilty = || {
+            let Some(why) = &why else { return generation.counts.was_unavailable(verb, took) };
+            generation.counts.failed(verb, took);
             let slots = self.lock();
             if Arc::ptr_eq(&slots.serving, &generation) {
-                self.trip_now(slots, why);
+                self.trip_now(slots, why.clone());
             }
         };
-        match tokio::time::timeout(PROOF_TIME, &mut second).await {
-            Ok(Ran::Answered(Err(error @ StoreError::Broken(_)))) => {
+        let ran = match tokio::time::timeout(PROOF_TIME, &mut second).await {
+            Ok(ran) => ran,
+            Err(_) if why.is_some() => {
+                guilty();
+                return second.await;
+            }
+            Err(_) => second.await,
+        };
+        match ran {
+            Ran::Answered(Err(error)) if is_unsure(&error) => {
                 let (store, error_text) = (&*self.name, error.to_string());
                 tracing::info!(store, why, error_text, "both versions fail at a call");
                 self.count("shared failure");
-                Ran::Answered(Err(error))
+                // It may have been lost with others that are bad: alone it shows.
+                match (&why, &error, self.beside(&generation)) {
+                    (Some(_), StoreError::Unavailable(_) | StoreError::Busy(_), Some(place)) => {
+                        Ran::Again(place)
+                    }
+                    _ => Ran::Answered(Err(error)),
+                }
             }
-            Ok(ran) => {
-                trips(why);
-                ran
+            Ran::Answered(answer) => {
+                guilty();
+                Ran::Answered(answer)
             }
-            Err(_) => {
-                trips(why);
-                second.await
-            }
+            ran => ran,
         }
+    }
+
+    /// A place in the generation that stands by while this one serves.
+    fn beside(&self, generation: &Arc<Generation>) -> Option<Place> {
+        let slots = self.lock();
+        let serves = Arc::ptr_eq(&slots.serving, generation);
+        slots.previous.as_ref().filter(|_| serves).map(Place::standing_by)
     }
 
     /// A call that only reads.
@@ -470,8 +497,8 @@ impl SwappableStore {
             ran = match ran {
                 Ran::Answered(answer) => return answer,
                 Ran::Again(place) => ask(place).await,
-                Ran::Suspect(Suspicion { generation, why, before }) => {
-                    self.proved(generation, why, ask(before)).await
+                Ran::Suspect(Suspicion { generation, call, why, before }) => {
+                    self.proved(generation, call, why, ask(before)).await
                 }
             };
         }
@@ -515,8 +542,8 @@ impl SwappableStore {
             ran = match ran {
                 Ran::Answered(answer) => return answer,
                 Ran::Again(place) => ask(place, Next::Before).await,
-                Ran::Suspect(Suspicion { generation, why, before }) => {
-                    self.proved(generation, why, ask(before, Next::Before)).await
+                Ran::Suspect(Suspicion { generation, call, why, before }) => {
+                    self.proved(generation, call, why, ask(before, Next::Before)).await
                 }
             };
         }
@@ -536,7 +563,8 @@ impl SwappableStore {
         let place = self.enter();
         let component = place.generation.component.clone();
         let ran = self.run(place, verb, Next::Before, call(component)).await;
-        if let Ran::Suspect(Suspicion { generation, why, .. }) = &ran {
+        if let Ran::Suspect(Suspicion { generation, call, why: Some(why), .. }) = &ran {
+            generation.counts.failed(call.0, call.1);
             let slots = self.lock();
             if Arc::ptr_eq(&slots.serving, generation) {
                 self.trip_now(slots, why.clone());
@@ -550,7 +578,12 @@ impl Place {
     /// Only while the generation serves or stands by, which the lock holds.
     fn in_generation(generation: &Arc<Generation>) -> Self {
         let tokens = [generation.calls.token(), generation.of_component.token()];
-        Self { generation: generation.clone(), _tokens: tokens }
+        Self { generation: generation.clone(), stands_by: false, _tokens: tokens }
+    }
+
+    /// As [`in_generation`](Self::in_generation), in the one that is asked for a second answer.
+    fn standing_by(generation: &Arc<Generation>) -> Self {
+        Self { stands_by: true, ..Self::in_generation(generation) }
     }
 }
 
@@ -567,6 +600,11 @@ impl<T> Ran<T> {
 fn measure(store: &str, slots: &Slots) {
     let number = slots.serving.number as f64;
     metrics::gauge!("postroom_store_generation", "component" => store.to_owned()).set(number);
+}
+
+/// Whether a version on probation need not be believed when it says so.
+fn is_unsure(error: &StoreError) -> bool {
+    matches!(error, StoreError::Broken(_) | StoreError::Unavailable(_) | StoreError::Busy(_))
 }
 
 fn changing() -> StoreError {

@@ -64,5 +64,6 @@ impl World {
 
 /// Numbers of one function.
 pub fn verb(calls: u64, failures: u64, micros: u64) -> Vec<VerbEvidence> {
-    vec![VerbEvidence { verb: "messages insert".to_owned(), calls, failures, micros }]
+    let verb = "messages insert".to_owned();
+    vec![VerbEvidence { verb, calls, failures, micros, ..VerbEvidence::default() }]
 }

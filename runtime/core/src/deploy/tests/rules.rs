@@ -144,6 +144,37 @@ fn numbers_that_are_worse_than_before_roll_back_and_a_few_calls_prove_nothing() 
 }
 
 #[test]
+fn a_version_that_is_not_available_to_what_the_one_before_carries_out_goes_back() {
+    let mut world = World::of(&["a"]);
+    let record = staged(&mut world, deployment(2));
+    let table = [
+        ((2, 2), None),
+        ((3, 3), Some("3 of 3 calls")),
+        ((6, 3), None),
+        ((7, 4), Some("4 of 7")),
+        ((49, 20), None),
+        ((50, 5), None),
+        ((50, 6), Some("6 of 50")),
+        ((1000, 100), None),
+    ];
+    for ((calls, unavailable), expected) in table {
+        let evidence = world.says("a", Progress::Serving);
+        evidence.tentative = verb(calls, 0, 0);
+        evidence.tentative[0].unavailable = unavailable;
+        // It was never asked this before.
+        evidence.baseline = Vec::new();
+        match (world.seen(|seen| next(&record, seen)), expected) {
+            (None, None) => {}
+            (Some(record), Some(part)) => {
+                let why = outcome(&record).why().unwrap();
+                assert!(why.contains(part), "{why}");
+            }
+            (got, expected) => panic!("{unavailable} of {calls}: {got:?}, expected {expected:?}"),
+        }
+    }
+}
+
+#[test]
 fn a_restart_on_probation_holds_the_node_and_not_the_deployment() {
     let mut world = World::of(&["a", "b"]);
     let record = staged(&mut world, deployment(2));

@@ -262,7 +262,9 @@ impl Cluster {
         if !matches!(said, Said::Selected(..)) {
             // That node has not noticed yet that it is the owner no more.
             let admitted = self.attachments.admit(request.session, epoch, modseq);
-            admitted.map_err(|_| NoReply::not_mine())?;
+            // What it has answered may have been done, before it was the owner no more.
+            let uncertain = matches!(said, Said::Done(_));
+            admitted.map_err(|_| NoReply { uncertain, ..NoReply::not_mine() })?;
         }
         Ok(Ok(match said {
             Said::Mailboxes(list) => Answer::Mailboxes(list),
