@@ -26,6 +26,8 @@ mod model;
 
 mod outside;
 
+mod schemas;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
