@@ -35,7 +35,9 @@ pub use record::{
     Deployment, Ended, MAX_HISTORY, MAX_REASON_CHARS, MAX_STEPS, Outcome, Phase, Step, StoreRecord,
     Version, line,
 };
-pub use schema::{Failed, MAX_FAILED, Rows, RowsSeen, Schema, Sweep, Writer, next_rows, sweeps};
+pub use schema::{
+    Failed, MAX_FAILED, Rows, RowsSeen, Schema, Sweep, Writer, next_rows, sweeps, waited_for,
+};
 pub use step::{
     Duty, NotBegun, Progress, Report, STAGE_TIME, SWITCH_TIME, Seen, begin, commit, duty,
     is_one_way, next, roll_back,

@@ -209,13 +209,8 @@ pub fn next_rows(
         return record.rows.is_none().then(|| noted(rows)).flatten();
     };
     if goal != rows.writes {
-        let onward = rows.onward(goal);
-        let can = |writer: &Option<Writer>| {
-            writer.as_ref().is_some_and(|Writer { schema, .. }| {
-                schema.reads_all(onward.span()) && schema.can_write(goal)
-            })
-        };
-        return seen.writers.iter().all(can).then(|| noted(onward)).flatten();
+        let all = waited_for(record, configured, seen).is_empty();
+        return all.then(|| noted(rows.onward(goal))).flatten();
     }
     let swept = seen.sweep.is_some_and(|sweep| sweep.done && sweep.round == rows.round);
     match swept && may_sweep(record, configured, seen) {
@@ -224,15 +219,29 @@ pub fn next_rows(
     }
 }
 
+/// The live nodes that have not done their part yet: as long as the new schema is not written, to serve
+/// what reads it; then to write it, and to say so.
+pub fn waited_for<'a>(
+    record: &StoreRecord,
+    configured: &Version,
+    seen: &RowsSeen<'a>,
+) -> Vec<&'a str> {
+    let (Some(goal), None) = (record.goal(configured), &record.under_way) else {
+        return Vec::new();
+    };
+    let rows = record.rows(configured);
+    let ready = |Writer { schema, round }: &Writer| match goal == rows.writes {
+        true => *round == rows.round && schema.listens() && schema.can_write(goal),
+        false => schema.reads_all(rows.onward(goal).span()) && schema.can_write(goal),
+    };
+    let late = seen.live.iter().zip(seen.writers);
+    late.filter(|(_, writer)| !writer.as_ref().is_some_and(ready)).map(|(node, _)| *node).collect()
+}
+
 /// Whether every live node writes what is to be written, so that what was swept stays so.
 fn may_sweep(record: &StoreRecord, configured: &Version, seen: &RowsSeen<'_>) -> bool {
-    let rows = record.rows(configured);
-    let writes = |writer: &Option<Writer>| {
-        let Some(Writer { schema, round }) = writer else { return false };
-        *round == rows.round && schema.listens() && schema.can_write(rows.writes)
-    };
-    let same = record.goal(configured) == Some(rows.writes);
-    record.under_way.is_none() && same && seen.writers.iter().all(writes)
+    let same = record.goal(configured) == Some(record.rows(configured).writes);
+    record.under_way.is_none() && same && waited_for(record, configured, seen).is_empty()
 }
 
 /// The round that a node has to sweep now; none: nothing is to be swept, or another one does it.

@@ -249,6 +249,9 @@ fn described(status: &StoreStatus) -> String {
     if let Some(sweep) = &status.sweep {
         lines.extend(swept(sweep));
     }
+    if !status.waits_for.is_empty() {
+        lines.push(format!("    another schema waits for {}", status.waits_for.join(", ")));
+    }
     lines.extend(status.trouble.iter().map(|why| format!("  {} cannot go on: {why}", status.here)));
     lines.join("\n")
 }

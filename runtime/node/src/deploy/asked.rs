@@ -135,7 +135,7 @@ impl Keeper {
         let (found, reports) = self.shelf.look(&nodes).await?;
         let record = found.record;
         let rows = record.rows(&self.store.configured);
-        let sweep = self.swept(rows).await?;
+        let (sweep, waits_for) = self.swept(&record, &nodes).await?;
         let number = record.under_way.as_ref().map(|under_way| under_way.number);
         let of_this = |report: Option<Report>| report.filter(|r| Some(r.deployment) == number);
         let nodes = match number {
@@ -162,6 +162,7 @@ impl Keeper {
             history: record.history,
             rows,
             sweep,
+            waits_for,
             trouble: self.trouble.borrow().clone(),
         })
     }

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use postroom_core::deploy::{
-    Rows, RowsSeen, Schema, StoreRecord, Sweep, Writer, next_rows, sweeps,
+    Rows, RowsSeen, Schema, StoreRecord, Sweep, Writer, next_rows, sweeps, waited_for,
 };
 use postroom_core::error::StoreError;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -108,10 +108,18 @@ impl Keeper {
         Sweeping { round, _stop: stop.drop_guard() }
     }
 
-    /// How far the sweep of this round is, or what it came to, if one has begun.
-    pub(super) async fn swept(&self, rows: Rows) -> Result<Option<Sweep>, StoreError> {
-        let found = self.shelf.rows(&[]).await?.1;
-        Ok(found.sweep.filter(|sweep| sweep.round == rows.round))
+    /// How far the sweep of this round is, or what it came to, if one has begun; and who is waited for.
+    pub(super) async fn swept(
+        &self,
+        record: &StoreRecord,
+        live: &[&str],
+    ) -> Result<(Option<Sweep>, Vec<String>), StoreError> {
+        let (writers, found) = self.shelf.rows(live).await?;
+        let configured = &self.store.configured;
+        let seen = RowsSeen { live, writers: &writers, sweep: found.sweep.as_ref() };
+        let waits = waited_for(record, configured, &seen).into_iter().map(str::to_owned).collect();
+        let round = record.rows(configured).round;
+        Ok((found.sweep.filter(|sweep| sweep.round == round), waits))
     }
 }
 

@@ -42,6 +42,7 @@ fn the_new_schema_is_written_when_all_live_nodes_read_it_and_swept_when_all_writ
     assert!(record.asks_writers(&one()));
     writes(&mut world, "a", &two(), 0);
     assert_eq!(next(&world, &record), None, "b has said nothing");
+    assert_eq!(world.rows_seen(|seen| waited_for(&record, &one(), seen).join(",")), "b");
     writes(&mut world, "b", &one(), 0);
     assert_eq!(next(&world, &record), None, "b does not read it");
     writes(&mut world, "b", &two(), 0);

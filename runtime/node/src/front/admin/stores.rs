@@ -119,6 +119,8 @@ pub struct StoreStatus {
     pub rows: Rows,
     /// How far they are brought to the schema that is written, or what that came to.
     pub sweep: Option<Sweep>,
+    /// The live nodes that are waited for before rows are written in another schema, or brought to it.
+    pub waits_for: Vec<String>,
     /// Why that node cannot go on, if it cannot.
     pub trouble: Option<String>,
 }
