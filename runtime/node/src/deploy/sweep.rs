@@ -89,18 +89,15 @@ impl Sweeper {
             return Ok(true);
         }
         if !going.sweep.directory {
-            self.directory(&mut going.sweep).await?;
+            self.directory(&mut going).await?;
             going.sweep.directory = true;
             self.say(&mut going).await?;
         }
         while let Some(accounts) = self.accounts(&going.sweep).await? {
             for account in accounts {
-                self.account(&mut going.sweep, account).await?;
+                self.account(&mut going, account).await?;
                 going.sweep.accounts += 1;
                 going.sweep.after = Some(account.to_string());
-                if going.said.elapsed() >= SAY_EVERY {
-                    self.say(&mut going).await?;
-                }
             }
         }
         let done = going.sweep.passed();
@@ -184,16 +181,16 @@ impl Sweeper {
         }
     }
 
-    async fn directory(&self, sweep: &mut Sweep) -> Result<(), StoreError> {
+    async fn directory(&self, going: &mut Going) -> Result<(), StoreError> {
         let kinds = [(Kind::Domains, DirectoryKind::Domains), (Kind::Users, DirectoryKind::Users)];
         for (_, of) in kinds.into_iter().filter(|(kind, _)| self.kinds.contains(kind)) {
             let step = |after| self.mail.sweep_directory(of, after, self.round);
-            self.steps(sweep, None, step).await?;
+            self.steps(going, None, step).await?;
         }
         Ok(())
     }
 
-    async fn account(&self, sweep: &mut Sweep, account: AccountId) -> Result<(), StoreError> {
+    async fn account(&self, going: &mut Going, account: AccountId) -> Result<(), StoreError> {
         let kinds =
             [(Kind::Mailboxes, SweptKind::Mailboxes), (Kind::Messages, SweptKind::Messages)];
         for (_, of) in kinds.into_iter().filter(|(kind, _)| self.kinds.contains(kind)) {
@@ -201,7 +198,7 @@ impl Sweeper {
                 let step = SweepStep { of, after, round: self.round };
                 self.mail.sweep_account(account, step)
             };
-            self.steps(sweep, Some(account), step).await?;
+            self.steps(going, Some(account), step).await?;
         }
         Ok(())
     }
@@ -209,7 +206,7 @@ impl Sweeper {
     /// All steps for one kind of record; what goes wrong is noted, unless it is storage.
     async fn steps<F>(
         &self,
-        sweep: &mut Sweep,
+        going: &mut Going,
         account: Option<AccountId>,
         step: impl Fn(Option<String>) -> F,
     ) -> Result<(), StoreError>
@@ -222,16 +219,19 @@ impl Sweeper {
             let swept = match self.tried(&step, &after).await? {
                 Ok(swept) => swept,
                 Err(error) => {
-                    sweep.fails(account.map(|account| account.to_string()), &error.to_string());
+                    going.sweep.fails(account.map(|id| id.to_string()), &error.to_string());
                     return Ok(());
                 }
             };
-            sweep.records += swept.records;
-            sweep.rewritten += swept.rewritten;
+            going.sweep.records += swept.records;
+            going.sweep.rewritten += swept.rewritten;
             metrics::counter!("postroom_store_rewritten_total", "component" => self.store.clone())
                 .increment(swept.rewritten);
             if let Some(problem) = swept.problem {
-                sweep.fails(account.map(|account| account.to_string()), &problem);
+                going.sweep.fails(account.map(|id| id.to_string()), &problem);
+            }
+            if going.said.elapsed() >= SAY_EVERY {
+                self.say(going).await?;
             }
             tokio::time::sleep(began.elapsed().min(MAX_REST)).await;
             match swept.next {
