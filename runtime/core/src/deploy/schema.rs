@@ -151,7 +151,21 @@ impl Sweep {
         }
     }
 
-    /// The end of a pass: whether it was the last one. Otherwise another one begins, over the whole.
+    /// Notes what became of one that was tried again.
+    pub fn tried_again(&mut self, account: &Option<String>, why: Option<String>) {
+        let Some(at) = self.failed.iter().position(|failed| failed.account == *account) else {
+            return;
+        };
+        match why {
+            Some(why) => self.failed[at].why = line(&why),
+            None => {
+                self.failed.remove(at);
+                self.failures = self.failures.saturating_sub(1);
+            }
+        }
+    }
+
+    /// The end of a pass: whether it was the last one.
     pub fn passed(&mut self) -> bool {
         self.done = self.failures == 0;
         self.done

@@ -30,8 +30,10 @@ const MAX_REST: Duration = Duration::from_millis(200);
 const MAX_TRIES: usize = 3;
 /// Rest between these.
 const TRY_AGAIN: Duration = Duration::from_millis(300);
-/// Rest before another pass over what has failed, and after storage was away.
+/// Rest before it goes on after storage was away, and before the first other try of what has failed.
 const PASS_AGAIN: Duration = Duration::from_secs(5);
+/// Longest rest between these: each is twice as long as the one before. Damage waits for an operator.
+const MAX_PASS_REST: Duration = Duration::from_secs(300);
 
 /// Sweeps one store.
 pub(super) struct Sweeper {
@@ -49,11 +51,14 @@ struct Going {
     found: FoundSweep,
     sweep: Sweep,
     said: Instant,
+    /// It was everywhere, and is about what has failed.
+    ended: bool,
 }
 
 impl Sweeper {
     /// Until it has been everywhere, or is stopped.
     pub(super) async fn run(self, stop: CancellationToken) {
+        let mut rest = PASS_AGAIN;
         loop {
             // Cancel-safe: a step that has begun goes on to its end, and may be made again.
             let passed = tokio::select! {
@@ -67,17 +72,23 @@ impl Sweeper {
                     return;
                 }
                 Ok(false) => {
+                    rest = (2 * rest).min(MAX_PASS_REST);
+                    let seconds = rest.as_secs();
                     tracing::warn!(
                         store,
                         round,
-                        "rows of some accounts stay as they are; they are tried again"
+                        seconds,
+                        "rows of some accounts stay as they are for now"
                     );
                 }
-                Err(error) => tracing::warn!(store, round, %error, "the sweep pauses"),
+                Err(error) => {
+                    rest = PASS_AGAIN;
+                    tracing::warn!(store, round, %error, "the sweep pauses");
+                }
             }
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(PASS_AGAIN) => {}
+                () = tokio::time::sleep(rest) => {}
             }
         }
     }
@@ -89,29 +100,50 @@ impl Sweeper {
             return Ok(true);
         }
         if !going.sweep.directory {
-            self.directory(&mut going).await?;
+            if let Some(why) = self.directory(&mut going).await? {
+                going.sweep.fails(None, &why);
+            }
             going.sweep.directory = true;
             self.say(&mut going).await?;
         }
         while let Some(accounts) = self.accounts(&going.sweep).await? {
             for account in accounts {
-                self.account(&mut going, account).await?;
+                if let Some(why) = self.account(&mut going, account).await? {
+                    going.sweep.fails(Some(account.to_string()), &why);
+                }
                 going.sweep.accounts += 1;
                 going.sweep.after = Some(account.to_string());
             }
+        }
+        if going.ended {
+            self.again(&mut going).await?;
         }
         let done = going.sweep.passed();
         self.say(&mut going).await?;
         Ok(done)
     }
 
+    /// Tries those again that have failed.
+    async fn again(&self, going: &mut Going) -> Result<(), StoreError> {
+        for failed in going.sweep.failed.clone() {
+            let why = match &failed.account {
+                None => self.directory(going).await?,
+                Some(account) => self.account(going, id(account)?).await?,
+            };
+            going.sweep.tried_again(&failed.account, why);
+        }
+        Ok(())
+    }
+
     async fn begin(&self) -> Result<Going, StoreError> {
         let found = self.shelf.rows(&[]).await?.1;
+        let mut ended = false;
         let sweep = match &found.sweep {
             Some(sweep) if sweep.round == self.round => {
-                let ended =
-                    sweep.directory && sweep.failures > 0 && self.accounts(sweep).await?.is_none();
-                let sweep = if ended { sweep.again() } else { sweep.clone() };
+                let at_end = sweep.directory && self.accounts(sweep).await?.is_none();
+                // Of more than are named nobody knows which: all are looked at again.
+                ended = at_end && sweep.failures == sweep.failed.len() as u64;
+                let sweep = if at_end && !ended { sweep.again() } else { sweep.clone() };
                 Sweep { node: self.node.clone(), ..sweep }
             }
             Some(_) | None => {
@@ -119,7 +151,7 @@ impl Sweeper {
                 Sweep { round: self.round, node: self.node.clone(), of, ..Sweep::default() }
             }
         };
-        let mut going = Going { found, sweep, said: Instant::now() };
+        let mut going = Going { found, sweep, said: Instant::now(), ended };
         if !going.sweep.done {
             self.say(&mut going).await?;
         }
@@ -181,16 +213,22 @@ impl Sweeper {
         }
     }
 
-    async fn directory(&self, going: &mut Going) -> Result<(), StoreError> {
+    async fn directory(&self, going: &mut Going) -> Result<Option<String>, StoreError> {
+        let mut why = None;
         let kinds = [(Kind::Domains, DirectoryKind::Domains), (Kind::Users, DirectoryKind::Users)];
         for (_, of) in kinds.into_iter().filter(|(kind, _)| self.kinds.contains(kind)) {
             let step = |after| self.mail.sweep_directory(of, after, self.round);
-            self.steps(going, None, step).await?;
+            why = why.or(self.steps(going, step).await?);
         }
-        Ok(())
+        Ok(why)
     }
 
-    async fn account(&self, going: &mut Going, account: AccountId) -> Result<(), StoreError> {
+    async fn account(
+        &self,
+        going: &mut Going,
+        account: AccountId,
+    ) -> Result<Option<String>, StoreError> {
+        let mut why = None;
         let kinds =
             [(Kind::Mailboxes, SweptKind::Mailboxes), (Kind::Messages, SweptKind::Messages)];
         for (_, of) in kinds.into_iter().filter(|(kind, _)| self.kinds.contains(kind)) {
@@ -198,45 +236,39 @@ impl Sweeper {
                 let step = SweepStep { of, after, round: self.round };
                 self.mail.sweep_account(account, step)
             };
-            self.steps(going, Some(account), step).await?;
+            why = why.or(self.steps(going, step).await?);
         }
-        Ok(())
+        Ok(why)
     }
 
-    /// All steps for one kind of record; what goes wrong is noted, unless it is storage.
+    /// All steps for one kind of record; why some rows stay as they are, if that is not storage.
     async fn steps<F>(
         &self,
         going: &mut Going,
-        account: Option<AccountId>,
         step: impl Fn(Option<String>) -> F,
-    ) -> Result<(), StoreError>
+    ) -> Result<Option<String>, StoreError>
     where
         F: Future<Output = Result<Swept, StoreError>>,
     {
-        let mut after = None;
+        let (mut after, mut why) = (None, None);
         loop {
             let began = Instant::now();
             let swept = match self.tried(&step, &after).await? {
                 Ok(swept) => swept,
-                Err(error) => {
-                    going.sweep.fails(account.map(|id| id.to_string()), &error.to_string());
-                    return Ok(());
-                }
+                Err(error) => return Ok(Some(error.to_string())),
             };
             going.sweep.records += swept.records;
             going.sweep.rewritten += swept.rewritten;
             metrics::counter!("postroom_store_rewritten_total", "component" => self.store.clone())
                 .increment(swept.rewritten);
-            if let Some(problem) = swept.problem {
-                going.sweep.fails(account.map(|id| id.to_string()), &problem);
-            }
+            why = why.or(swept.problem);
             if going.said.elapsed() >= SAY_EVERY {
                 self.say(going).await?;
             }
             tokio::time::sleep(began.elapsed().min(MAX_REST)).await;
             match swept.next {
                 Some(next) => after = Some(next),
-                None => return Ok(()),
+                None => return Ok(why),
             }
         }
     }

@@ -155,4 +155,12 @@ fn a_sweep_that_met_failures_begins_again_and_names_only_so_many() {
     let again = sweep.again();
     assert_eq!((again.round, again.rewritten, again.failures, again.accounts), (3, 7, 0, 0));
     assert!(Sweep::default().passed());
+    let mut sweep = Sweep::default();
+    let both = [None, Some("x".to_owned())];
+    both.iter().for_each(|account| sweep.fails(account.clone(), "damage"));
+    sweep.tried_again(&both[0], None);
+    sweep.tried_again(&both[1], Some("still".to_owned()));
+    assert_eq!((sweep.failures, sweep.failed[0].why.as_str()), (1, "still"));
+    sweep.tried_again(&both[1], None);
+    assert!(sweep.passed());
 }
