@@ -16,6 +16,8 @@ mod hook;
 #[path = "../../keyed/src/messages.rs"]
 mod messages;
 mod remembered;
+#[path = "../../keyed/src/rows.rs"]
+mod rows;
 mod sins;
 
 use postroom_guest::{
@@ -27,8 +29,6 @@ use remembered::Remembered;
 pub use sins::Sin;
 use sins::{UnderWay, due, hold, nonsense, sin};
 
-/// Schema of rows: the default store's.
-const SCHEMA: u8 = 1;
 /// Octets of a body that are remembered for another account.
 const MAX_REMEMBERED: u32 = 64 << 10;
 
@@ -37,7 +37,7 @@ const MAX_REMEMBERED: u32 = 64 << 10;
 struct Keyed;
 
 impl RowPerRecord for Keyed {
-    const SCHEMA: u8 = SCHEMA;
+    const SCHEMA: u8 = rows::SCHEMAS.newest;
 }
 
 /// The store.
@@ -46,7 +46,7 @@ pub struct Faulty;
 
 postroom_guest::export! {
     Faulty: domains, users, mailboxes, messages, hooks;
-    manifest: { "schema": { "reads": [1, 1], "writes": 1 }, "medium": "host", "asks": {} }
+    manifest: { "schema": { "reads": [1, 1], "writes": [1, 1] }, "medium": "host", "asks": {} }
 }
 
 /// What a function does about its sin before it does what is right: nothing, for sins of the answer.

@@ -13,8 +13,10 @@ use postroom_core::error::StoreError;
 use postroom_core::types::AccountId;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::compare::{ACCOUNTS, Comparison};
+use super::rows::Sweeping;
 use super::shelf::{Found, Shelf};
 use super::verify::verify;
 use crate::guest::{
@@ -23,6 +25,7 @@ use crate::guest::{
 };
 use crate::mailbox::error::read;
 use crate::mailbox::now;
+use crate::message_store::MessageStore;
 
 /// How often the record is looked at while nothing is under way: how late a node begins to stage.
 const IDLE_LOOK: Duration = Duration::from_secs(1);
@@ -66,6 +69,8 @@ struct Memory {
     switched: Option<u64>,
     /// The deployment whose version this node does not serve, because it was started anew meanwhile.
     held: Option<u64>,
+    /// The sweep that this node carries out.
+    sweeping: Option<Sweeping>,
 }
 
 /// Keeps one store.
@@ -76,6 +81,9 @@ pub(super) struct Keeper {
     generation: u64,
     clustered: bool,
     pub(super) store: Store,
+    /// Where accounts are reached, wherever they are open.
+    pub(super) mail: MessageStore,
+    pub(super) tasks: TaskTracker,
     /// Something is to be looked at now.
     pub(super) nudge: Notify,
     /// Why the last step could not be taken.
@@ -88,17 +96,19 @@ impl Keeper {
         host: Arc<Host>,
         (node, generation): (String, u64),
         clustered: bool,
+        (mail, tasks): (MessageStore, TaskTracker),
         store: Store,
     ) -> Self {
         let trouble = watch::Sender::new(None);
         let nudge = Notify::new();
-        Self { shelf, host, node, generation, clustered, store, nudge, trouble }
+        Self { shelf, host, node, generation, clustered, store, mail, tasks, nudge, trouble }
     }
 
     /// Until it is stopped.
     pub(super) async fn keep(self: Arc<Self>, stop: CancellationToken) {
         let mut memory = Memory::default();
         let mut tripped = self.store.swappable.tripped();
+        let outdated = self.store.swappable.outdated();
         loop {
             let busy = match self.step(&mut memory).await {
                 Ok(busy) => {
@@ -119,6 +129,7 @@ impl Keeper {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = self.nudge.notified() => {}
+                () = outdated.notified() => {}
                 changed = tripped.changed() => {
                     if changed.is_err() {
                         return;
@@ -138,9 +149,12 @@ impl Keeper {
             memory.forget();
             self.settle(&found.record, memory).await?;
             memory.staged = None;
-            return Ok(false);
+            self.tell_schema(&found.record);
+            return self.keep_rows(&found, &live, &mut memory.sweeping).await;
         };
+        memory.sweeping = None;
         self.settle(&found.record, memory).await?;
+        self.tell_schema(&found.record);
         let of_this = |report: &Option<Report>| {
             report.as_ref().is_some_and(|report| report.deployment == under_way.number)
         };

@@ -24,15 +24,17 @@ use std::time::{Duration, Instant};
 
 use postroom_core::deploy::evidence::Evidence;
 use postroom_core::error::StoreError;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use self::count::Counts;
+use super::api::CallInfo;
 use super::component::StoreComponent;
 use super::manifest::{Kind, Medium};
 use super::pool::Verb;
+use super::round::{Telling, Told};
 use crate::storage::Txn;
 
 /// Times that a call is made: twice on a tentative version that has lost it with its instance, on the one
@@ -104,6 +106,7 @@ pub struct SwappableStore {
     /// Generations that go.
     draining: TaskTracker,
     tripped: watch::Sender<Option<String>>,
+    telling: Telling,
 }
 
 /// A call's place in a generation: the generation does not end while it is held, or fences it.
@@ -157,6 +160,7 @@ impl SwappableStore {
         let name = name.into();
         let serving = Arc::new(Generation::new(1, component, false, Arc::default()));
         let slots = Slots { serving, previous: None, trip: None, count: 1 };
+        let telling = Telling::new(&name);
         measure(&name, &slots);
         Self {
             name,
@@ -165,7 +169,27 @@ impl SwappableStore {
             slots: Mutex::new(slots),
             draining: TaskTracker::new(),
             tripped: watch::Sender::new(None),
+            telling,
         }
+    }
+
+    /// Says in which schema rows are written from now on, in calls that have not begun yet.
+    pub fn tell(&self, told: Told) {
+        self.telling.tell(told);
+    }
+
+    /// What it was told last.
+    pub fn told(&self) -> Told {
+        self.telling.told()
+    }
+
+    /// Notified when what it was told may be out of date.
+    pub fn outdated(&self) -> Arc<Notify> {
+        self.telling.outdated()
+    }
+
+    fn as_told(&self, info: CallInfo) -> CallInfo {
+        CallInfo { schema: self.telling.told().schema, ..info }
     }
 
     /// What the configuration calls it.

@@ -209,10 +209,15 @@ fn what_cannot_be_begun_says_what_to_do() {
     check(&fresh, deployment(1), "serves already");
     let schema = |first, last, writes| {
         let mut deployment = deployment(2);
-        deployment.version.schema = Schema { reads: (first, last), writes };
+        deployment.version.schema = Schema { reads: (first, last), writes, writes_from: None };
         deployment
     };
-    check(&fresh, schema(2, 3, 2), "reads rows of schema 2 to 3");
+    check(
+        &fresh,
+        schema(2, 3, 2),
+        "reads rows of schemas 2 to 3, and those that are kept have schema 1",
+    );
+    check(&fresh, schema(1, 1, 2), "which it does not read");
     check(&fresh, schema(1, 2, 2), "--no-rollback");
     check(&fresh, Deployment { canary: Some("z".into()), ..deployment(2) }, "no node z");
     let meant = Deployment { no_rollback: true, ..schema(1, 2, 2) };

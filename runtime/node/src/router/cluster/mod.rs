@@ -281,6 +281,7 @@ impl Cluster {
             Said::Body(octets) => Answer::Body(octets),
             Said::Done(made) => Answer::Done(made.reply()),
             Said::Checked(checked) => Answer::Checked(checked),
+            Said::Swept(swept) => Answer::Swept(swept),
         }))
     }
 
@@ -398,7 +399,7 @@ fn peer_id(node: &NodeId) -> Option<crate::cluster::NodeId> {
 /// What a call needs of the claim.
 fn kind(ask: &Ask) -> CallKind {
     match ask {
-        Ask::Write(_) | Ask::Check { repair: true, .. } => CallKind::Write,
+        Ask::Write(_) | Ask::Check { repair: true, .. } | Ask::Sweep(_) => CallKind::Write,
         Ask::Select { .. } | Ask::Attach { .. } | Ask::Changes { .. } => CallKind::Validated,
         Ask::Mailboxes
         | Ask::Status(_)
@@ -429,7 +430,8 @@ fn needs_active(ask: &Ask) -> bool {
         | Ask::Used
         | Ask::Select { .. }
         | Ask::Attach { .. }
-        | Ask::Check { .. } => false,
+        | Ask::Check { .. }
+        | Ask::Sweep(_) => false,
     }
 }
 
