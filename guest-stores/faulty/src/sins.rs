@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 
 use postroom_guest::{Call, Message, Result, StoreError, Txn};
 
+#[cfg(target_arch = "wasm32")]
+use crate::written;
+
 /// Octets that one call leaks. Small enough that it takes many calls, of which all are answered.
 const LEAK: usize = 4 << 20;
 /// Handles that one call keeps.

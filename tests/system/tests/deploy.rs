@@ -1,64 +1,28 @@
-//! New versions of a store's component take over on real nodes, while mail clients go on.
+//! New versions of a store's component on real nodes: what cannot serve is refused in one line, and what serves is
+//! what a node that starts anew serves. Under load `deploy_soak.rs` does it.
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
-use postroom_contract::component;
-use postroom_system::cluster::{ClusterNode, LocalCluster, PASSWORD};
-use postroom_system::{ImapClient, LmtpClient, eventually, scratch};
+use postroom_system::cluster::{ClusterNode, LocalCluster};
+use postroom_system::soak::fault::Fault;
+use postroom_system::soak::memory::Memory;
+use postroom_system::soak::versions::{STORE, Versions};
+use postroom_system::{eventually, scratch};
 use serde_json::Value;
-
-/// Users, each with a client on each node.
-const USERS: [&str; 2] = ["anna", "berta"];
-/// The store in all configurations here.
-const STORE: &str = "mail";
-
-/// A configuration in which one component of a file keeps everything.
-fn tables(file: &Path, settings: &str) -> String {
-    let kinds = ["domain", "user", "mailbox", "message"];
-    let kinds: String = kinds.iter().map(|kind| format!("{kind} = {STORE:?}\n")).collect();
-    format!(
-        "[stores]\n{kinds}[components.{STORE}]\nfile = {file:?}\ngrants.settings = {{ {settings} }}\n"
-    )
-}
-
-/// The same component with another digest: a custom section is added that means nothing.
-fn tagged(file: &Path, folder: &Path, tag: u8) -> PathBuf {
-    let mut octets = std::fs::read(file).expect("the component was built");
-    octets.extend([0, 9, 7]);
-    octets.extend(b"version");
-    octets.push(tag);
-    let path = folder.join(format!("version-{tag}.wasm"));
-    std::fs::write(&path, octets).expect("the folder is ours");
-    path
-}
-
-/// One cluster under load at a time: two cores do not serve three, each with a database.
-static ONE: Mutex<()> = Mutex::new(());
 
 struct Bench {
     cluster: LocalCluster,
+    versions: Versions,
     folder: tempfile::TempDir,
-    _one: MutexGuard<'static, ()>,
 }
 
 impl Bench {
-    fn start(nodes: usize, settings: &str) -> Self {
-        // Who failed holding it has nothing to do with who comes next.
-        let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    fn start(nodes: usize) -> Self {
         let folder = scratch();
-        let tables = tables(&component("keyed"), settings);
-        let cluster = LocalCluster::start_configured(folder.path(), nodes, &tables);
+        let versions = Versions::build(folder.path()).expect("the components can be built");
+        let cluster = LocalCluster::start_configured(folder.path(), nodes, &versions.tables());
         let cluster = cluster.expect("the cluster starts");
-        for user in USERS {
-            cluster.add_user(user).expect("a user can be made");
-        }
-        let bench = Self { cluster, folder, _one: one };
+        let bench = Self { cluster, versions, folder };
         for node in &bench.cluster.nodes {
             eventually("all nodes are heard", || {
                 let heard = node.command(&["cluster", "status"], "").ok()?;
@@ -68,8 +32,13 @@ impl Bench {
         bench
     }
 
-    fn version(&self, tag: u8) -> PathBuf {
-        tagged(&component("keyed"), self.folder.path(), tag)
+    fn good(&mut self) -> PathBuf {
+        let serves = self.serves(0);
+        self.versions.good(&serves).expect("the folder is ours")
+    }
+
+    fn broken(&self, fault: Fault) -> PathBuf {
+        self.versions.broken(fault).expect("the folder is ours")
     }
 
     fn first(&self) -> &ClusterNode {
@@ -113,227 +82,32 @@ impl Bench {
     }
 }
 
-/// What one client did.
-#[derive(Debug, Default)]
-struct Done {
-    /// UIDs that were acknowledged, and what was appended under them.
-    appended: BTreeMap<u32, String>,
-    commands: u64,
-    longest: Duration,
-}
-
-/// Clients of all users on all nodes, and deliveries.
-struct Load {
-    end: Arc<AtomicBool>,
-    acknowledged: Arc<AtomicU64>,
-    clients: Vec<(String, JoinHandle<Done>)>,
-    deliveries: JoinHandle<u64>,
-}
-
-impl Load {
-    fn on(cluster: &LocalCluster) -> Self {
-        let (end, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let mut clients = Vec::new();
-        for node in &cluster.nodes {
-            for user in USERS {
-                let (address, name) = (node.imap, format!("{user}-{}", node.name));
-                let (end, acknowledged) = (end.clone(), acknowledged.clone());
-                let client = move || works(address, user, &name, &end, &acknowledged);
-                clients.push((user.to_owned(), std::thread::spawn(client)));
-            }
-        }
-        let (lmtp, own) = (cluster.nodes[0].lmtp, end.clone());
-        let deliveries = std::thread::spawn(move || delivers(lmtp, &own));
-        Self { end, acknowledged, clients, deliveries }
-    }
-
-    /// Waits for so many more appends.
-    fn goes_on(&self, appends: u64) {
-        let at = self.acknowledged.load(Ordering::Relaxed) + appends;
-        eventually("clients go on", || {
-            let dead = self.clients.iter().any(|(_, client)| client.is_finished());
-            (dead || self.acknowledged.load(Ordering::Relaxed) >= at).then_some(())
-        });
-    }
-
-    /// Ends it, and holds what was acknowledged against what is there.
-    fn check(self, cluster: &LocalCluster) {
-        self.end.store(true, Ordering::Relaxed);
-        let mut by_user: BTreeMap<String, BTreeMap<u32, String>> = BTreeMap::new();
-        let (mut commands, mut longest) = (0, Duration::ZERO);
-        for (user, client) in self.clients {
-            let done = client.join().expect("no client met an error");
-            commands += done.commands;
-            longest = longest.max(done.longest);
-            let all = by_user.entry(user).or_default();
-            for (uid, text) in done.appended {
-                assert_eq!(all.insert(uid, text), None, "UID {uid} was given twice");
-            }
-        }
-        let delivered = self.deliveries.join().expect("no delivery met an error");
-        println!("{commands} commands, {delivered} deliveries, longest {longest:?}");
-        let mut present = 0;
-        for (user, acknowledged) in &by_user {
-            let mut client =
-                ImapClient::log_in(cluster.nodes[0].imap, user, PASSWORD).expect("a login");
-            ok(&mut client, "SELECT INBOX");
-            let lines = ok(&mut client, "UID FETCH 1:* (BODY.PEEK[HEADER.FIELDS (SUBJECT)])");
-            let text = lines.join("\n");
-            for (uid, subject) in acknowledged {
-                let (uid, subject) = (format!("UID {uid} "), format!("Subject: {subject}\r"));
-                let there =
-                    text.split("* ").any(|one| one.contains(&uid) && one.contains(&subject));
-                assert!(there, "{user}: {uid} with {subject} is not there");
-                assert_eq!(text.matches(&subject).count(), 1, "{subject} is there once");
-                present += 1;
-            }
-        }
-        println!("acknowledged = present = {present}");
-        let subjects = {
-            let mut client =
-                ImapClient::log_in(cluster.nodes[0].imap, USERS[0], PASSWORD).expect("a login");
-            ok(&mut client, "SELECT INBOX");
-            ok(&mut client, "SEARCH SUBJECT delivery").join(" ")
-        };
-        let found = subjects.split_whitespace().filter(|word| word.parse::<u32>().is_ok());
-        assert_eq!(found.count() as u64, delivered, "each delivery is there once");
-    }
-}
-
-fn ok(client: &mut ImapClient, command: &str) -> Vec<String> {
-    let answer = client.command(command).unwrap_or_else(|error| panic!("{command}: {error}"));
-    assert!(answer.is_ok(), "{command}: {}", answer.tagged);
-    answer.lines()
-}
-
-/// One client: appends, reads, marks. Any NO, BYE or lost connection is a panic.
-fn works(
-    address: SocketAddr,
-    user: &str,
-    name: &str,
-    end: &AtomicBool,
-    acknowledged: &AtomicU64,
-) -> Done {
-    let mut done = Done::default();
-    let mut client =
-        eventually("the user can log in", || ImapClient::log_in(address, user, PASSWORD).ok());
-    ok(&mut client, "SELECT INBOX");
-    let mut last = 0;
-    for number in 0.. {
-        if end.load(Ordering::Relaxed) {
-            ok(&mut client, "LOGOUT");
-            return done;
-        }
-        let subject = format!("{name}-{number}");
-        let body = format!("Subject: {subject}\r\n\r\n{subject}\r\n");
-        let began = Instant::now();
-        let answer = client.append("INBOX", "", body.as_bytes()).expect("the connection holds");
-        assert!(answer.is_ok(), "APPEND: {}", answer.tagged);
-        let uid: u32 = answer.code("APPENDUID").expect("a UID")[1].parse().expect("a number");
-        assert!(uid > last, "UIDs rise: {uid} after {last}");
-        last = uid;
-        done.longest = done.longest.max(began.elapsed());
-        done.appended.insert(uid, subject.clone());
-        acknowledged.fetch_add(1, Ordering::Relaxed);
-        for command in [
-            "NOOP".to_owned(),
-            format!("UID FETCH {uid} (FLAGS BODY.PEEK[])"),
-            format!("UID STORE {uid} +FLAGS (\\Seen)"),
-        ] {
-            let began = Instant::now();
-            let lines = ok(&mut client, &command).join("\n");
-            done.longest = done.longest.max(began.elapsed());
-            done.commands += 1;
-            if command.contains("BODY") {
-                assert!(lines.contains(&subject), "{command}: {lines}");
-            }
-        }
-    }
-    done
-}
-
-/// Delivers to the first user; how many were taken.
-fn delivers(lmtp: SocketAddr, end: &AtomicBool) -> u64 {
-    let mut client = LmtpClient::connect(lmtp).expect("the port is open");
-    let mut taken = 0;
-    while !end.load(Ordering::Relaxed) {
-        let body = format!("Subject: delivery {taken}\r\n\r\nhello\r\n");
-        let replies = client.deliver(&[USERS[0]], body.as_bytes()).expect("the connection holds");
-        assert!(replies.iter().all(|reply| reply.starts_with("250")), "{replies:?}");
-        taken += 1;
-    }
-    taken
-}
-
-#[test]
-fn p5_versions_follow_each_other_under_load_and_no_client_notices() {
-    let mut bench = Bench::start(3, "");
-    let load = Load::on(&bench.cluster);
-    load.goes_on(50);
-    let before = bench.serves(0);
-    for tag in 1..=3 {
-        let canary = if tag == 2 { &["--canary", "b"][..] } else { &[] };
-        let args = [&["--probation", "1s"], canary].concat();
-        bench.deploy(&bench.version(tag), &args).expect("a good version becomes permanent");
-        let serves = bench.serves(0);
-        assert_ne!(serves, before);
-        bench.all_serve(&serves);
-        load.goes_on(50);
-    }
-    load.check(&bench.cluster);
-    assert!(bench.history().iter().all(|(outcome, _)| outcome == "permanent"));
-    let again = bench.deploy(&bench.version(3), &[]).unwrap_err();
-    assert!(again.contains("serves already"), "{again}");
-    // Who is started anew serves what was deployed, and not what its configuration names.
-    let serves = bench.serves(0);
-    bench.cluster.nodes[2].kill();
-    bench.cluster.nodes[2].start().expect("it starts again");
-    assert_eq!(bench.serves(2), serves);
-}
-
-#[test]
-fn p5_a_version_that_fails_goes_by_itself_and_no_client_notices() {
-    let bench = Bench::start(2, r#"sin = "trap", verb = "message.insert", every = "300""#);
-    let load = Load::on(&bench.cluster);
-    load.goes_on(50);
-    let before = bench.serves(0);
-    let why = bench.deploy(&component("faulty"), &["--probation", "10m"]).unwrap_err();
-    assert!(why.contains("rolled back") && why.contains("messages insert"), "{why}");
-    bench.all_serve(&before);
-    load.goes_on(50);
-    load.check(&bench.cluster);
-    let history = bench.history();
-    assert_eq!(history.len(), 1);
-    assert_eq!(history[0].0, "rolled-back");
-    assert!(history[0].1.contains("unreachable"), "{history:?}");
-}
-
 #[test]
 fn p5_what_cannot_serve_is_refused_in_one_line_and_never_serves() {
-    let bench = Bench::start(2, r#"sin = "trap", verb = "message.insert""#);
+    let mut bench = Bench::start(2);
+    let (first, second, third) = (bench.good(), bench.good(), bench.good());
     let before = bench.serves(0);
-    let deploy = |file: &Path, more: &[&str], part: &str| {
+    let deploy = |bench: &Bench, file: &Path, more: &[&str], part: &str| {
         let why = bench.deploy(file, more).unwrap_err();
         // What comes before says how it went.
         let last = why.lines().last().unwrap_or("");
         assert!(last.contains(part), "{why}");
     };
-    let broken = bench.folder.path().join("broken.wasm");
-    let whole = std::fs::read(component("keyed")).expect("it was built");
-    std::fs::write(&broken, &whole[..whole.len() / 2]).expect("the folder is ours");
-    deploy(&broken, &[], "broken.wasm");
-    std::fs::write(&broken, "rubbish").expect("the folder is ours");
-    deploy(&broken, &[], "broken.wasm");
-    deploy(&bench.version(1), &["--canary", "z"], "no node z lives");
+    deploy(&bench, &bench.broken(Fault::SwapCut), &[], "is damaged at octet");
+    deploy(&bench, &bench.broken(Fault::SwapWorld), &[], "rebuild it");
+    deploy(&bench, &bench.broken(Fault::SwapAsks), &[], "directory etc, which the store is not");
+    let rubbish = bench.folder.path().join("rubbish.wasm");
+    std::fs::write(&rubbish, "rubbish").expect("the folder is ours");
+    deploy(&bench, &rubbish, &[], "rubbish.wasm");
+    deploy(&bench, &first, &["--canary", "z"], "no node z lives");
     // It is verified where it is to serve.
-    deploy(&component("faulty"), &[], "refused");
+    deploy(&bench, &bench.broken(Fault::SwapStart), &[], "refused");
     assert_eq!(bench.history().len(), 1, "only the last one was begun");
     bench.all_serve(&before);
     // One at a time.
-    let version = bench.version(2);
-    let args = ["store", "deploy", version.to_str().unwrap(), "--to", STORE, "--probation", "1h"];
+    let args = ["store", "deploy", second.to_str().unwrap(), "--to", STORE, "--probation", "1h"];
     bench.first().command(&args, "").expect("it begins");
-    deploy(&bench.version(3), &[], "under way");
+    deploy(&bench, &third, &[], "under way");
     eventually("both serve it", || {
         let nodes = bench.status(1)["nodes"].clone();
         nodes.as_array()?.iter().all(|node| node["progress"] == "serving").then_some(())
@@ -344,4 +118,38 @@ fn p5_what_cannot_serve_is_refused_in_one_line_and_never_serves() {
     assert_eq!(last, ("rolled-back".to_owned(), "on an operator's request".to_owned()));
     let nothing = bench.first().command(&["store", "commit", STORE], "").unwrap_err();
     assert!(nothing.to_string().contains("nothing is on probation"), "{nothing}");
+    // Who is started anew serves what was deployed, and not what its configuration names.
+    bench.deploy(&third, &["--probation", "0s"]).expect("a good version becomes permanent");
+    let serves = bench.serves(0);
+    assert_ne!(serves, before);
+    deploy(&bench, &third, &[], "serves already");
+    bench.cluster.nodes[1].kill();
+    bench.cluster.nodes[1].start().expect("it starts again");
+    assert_eq!(bench.serves(1), serves);
+}
+
+/// Swaps before what is left behind is counted: pools and caches of the process are filled by then.
+const WARM_UP: u32 = 5;
+/// Swaps that are counted.
+const SWAPS: u32 = 20;
+/// Mappings that may come meanwhile: threads and arenas come and go. One that stays with each swap is too much.
+const MAPPINGS: u64 = 15;
+/// KiB of memory that may come meanwhile: less than two MiB with each swap.
+const RESIDENT: u64 = 32 << 10;
+
+#[test]
+fn p5_nothing_of_a_version_stays_when_another_one_has_replaced_it() {
+    let mut bench = Bench::start(1);
+    let mut swap = |times: u32| {
+        for _ in 0..times {
+            let version = bench.good();
+            bench.deploy(&version, &["--probation", "0s"]).expect("a good version");
+        }
+        let memory = Memory::of(bench.first(), times).expect("it runs");
+        println!("{memory:?}");
+        memory
+    };
+    let (before, after) = (swap(WARM_UP), swap(SWAPS));
+    assert!(after.mappings < before.mappings + MAPPINGS, "{before:?} {after:?}");
+    assert!(after.resident_kib < before.resident_kib + RESIDENT, "{before:?} {after:?}");
 }

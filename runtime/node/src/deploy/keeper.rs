@@ -294,6 +294,10 @@ impl Keeper {
         if let Some(missing) = kinds.iter().find(|kind| !component.keeps(**kind)) {
             return Ok(Err(lacks(*missing)));
         }
+        // Grants are each node's own.
+        if let Some(why) = component.inspection().ungranted(grants, limits) {
+            return Ok(Err(why));
+        }
         // Where its records live only the version that serves may reach.
         if component.medium() == Medium::Outside {
             return Ok(Ok(component));

@@ -25,6 +25,7 @@ use super::cpu::{Inside as InsideCpu, Meter, Overrun, Spent};
 use super::engine::root;
 use super::exports::{Exports, Indices};
 use super::handles::Handles;
+use super::health::Health;
 use super::host::{BodyHandle, OpenCall, TxnHandle, ViewHandle};
 use super::limits::Limits;
 use super::quarantine::{Operation, Quarantine, Suspect};
@@ -53,6 +54,8 @@ pub(super) struct Template {
     pub(super) listener: Option<Listener>,
     /// Where lost calls are written down.
     pub(super) quarantine: Arc<Quarantine>,
+    /// Where instances that go before their time are counted.
+    pub(super) health: Arc<Health>,
 }
 
 impl Template {
@@ -107,6 +110,7 @@ impl Template {
             cpu: self.limits.cpu_time(),
             spent,
             quarantine: self.quarantine.clone(),
+            health: self.health.clone(),
             _room: room,
         };
         Ok((instance, tokio::spawn(driver.drive(store).instrument(span))))
@@ -481,6 +485,7 @@ struct Driver {
     cpu: Duration,
     spent: Arc<Spent>,
     quarantine: Arc<Quarantine>,
+    health: Arc<Health>,
     _room: OwnedSemaphorePermit,
 }
 
@@ -545,6 +550,10 @@ impl Driver {
             Loss::Deadline => Vec::new(),
         };
         self.quarantine.lost(&suspects, suspects.len() == 1, &why, Instant::now());
+        // Where nobody answers in time the host may be the reason.
+        if !matches!(by, Loss::Deadline) {
+            self.health.lost();
+        }
         let component = self.component.to_string();
         let (number, served, reason) = (self.instance.number, self.instance.taken(), by.name());
         tracing::warn!(component, number, served, reason, why, "a store instance was lost");

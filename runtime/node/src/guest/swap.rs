@@ -20,7 +20,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use postroom_core::deploy::evidence::Evidence;
+use postroom_core::deploy::evidence::{Evidence, Wear, Wears};
 use postroom_core::error::StoreError;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -65,6 +65,8 @@ struct Generation {
     of_component: TaskTracker,
     fence: CancellationToken,
     counts: Arc<Counts>,
+    /// What its component had cost in instances as the generation began.
+    wear: Wear,
 }
 
 /// A generation, for operators.
@@ -242,11 +244,18 @@ impl SwappableStore {
     /// What has been seen while the serving one is tentative.
     pub fn evidence(&self) -> Evidence {
         let slots = self.lock();
-        let baseline = slots.previous.as_ref().map(|previous| previous.counts.told());
-        let tentative = slots.serving.tentative.then(|| slots.serving.counts.told());
+        let (serving, previous) = (&slots.serving, slots.previous.as_ref());
+        let baseline = previous.map(|previous| previous.counts.told());
+        let tentative = serving.tentative.then(|| serving.counts.told());
+        let wear = previous.filter(|_| serving.tentative).map(|previous| {
+            let (before, now) = (previous.wear, previous.component.wear());
+            let meanwhile = Wear { lost: now.lost - before.lost, worn: now.worn - before.worn };
+            Wears { tentative: serving.component.wear(), meanwhile, before }
+        });
         Evidence {
             tentative: tentative.unwrap_or_default(),
             baseline: baseline.unwrap_or_default(),
+            wear: wear.unwrap_or_default(),
             trip: slots.trip.clone(),
         }
     }
@@ -586,8 +595,8 @@ impl Generation {
         counts: Arc<Counts>,
     ) -> Self {
         let (calls, fence) = (TaskTracker::new(), CancellationToken::new());
-        let of_component = TaskTracker::new();
-        Self { number, component, tentative, calls, of_component, fence, counts }
+        let (of_component, wear) = (TaskTracker::new(), component.wear());
+        Self { number, component, tentative, calls, of_component, fence, counts, wear }
     }
 
     /// The same component with a fence of its own, for when it serves again.
@@ -606,6 +615,7 @@ impl Generation {
             of_component: self.of_component.clone(),
             fence: self.fence.clone(),
             counts: self.counts.clone(),
+            wear: self.wear,
         }
     }
 }
