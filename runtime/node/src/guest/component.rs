@@ -72,6 +72,11 @@ impl StoreComponent {
         self.pool.quarantined()
     }
 
+    /// It goes on probation, or has passed it.
+    pub(super) fn set_probation(&self, is_on: bool) {
+        self.pool.set_probation(is_on);
+    }
+
     /// Instances that went before their time.
     pub(super) fn wear(&self) -> Wear {
         self.pool.wear()

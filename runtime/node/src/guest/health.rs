@@ -1,14 +1,15 @@
-//! How many instances of a component went before their time.
+//! What a component's instances share about it: how many went before their time, and whether it is on probation.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use postroom_core::deploy::evidence::Wear;
 
-/// Counts them, for as long as the component is loaded.
+/// For as long as the component is loaded.
 #[derive(Default)]
 pub(super) struct Health {
     lost: AtomicU64,
     worn: AtomicU64,
+    probation: AtomicBool,
 }
 
 impl Health {
@@ -20,6 +21,11 @@ impl Health {
     /// One kept too much for itself, and is replaced.
     pub(super) fn worn(&self) {
         self.worn.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether it is on probation: its calls have less CPU time then.
+    pub(super) fn probation(&self) -> &AtomicBool {
+        &self.probation
     }
 
     /// So far.

@@ -127,7 +127,7 @@ impl Template {
         let start = meter.within(self.pre.instantiate_async(store), alone);
         match tokio::time::timeout(self.limits.call_time(), start).await {
             Ok(Ok(started)) => started.map_err(|error| NotMade::Failed(trap(&error))),
-            Ok(Err(Overrun)) => Err(NotMade::Overran(self.limits.cpu_ms)),
+            Ok(Err(Overrun(_))) => Err(NotMade::Overran(self.limits.cpu_ms)),
             Err(_) => Err(NotMade::Slow(self.limits.call_ms)),
         }
     }
@@ -493,9 +493,11 @@ impl Driver {
     async fn drive(mut self, mut store: Store<InstanceState>) {
         let _live = Live::new(self.component.clone());
         let (instance, spent, cpu) = (self.instance.clone(), self.spent.clone(), self.cpu);
+        let health = self.health.clone();
         let end = {
             let run = store.run_concurrent(async |accessor| self.serve(accessor).await);
-            let run = Meter::new(&spent, cpu).within(run, || instance.running.inside());
+            let meter = Meter::new(&spent, cpu).shorter_while(health.probation());
+            let run = meter.within(run, || instance.running.inside());
             tokio::select! {
                 biased;
                 () = instance.killing.cancelled() => {
@@ -505,8 +507,8 @@ impl Driver {
                 result = run => match result {
                     Ok(Ok(Ok(()))) => Ok(()),
                     Ok(Ok(Err(error)) | Err(error)) => Err((Loss::Trap, trap(&error))),
-                    Err(Overrun) => {
-                        let most = cpu.as_millis();
+                    Err(Overrun(most)) => {
+                        let most = most.as_millis();
                         Err((Loss::Cpu, format!("more than {most} ms of CPU time")))
                     }
                 },

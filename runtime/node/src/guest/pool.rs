@@ -163,6 +163,11 @@ impl Pool {
         self.template.quarantine.shown(Instant::now())
     }
 
+    /// It goes on probation, or has passed it.
+    pub(super) fn set_probation(&self, is_on: bool) {
+        self.template.health.probation().store(is_on, Ordering::Relaxed);
+    }
+
     /// Instances that went before their time.
     pub(super) fn wear(&self) -> Wear {
         self.template.health.told()

@@ -202,6 +202,7 @@ impl SwappableStore {
         }
         slots.trip = None;
         slots.count += 1;
+        to.set_probation(tentative);
         let next = Arc::new(Generation::new(slots.count, to, tentative, Arc::default()));
         // Under the lock: a trip comes after it.
         self.tripped.send_replace(None);
@@ -222,6 +223,7 @@ impl SwappableStore {
         let mut slots = self.lock();
         let Some(previous) = slots.previous.take() else { return };
         let kept = slots.serving.permanent();
+        kept.component.set_probation(false);
         let old = std::mem::replace(&mut slots.serving, Arc::new(kept));
         drop(slots);
         self.count("permanent");
