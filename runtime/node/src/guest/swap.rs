@@ -15,8 +15,10 @@
 
 mod calls;
 mod count;
+mod proof;
 
 use std::pin::pin;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -67,6 +69,8 @@ struct Generation {
     counts: Arc<Counts>,
     /// What its component had cost in instances as the generation began.
     wear: Wear,
+    /// Writes of messages that could be looked at.
+    proofs: AtomicU64,
 }
 
 /// A generation, for operators.
@@ -598,7 +602,8 @@ impl Generation {
     ) -> Self {
         let (calls, fence) = (TaskTracker::new(), CancellationToken::new());
         let (of_component, wear) = (TaskTracker::new(), component.wear());
-        Self { number, component, tentative, calls, of_component, fence, counts, wear }
+        let proofs = AtomicU64::new(0);
+        Self { number, component, tentative, calls, of_component, fence, counts, wear, proofs }
     }
 
     /// The same component with a fence of its own, for when it serves again.
@@ -618,6 +623,7 @@ impl Generation {
             fence: self.fence.clone(),
             counts: self.counts.clone(),
             wear: self.wear,
+            proofs: AtomicU64::new(0),
         }
     }
 }

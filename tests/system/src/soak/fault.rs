@@ -57,6 +57,8 @@ pub enum Fault {
     SwapWrong,
     /// A version that now and then answers politely and wrongly: its verification does not meet it
     SwapSly,
+    /// A version that now and then loses a flag as it writes
+    SwapLossy,
     /// A version that takes ten times as long
     SwapSlow,
     /// A version that asks for more than the store is granted
@@ -148,6 +150,7 @@ impl Fault {
             | Self::SwapLeak
             | Self::SwapWrong
             | Self::SwapSly
+            | Self::SwapLossy
             | Self::SwapSlow
             | Self::SwapAsks
             | Self::SwapWorld
