@@ -194,6 +194,11 @@ impl Keeper {
             Ok(component) => component,
             Err(why) => return Ok(report(Progress::Refused(line(&why)))),
         };
+        // Grants are each node's own. What serves already may do without some that it asks for.
+        let Store { grants, limits, .. } = &self.store;
+        if let Some(why) = component.inspection().ungranted(grants, limits) {
+            return Ok(report(Progress::Refused(line(&why))));
+        }
         if duty.serve.is_none() {
             return Ok(report(Progress::Staged));
         }
@@ -293,10 +298,6 @@ impl Keeper {
         };
         if let Some(missing) = kinds.iter().find(|kind| !component.keeps(**kind)) {
             return Ok(Err(lacks(*missing)));
-        }
-        // Grants are each node's own.
-        if let Some(why) = component.inspection().ungranted(grants, limits) {
-            return Ok(Err(why));
         }
         // Where its records live only the version that serves may reach.
         if component.medium() == Medium::Outside {
