@@ -65,6 +65,11 @@ impl LocalCluster {
         Self::set_up(folder, nodes, false, "info", tables)
     }
 
+    /// As [`start`](Self::start), with what is logged (`log.filter` of the configuration).
+    pub fn start_logging(folder: &Path, nodes: usize, log: &str) -> Result<Self> {
+        Self::set_up(folder, nodes, false, log, "")
+    }
+
     /// As [`start_configured`](Self::start_configured), with [`Proxies`] between all of them and before
     /// PostgreSQL, and with what is logged (`log.filter` of the configuration).
     pub fn start_with_proxies(

@@ -1,6 +1,10 @@
 //! Several real nodes over one PostgreSQL, as mail clients see them.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use postroom_system::cluster::{ClusterNode, LocalCluster, PASSWORD};
+use postroom_system::eventually::within;
 use postroom_system::{ImapClient, LmtpClient, eventually, scratch};
 
 /// A cluster with a user, anna. It ends with the folder.
@@ -11,8 +15,13 @@ struct Bench {
 
 impl Bench {
     fn start(nodes: usize) -> Self {
+        Self::logging(nodes, "info")
+    }
+
+    fn logging(nodes: usize, log: &str) -> Self {
         let folder = scratch();
-        let cluster = LocalCluster::start(folder.path(), nodes).expect("the cluster starts");
+        let cluster = LocalCluster::start_logging(folder.path(), nodes, log);
+        let cluster = cluster.expect("the cluster starts");
         cluster.add_user("anna").expect("a user can be made");
         let bench = Self { cluster, _folder: folder };
         // Each node has heard of all.
@@ -234,4 +243,49 @@ fn an_owner_that_was_paused_past_a_take_over_commits_nothing_late() {
     ok(&mut b, "NOOP");
     assert_eq!(uids(&mut b), [1, 2, 3]);
     assert_eq!(uids(&mut a), [1, 2, 3]);
+}
+
+#[test]
+fn e3_e5_what_nobody_has_open_any_more_is_opened_by_the_next_clients_own_node() {
+    // An account stays in memory for a minute after its last client.
+    const LET_GO: Duration = Duration::from_secs(150);
+    let bench = Bench::logging(2, "info,postroom_node=debug");
+    let mut a = bench.selected("a");
+    append(&mut a, "one");
+    ok(&mut a, "LOGOUT");
+    let let_go = || {
+        let log = std::fs::read_to_string(bench.node("a").log()).expect("a node has a log");
+        log.contains("nothing is open in it any more").then_some(())
+    };
+    within(LET_GO, let_go).expect("the slot is let go");
+    eventually("nobody has it open", || bench.owner("b").0.is_none().then_some(()));
+    let mut b = bench.selected("b");
+    assert_eq!(bench.owner("a"), (Some("b".into()), Some(2)));
+    assert_eq!(uids(&mut b), [1]);
+    assert_eq!(append(&mut b, "two"), 2);
+}
+
+/// The transactions named in those lines of a node's log that contain all of these words.
+fn transactions(node: &ClusterNode, words: &[&str]) -> BTreeSet<String> {
+    let log = std::fs::read_to_string(node.log()).expect("a node has a log");
+    let lines = log.lines().filter(|line| words.iter().all(|word| line.contains(word)));
+    let hexadecimal = |word: &&str| word.len() == 32 && word.chars().all(|c| c.is_ascii_hexdigit());
+    let words = lines.flat_map(|line| line.split(|c: char| !c.is_ascii_alphanumeric()));
+    words.filter(hexadecimal).map(str::to_owned).collect()
+}
+
+#[test]
+fn e2_one_call_is_followed_from_one_nodes_log_to_the_others() {
+    let bench = Bench::logging(2, "info,postroom_node=debug");
+    let _owner = bench.selected("b");
+    let mut far = bench.selected("a");
+    assert_eq!(append(&mut far, "from a"), 1);
+    let asked = eventually("the call is in the log of the node that asked", || {
+        let asked = transactions(bench.node("a"), &["append", "asked there"]);
+        (!asked.is_empty()).then_some(asked)
+    });
+    eventually("it is in the log of the node that served it", || {
+        let served = transactions(bench.node("b"), &["serve{", "from=a"]);
+        asked.is_subset(&served).then_some(())
+    });
 }

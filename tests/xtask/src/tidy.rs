@@ -1,6 +1,7 @@
 //! Checks on the repository's own source text that no compiler makes: layers, owners of outside
 //! dependencies, forbidden words, sizes. Each rule has a reason, printed with what breaks it.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
@@ -64,12 +65,14 @@ const FORBIDDEN: &[(&str, &str, &str)] = &[
 /// Checks every file that git tracks or would add.
 pub fn run() -> anyhow::Result<()> {
     let files = tracked()?;
-    let mut findings = Vec::new();
+    let (mut findings, mut metrics) = (Vec::new(), Metrics::default());
     for file in &files {
         findings.extend(check_place(file));
         let Ok(text) = std::fs::read_to_string(file) else { continue };
         findings.extend(check_text(file, &text));
+        metrics.read(file, &text);
     }
+    findings.extend(metrics.check());
     if findings.is_empty() {
         eprintln!("tidy: {} files, nothing to say", files.len());
         return Ok(());
@@ -151,6 +154,40 @@ fn check_owner(file: &str, line: &str) -> Option<String> {
     wrong.map(|(name, home)| format!("{name} is named outside {home}, its one owner"))
 }
 
+/// Names of metrics, with where they were first seen.
+#[derive(Default)]
+struct Metrics {
+    counted: BTreeMap<String, String>,
+    explained: BTreeMap<String, String>,
+}
+
+impl Metrics {
+    fn read(&mut self, file: &str, text: &str) {
+        let runtime = file.starts_with("runtime/") && file.ends_with(".rs");
+        if !runtime || file.contains("/tests") {
+            return;
+        }
+        // Every literal counts, not macros only: names go through functions too.
+        let literal = |part: &&str| {
+            let plain = |c: char| c.is_ascii_lowercase() || c == '_';
+            part.starts_with("postroom_") && part.chars().all(plain)
+        };
+        for name in text.split('"').filter(literal) {
+            let places = match file.ends_with("/meters.rs") {
+                true => &mut self.explained,
+                false => &mut self.counted,
+            };
+            places.entry(name.to_owned()).or_insert_with(|| file.to_owned());
+        }
+    }
+
+    /// Each is explained to whoever reads `/metrics`.
+    fn check(&self) -> impl Iterator<Item = String> {
+        let unknown = self.counted.iter().filter(|(name, _)| !self.explained.contains_key(*name));
+        unknown.map(|(name, file)| format!("{file}: {name} is explained in no meters.rs"))
+    }
+}
+
 /// Tests wait for events.
 fn check_sleep(file: &str, line: &str) -> Option<String> {
     let test = file.starts_with("tests/system/tests/") || file.contains("/tests/");
@@ -196,6 +233,18 @@ mod tests {
     fn long_or_undocumented_files_are_found() {
         let long = "x\n".repeat(MAX_LINES + 1);
         assert_eq!(check_text("a.rs", &long).len(), 2);
+    }
+
+    #[test]
+    fn a_metric_that_nothing_explains_is_found() {
+        let (name, other) = ("postroom_a_total", "postroom_b_total");
+        let mut metrics = Metrics::default();
+        metrics.read("runtime/a.rs", &format!("count({name:?}); count({other:?})"));
+        metrics.read("runtime/tests/b.rs", "count(\"postroom_c_total\")");
+        assert_eq!(metrics.check().count(), 2);
+        metrics.read("runtime/meters.rs", &format!("explain({name:?})"));
+        let found: Vec<_> = metrics.check().collect();
+        assert!(matches!(&found[..], [one] if one.contains(other)), "{found:?}");
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! What this node's sessions wait for, wherever their mailboxes are open. A session subscribes here once;
-//! who feeds it, an account of this node or the event stream of another one, may change meanwhile.
+//! who feeds it, an account of this node or the event stream of another one, may change meanwhile. Only the
+//! node that the mailbox was last found open at is believed: what any other one says of it wakes whoever
+//! waits, who then asks the owner.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use postroom_core::cluster::NodeId;
 use postroom_core::types::{MailboxId, ModSeq};
 use tokio::sync::watch;
 
@@ -22,8 +25,14 @@ pub struct Hub {
 
 #[derive(Default)]
 struct State {
-    mailboxes: HashMap<MailboxId, watch::Sender<News>>,
+    mailboxes: HashMap<MailboxId, Subscription>,
     since_sweep: usize,
+}
+
+struct Subscription {
+    sender: watch::Sender<News>,
+    /// Where the mailbox was last found open.
+    open_at: NodeId,
 }
 
 impl Hub {
@@ -32,32 +41,48 @@ impl Hub {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A subscription to a mailbox, whose last change is known to be at least this.
-    pub fn subscribe(&self, mailbox: MailboxId, at: ModSeq) -> watch::Receiver<News> {
+    /// A subscription to a mailbox that is open at a node, whose last change is known to be at least this.
+    pub fn subscribe(
+        &self,
+        mailbox: MailboxId,
+        at: ModSeq,
+        open_at: &NodeId,
+    ) -> watch::Receiver<News> {
         let mut state = self.state();
         state.since_sweep += 1;
         if state.since_sweep > SWEEP_AFTER {
-            state.mailboxes.retain(|_, sender| !sender.is_closed());
+            state.mailboxes.retain(|_, it| !it.sender.is_closed());
             state.since_sweep = 0;
         }
         match state.mailboxes.entry(mailbox) {
-            Entry::Occupied(there) => {
-                raise(there.get(), at);
-                there.get().subscribe()
+            Entry::Occupied(mut there) => {
+                there.get_mut().open_at.clone_from(open_at);
+                raise(&there.get().sender, at);
+                there.get().sender.subscribe()
             }
-            Entry::Vacant(free) => free.insert(watch::channel(News::at(at)).0).subscribe(),
+            Entry::Vacant(free) => {
+                let (sender, news) = watch::channel(News::at(at));
+                free.insert(Subscription { sender, open_at: open_at.clone() });
+                news
+            }
         }
     }
 
-    /// A mailbox has changed. False: nobody waits for it.
+    /// A mailbox is open at another node than before.
+    pub fn moved(&self, mailbox: MailboxId, open_at: &NodeId) {
+        if let Some(there) = self.state().mailboxes.get_mut(&mailbox) {
+            there.open_at.clone_from(open_at);
+        }
+    }
+
+    /// A mailbox has changed, as its owner says. False: nobody waits for it.
     pub fn changed(&self, mailbox: MailboxId, at: ModSeq) -> bool {
         let mut state = self.state();
-        let Some(sender) = state.mailboxes.get(&mailbox).filter(|sender| !sender.is_closed())
-        else {
+        let Some(there) = state.mailboxes.get(&mailbox).filter(|it| !it.sender.is_closed()) else {
             state.mailboxes.remove(&mailbox);
             return false;
         };
-        raise(sender, at);
+        raise(&there.sender, at);
         if at == DELETED {
             state.mailboxes.remove(&mailbox);
             return false;
@@ -65,10 +90,21 @@ impl Hub {
         true
     }
 
+    /// A node says that a mailbox has changed, which need not be open there.
+    pub fn told(&self, by: &NodeId, mailbox: MailboxId, at: ModSeq) {
+        let open_at =
+            |state: &State| state.mailboxes.get(&mailbox).is_some_and(|it| it.open_at == *by);
+        if open_at(&self.state()) {
+            self.changed(mailbox, at);
+        } else {
+            self.wake(mailbox);
+        }
+    }
+
     /// Something may have happened in a mailbox of which nobody has told: whoever waits is woken, and asks.
     pub fn wake(&self, mailbox: MailboxId) {
-        if let Some(sender) = self.state().mailboxes.get(&mailbox) {
-            sender.send_modify(|news| news.missed = news.missed.wrapping_add(1));
+        if let Some(there) = self.state().mailboxes.get(&mailbox) {
+            there.sender.send_modify(|news| news.missed = news.missed.wrapping_add(1));
         }
     }
 
@@ -93,11 +129,15 @@ mod tests {
 
     const INBOX: MailboxId = MailboxId([1; 16]);
 
+    fn node(name: &str) -> NodeId {
+        name.parse().unwrap()
+    }
+
     #[test]
     fn who_waits_hears_of_changes_whoever_tells_and_of_nothing_twice() {
         let hub = Hub::default();
-        let mut watch = hub.subscribe(INBOX, ModSeq(5));
-        let mut second = hub.subscribe(INBOX, ModSeq(3));
+        let mut watch = hub.subscribe(INBOX, ModSeq(5), &node("a"));
+        let mut second = hub.subscribe(INBOX, ModSeq(3), &node("a"));
         assert_eq!(second.borrow_and_update().at, ModSeq(5));
         watch.mark_unchanged();
         assert!(hub.changed(INBOX, ModSeq(4)) && !watch.has_changed().unwrap());
@@ -114,10 +154,30 @@ mod tests {
     fn nothing_is_kept_for_mailboxes_that_nobody_waits_for() {
         let hub = Hub::default();
         for n in 0..10 * SWEEP_AFTER as u128 {
-            drop(hub.subscribe(MailboxId::from_u128(n), ModSeq(1)));
+            drop(hub.subscribe(MailboxId::from_u128(n), ModSeq(1), &node("a")));
         }
         assert!(hub.state().mailboxes.len() <= SWEEP_AFTER + 1);
-        drop(hub.subscribe(INBOX, ModSeq(1)));
+        drop(hub.subscribe(INBOX, ModSeq(1), &node("a")));
         assert!(!hub.changed(INBOX, ModSeq(2)));
+    }
+
+    #[test]
+    fn only_the_node_that_has_a_mailbox_open_is_believed() {
+        let hub = Hub::default();
+        let mut watch = hub.subscribe(INBOX, ModSeq(5), &node("a"));
+        for lie in [ModSeq(1 << 62), DELETED] {
+            hub.told(&node("b"), INBOX, lie);
+            assert_eq!(watch.borrow_and_update().at, ModSeq(5), "it is woken, and asks");
+        }
+        assert_eq!(watch.borrow().missed, 2);
+        hub.told(&node("a"), INBOX, ModSeq(6));
+        assert_eq!(*watch.borrow_and_update(), News { at: ModSeq(6), missed: 2 });
+        // It goes to another node: from then on that one tells.
+        hub.moved(INBOX, &node("b"));
+        hub.told(&node("a"), INBOX, ModSeq(9));
+        hub.told(&node("b"), INBOX, ModSeq(7));
+        assert_eq!(*watch.borrow_and_update(), News { at: ModSeq(7), missed: 3 });
+        hub.told(&node("b"), INBOX, DELETED);
+        assert_eq!(watch.borrow_and_update().at, DELETED);
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
+use postroom_core::cluster::limits::MAX_CLOSING;
 use postroom_core::cluster::{
     self, Facts, Generation, Input, Load, NodeId, NodeState, Sighting, SlotSet, Timing,
 };
@@ -14,7 +15,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::meters;
 use super::service::{Serving, node_id};
@@ -276,7 +277,7 @@ impl Cluster {
                         }
                         (None, Ok(modseq)) => {
                             let at = ModSeq(u64::from_be_bytes(modseq));
-                            self.hub.changed(MailboxId(event.key), at);
+                            self.hub.told(&node, MailboxId(event.key), at);
                         }
                         (None, Err(_)) => self.hub.wake(MailboxId(event.key)),
                     }
@@ -348,12 +349,19 @@ impl Cluster {
         }
     }
 
-    /// Hands slots over to nodes that have fewer.
+    /// Hands slots over to nodes that have fewer, and lets those go in which nothing is open any more: the
+    /// next client's own node opens them (E3, E5).
     async fn balance(self: Arc<Self>) {
         let mut every = tokio::time::interval(BALANCE_EVERY);
         loop {
             every.tick().await;
+            let open = self.owner.open().borrow().clone();
             let busy: SlotSet = self.accounts.slots().into_keys().collect();
+            for slot in open.difference(&busy).iter().take(MAX_CLOSING) {
+                debug!(slot = slot.0, "nothing is open in it any more");
+                // Only if no call is on its way into it.
+                self.owner.input(Input::SlotIdle(slot));
+            }
             let moves = self.look(|table, _| cluster::plan(table, &busy));
             for step in moves.into_iter().filter(|step| step.from == self.me) {
                 info!(slot = step.slot.0, to = %step.to, "is handed over");

@@ -145,6 +145,7 @@ impl Cluster {
             let Answer::Attached(watch) = self.accounts.ask(attach).await? else {
                 return Err(mixed_up());
             };
+            self.hub.moved(mailbox, &self.me);
             self.feed(mailbox, at.epoch, watch);
             self.attachments.moved(session, at.clone(), request.transaction);
         }
@@ -158,7 +159,7 @@ impl Cluster {
             Answer::Selected(selected, watch) => {
                 let (mailbox, highest) = (selected.status.mailbox, selected.status.highest_modseq);
                 self.attachments.selected(request, &selected, at.clone());
-                let news = self.hub.subscribe(mailbox, highest);
+                let news = self.hub.subscribe(mailbox, highest, &self.me);
                 self.feed(mailbox, at.epoch, watch);
                 Ok(Answer::Selected(selected, news))
             }
@@ -222,6 +223,7 @@ impl Cluster {
                     let Said::Attached(upto) = *said else { return Ok(Err(mixed_up())) };
                     let at = Place { node: node.clone(), epoch };
                     self.attachments.moved(session, at, request.transaction);
+                    self.hub.moved(mailbox, node);
                     self.hub.changed(mailbox, upto);
                 }
                 Response::Failed(_, error) => return Ok(Err(error)),
@@ -268,7 +270,7 @@ impl Cluster {
             Said::Used(octets) => Answer::Used(octets),
             Said::Selected(selected, at_least) => {
                 self.attachments.selected(request, &selected, at);
-                let news = self.hub.subscribe(selected.status.mailbox, at_least);
+                let news = self.hub.subscribe(selected.status.mailbox, at_least, node);
                 Answer::Selected(selected, news)
             }
             Said::Attached(_) => return Ok(Err(mixed_up())),
