@@ -8,6 +8,8 @@
 //! | `verb` | only this function sins: `message.insert`, `mailbox.list`, `hook.before` | all |
 //! | `every` | of those only each so manieth in an instance | each |
 //! | `text` | as a hook it sins before deliveries of messages with this text only | all |
+//!
+//! The same may be written into the file itself, as `written` says; then the settings do not count.
 
 // The default store's own code, not its crate: two components in one would export everything twice.
 #[path = "../../keyed/src/check.rs"]
@@ -19,6 +21,8 @@ mod remembered;
 #[path = "../../keyed/src/rows.rs"]
 mod rows;
 mod sins;
+#[cfg(target_arch = "wasm32")]
+mod written;
 
 use postroom_guest::{
     Body, Call, CheckAsk, CheckPage, Found, Id, Message, MessageChange, MessagePlace, Messages,

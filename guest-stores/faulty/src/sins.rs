@@ -2,8 +2,12 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use postroom_guest::{Call, Message, Result, StoreError, Txn};
+
+#[cfg(target_arch = "wasm32")]
+use crate::written;
 
 /// Octets that one call leaks. Small enough that it takes many calls, of which all are answered.
 const LEAK: usize = 4 << 20;
@@ -11,6 +15,8 @@ const LEAK: usize = 4 << 20;
 const HELD: usize = 200;
 /// Lines that one call prints.
 const LINES: usize = 10_000;
+/// How long a slow call computes: more than ten times what a write of the default store takes.
+const SLOW: Duration = Duration::from_millis(20);
 
 /// What is done wrong.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,6 +34,8 @@ pub enum Sin {
     Spin,
     /// It never returns, and does not even let others of its instance go on.
     Sleep,
+    /// It computes for longer than a right store takes, and does what is right.
+    Slow,
     /// It keeps memory when it returns.
     Leak,
     /// It takes memory until there is none.
@@ -57,12 +65,13 @@ pub enum Sin {
 }
 
 impl Sin {
-    const ALL: [(&'static str, Self); 18] = [
+    const ALL: [(&'static str, Self); 19] = [
         ("start", Self::Start),
         ("trap", Self::Trap),
         ("exit", Self::Exit),
         ("spin", Self::Spin),
         ("sleep", Self::Sleep),
+        ("slow", Self::Slow),
         ("leak", Self::Leak),
         ("devour", Self::Devour),
         ("recurse", Self::Recurse),
@@ -108,7 +117,9 @@ pub(crate) fn chosen() -> Option<&'static Chosen> {
 }
 
 #[cfg(target_arch = "wasm32")]
-use postroom_guest::setting;
+fn setting(name: &str) -> Option<String> {
+    written::anything().map_or_else(|| postroom_guest::setting(name), |text| text.of(name))
+}
 
 /// Natively it is a right store.
 #[cfg(not(target_arch = "wasm32"))]
@@ -135,7 +146,13 @@ pub(crate) fn sin(sin: Sin) {
         Sin::Spin => loop {
             std::hint::black_box(0);
         },
-        Sin::Sleep => std::thread::sleep(std::time::Duration::from_secs(1 << 30)),
+        Sin::Sleep => std::thread::sleep(Duration::from_secs(1 << 30)),
+        Sin::Slow => {
+            let began = Instant::now();
+            while began.elapsed() < SLOW {
+                std::hint::black_box(0);
+            }
+        }
         Sin::Leak => leak(LEAK),
         Sin::Devour => loop {
             leak(LEAK);

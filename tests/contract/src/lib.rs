@@ -4,9 +4,8 @@
 //! [`Wanted`] loads a component over an engine of its own; [`twin`] is the same store logic linked
 //! natively, as the node's own traits want it.
 
-mod build;
 mod subject;
 pub mod twin;
 
-pub use build::{component, script};
+pub use postroom_system::components::{component, script};
 pub use subject::{EngineKind, Wanted, load, run, twin_of};

@@ -2,8 +2,8 @@
 //! cluster are run on.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -15,6 +15,7 @@ use postroom_postgres::Postgres;
 use serde_json::Value;
 
 use crate::eventually;
+use crate::eventually::PATIENCE;
 use crate::node::program;
 use crate::proxy::Proxies;
 
@@ -69,10 +70,15 @@ impl LocalCluster {
         Self::set_up(folder, nodes, false, log, "")
     }
 
-    /// As [`start`](Self::start), with [`Proxies`] between all of them and before PostgreSQL, and with what is
-    /// logged (`log.filter` of the configuration).
-    pub fn start_with_proxies(folder: &Path, nodes: usize, log: &str) -> Result<Self> {
-        Self::set_up(folder, nodes, true, log, "")
+    /// As [`start_configured`](Self::start_configured), with [`Proxies`] between all of them and before
+    /// PostgreSQL, and with what is logged (`log.filter` of the configuration).
+    pub fn start_with_proxies(
+        folder: &Path,
+        nodes: usize,
+        log: &str,
+        tables: &str,
+    ) -> Result<Self> {
+        Self::set_up(folder, nodes, true, log, tables)
     }
 
     fn set_up(
@@ -254,6 +260,25 @@ impl ClusterNode {
     /// Lets it go on.
     pub fn resume(&self) -> Result<()> {
         signal("-CONT", self.pid().context("it does not run")?)
+    }
+
+    /// How its stores are, as its admin API says. Without a process of its own, as a command would be: whoever
+    /// follows something asks often, on a machine that has other things to do.
+    pub fn stores(&self) -> Result<Vec<Value>> {
+        let token = fs::read_to_string(self.folder.join("data/admin-token"))?;
+        let mut stream = TcpStream::connect_timeout(&self.admin, PATIENCE)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        write!(
+            stream,
+            "GET /v1/stores HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {}\r\nConnection: close\r\n\r\n",
+            self.admin,
+            token.trim()
+        )?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let (head, body) = answer.split_once("\r\n\r\n").context("an answer")?;
+        ensure!(head.starts_with("HTTP/1.1 200"), "{}", head.lines().next().unwrap_or("nothing"));
+        Ok(serde_json::from_str(body)?)
     }
 
     /// An operator's command on it; what it printed as JSON lines.

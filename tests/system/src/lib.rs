@@ -3,6 +3,7 @@
 //! repair anything: what the server sent is what the test sees.
 
 pub mod cluster;
+pub mod components;
 pub mod eventually;
 pub mod imap;
 pub mod lmtp;

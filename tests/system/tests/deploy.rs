@@ -1,89 +1,113 @@
-//! New versions of a store's component take over on real nodes, while mail clients go on.
+//! New versions of a store's component on real nodes: what cannot serve is refused in one line, and what serves is
+//! what a node that starts anew serves. Under load `deploy_soak.rs` does it.
 
 use std::path::{Path, PathBuf};
 
-use postroom_contract::component;
-use postroom_system::eventually;
-use postroom_system::versions::{Load, STORE, Versions, tagged};
+use postroom_system::cluster::{ClusterNode, LocalCluster};
+use postroom_system::soak::fault::Fault;
+use postroom_system::soak::memory::Memory;
+use postroom_system::soak::versions::{STORE, Versions};
+use postroom_system::{eventually, scratch};
+use serde_json::Value;
 
-fn start(nodes: usize, settings: &str) -> Versions {
-    Versions::start(nodes, &component("keyed"), settings)
+struct Bench {
+    cluster: LocalCluster,
+    versions: Versions,
+    folder: tempfile::TempDir,
 }
 
-/// The same component as another version.
-fn version(bench: &Versions, tag: u8) -> PathBuf {
-    tagged(&component("keyed"), bench.folder.path(), tag)
-}
-
-#[test]
-fn p5_versions_follow_each_other_under_load_and_no_client_notices() {
-    let mut bench = start(3, "");
-    let load = Load::on(&bench.cluster);
-    load.goes_on(50);
-    let before = bench.serves(0);
-    for tag in 1..=3 {
-        let canary = if tag == 2 { &["--canary", "b"][..] } else { &[] };
-        let args = [&["--probation", "1s"], canary].concat();
-        bench.deploy(&version(&bench, tag), &args).expect("a good version becomes permanent");
-        let serves = bench.serves(0);
-        assert_ne!(serves, before);
-        bench.all_serve(&serves);
-        load.goes_on(50);
+impl Bench {
+    fn start(nodes: usize) -> Self {
+        let folder = scratch();
+        let versions = Versions::build(folder.path()).expect("the components can be built");
+        let cluster = LocalCluster::start_configured(folder.path(), nodes, &versions.tables());
+        let cluster = cluster.expect("the cluster starts");
+        let bench = Self { cluster, versions, folder };
+        for node in &bench.cluster.nodes {
+            eventually("all nodes are heard", || {
+                let heard = node.command(&["cluster", "status"], "").ok()?;
+                (heard.len() == nodes).then_some(())
+            });
+        }
+        bench
     }
-    load.check(&bench.cluster);
-    assert!(bench.history().iter().all(|(outcome, _)| outcome == "permanent"));
-    let again = bench.deploy(&version(&bench, 3), &[]).unwrap_err();
-    assert!(again.contains("serves already"), "{again}");
-    // Who is started anew serves what was deployed, and not what its configuration names.
-    let serves = bench.serves(0);
-    bench.cluster.nodes[2].kill();
-    bench.cluster.nodes[2].start().expect("it starts again");
-    assert_eq!(bench.serves(2), serves);
-}
 
-#[test]
-fn p5_a_version_that_fails_goes_by_itself_and_no_client_notices() {
-    let bench = start(2, r#"sin = "trap", verb = "message.insert", every = "300""#);
-    let load = Load::on(&bench.cluster);
-    load.goes_on(50);
-    let before = bench.serves(0);
-    let why = bench.deploy(&component("faulty"), &["--probation", "10m"]).unwrap_err();
-    assert!(why.contains("rolled back") && why.contains("messages insert"), "{why}");
-    bench.all_serve(&before);
-    load.goes_on(50);
-    load.check(&bench.cluster);
-    let history = bench.history();
-    assert_eq!(history.len(), 1);
-    assert_eq!(history[0].0, "rolled-back");
-    assert!(history[0].1.contains("unreachable"), "{history:?}");
+    fn good(&mut self) -> PathBuf {
+        let serves = self.serves(0);
+        self.versions.good(&serves).expect("the folder is ours")
+    }
+
+    fn broken(&self, fault: Fault) -> PathBuf {
+        self.versions.broken(fault).expect("the folder is ours")
+    }
+
+    fn first(&self) -> &ClusterNode {
+        &self.cluster.nodes[0]
+    }
+
+    /// Deploys a file and follows it to its end; why it failed, if it did.
+    fn deploy(&self, file: &Path, more: &[&str]) -> Result<(), String> {
+        let file = file.to_str().expect("a plain path");
+        let args = ["store", "deploy", file, "--to", STORE, "--yes", "--watch"];
+        let done = self.first().command(&[&args[..], more].concat(), "");
+        done.map(drop).map_err(|error| format!("{error:#}"))
+    }
+
+    fn status(&self, node: usize) -> Value {
+        let all = self.cluster.nodes[node].command(&["store", "status", STORE], "");
+        all.expect("a node says how its store is").remove(0)[0].clone()
+    }
+
+    /// What serves on a node, by digest.
+    fn serves(&self, node: usize) -> String {
+        let status = self.status(node);
+        let generations = status["generations"].as_array().expect("a list");
+        let serving = generations.iter().find(|generation| generation["serves"] == true);
+        let digest = &serving.expect("one serves")["version"]["digest"];
+        digest.as_str().expect("a text").to_owned()
+    }
+
+    /// The outcomes of all deployments, with their reasons.
+    fn history(&self) -> Vec<(String, String)> {
+        let status = self.status(0);
+        let ended = status["history"].as_array().expect("a list").iter();
+        let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
+        ended.map(|ended| (text(&ended["outcome"]), text(&ended["why"]))).collect()
+    }
+
+    fn all_serve(&self, digest: &str) {
+        for node in 0..self.cluster.nodes.len() {
+            eventually("every node serves it", || (self.serves(node) == digest).then_some(()));
+        }
+    }
 }
 
 #[test]
 fn p5_what_cannot_serve_is_refused_in_one_line_and_never_serves() {
-    let bench = start(2, r#"sin = "trap", verb = "message.insert""#);
+    let mut bench = Bench::start(2);
+    let (first, second, third) = (bench.good(), bench.good(), bench.good());
     let before = bench.serves(0);
-    let deploy = |file: &Path, more: &[&str], part: &str| {
+    let deploy = |bench: &Bench, file: &Path, more: &[&str], part: &str| {
         let why = bench.deploy(file, more).unwrap_err();
         // What comes before says how it went.
         let last = why.lines().last().unwrap_or("");
         assert!(last.contains(part), "{why}");
     };
-    let broken = bench.folder.path().join("broken.wasm");
-    let whole = std::fs::read(component("keyed")).expect("it was built");
-    std::fs::write(&broken, &whole[..whole.len() / 2]).expect("the folder is ours");
-    deploy(&broken, &[], "broken.wasm");
-    std::fs::write(&broken, "rubbish").expect("the folder is ours");
-    deploy(&broken, &[], "broken.wasm");
-    deploy(&version(&bench, 1), &["--canary", "z"], "no node z lives");
+    deploy(&bench, &bench.broken(Fault::SwapCut), &[], "is damaged at octet");
+    deploy(&bench, &bench.broken(Fault::SwapWorld), &[], "rebuild it");
+    deploy(&bench, &bench.broken(Fault::SwapAsks), &[], "directory etc, which the store is not");
+    let rubbish = bench.folder.path().join("rubbish.wasm");
+    std::fs::write(&rubbish, "rubbish").expect("the folder is ours");
+    deploy(&bench, &rubbish, &[], "rubbish.wasm");
+    deploy(&bench, &first, &["--canary", "z"], "no node z lives");
     // It is verified where it is to serve.
-    deploy(&component("faulty"), &[], "refused");
+    deploy(&bench, &bench.broken(Fault::SwapStart), &[], "refused");
     assert_eq!(bench.history().len(), 1, "only the last one was begun");
     bench.all_serve(&before);
     // One at a time.
-    let version = version(&bench, 2);
-    let args = ["store", "deploy", version.to_str().unwrap(), "--to", STORE, "--probation", "1h"];
+    let args = ["store", "deploy", second.to_str().unwrap(), "--to", STORE, "--probation", "1h"];
     bench.first().command(&args, "").expect("it begins");
-    deploy(&version(&bench, 3), &[], "under way");
+    deploy(&bench, &third, &[], "under way");
     eventually("both serve it", || {
         let nodes = bench.status(1)["nodes"].clone();
         nodes.as_array()?.iter().all(|node| node["progress"] == "serving").then_some(())
@@ -94,4 +118,38 @@ fn p5_what_cannot_serve_is_refused_in_one_line_and_never_serves() {
     assert_eq!(last, ("rolled-back".to_owned(), "on an operator's request".to_owned()));
     let nothing = bench.first().command(&["store", "commit", STORE], "").unwrap_err();
     assert!(nothing.to_string().contains("nothing is on probation"), "{nothing}");
+    // Who is started anew serves what was deployed, and not what its configuration names.
+    bench.deploy(&third, &["--probation", "0s"]).expect("a good version becomes permanent");
+    let serves = bench.serves(0);
+    assert_ne!(serves, before);
+    deploy(&bench, &third, &[], "serves already");
+    bench.cluster.nodes[1].kill();
+    bench.cluster.nodes[1].start().expect("it starts again");
+    assert_eq!(bench.serves(1), serves);
+}
+
+/// Swaps before what is left behind is counted: pools and caches of the process are filled by then.
+const WARM_UP: u32 = 5;
+/// Swaps that are counted.
+const SWAPS: u32 = 20;
+/// Mappings that may come meanwhile: threads and arenas come and go. One that stays with each swap is too much.
+const MAPPINGS: u64 = 15;
+/// KiB of memory that may come meanwhile: less than two MiB with each swap.
+const RESIDENT: u64 = 32 << 10;
+
+#[test]
+fn p5_nothing_of_a_version_stays_when_another_one_has_replaced_it() {
+    let mut bench = Bench::start(1);
+    let mut swap = |times: u32| {
+        for _ in 0..times {
+            let version = bench.good();
+            bench.deploy(&version, &["--probation", "0s"]).expect("a good version");
+        }
+        let memory = Memory::of(bench.first(), times).expect("it runs");
+        println!("{memory:?}");
+        memory
+    };
+    let (before, after) = (swap(WARM_UP), swap(SWAPS));
+    assert!(after.mappings < before.mappings + MAPPINGS, "{before:?} {after:?}");
+    assert!(after.resident_kib < before.resident_kib + RESIDENT, "{before:?} {after:?}");
 }

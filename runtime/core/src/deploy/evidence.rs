@@ -21,6 +21,26 @@ pub struct VerbEvidence {
     pub micros: u64,
 }
 
+/// How many instances of a component went before their time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wear {
+    /// They trapped, or used up the CPU time of a call. Whoever was in them may have been served by others.
+    pub lost: u64,
+    /// They kept too much of their memory or handles for themselves, and were replaced.
+    pub worn: u64,
+}
+
+/// The wear of both versions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wears {
+    /// The version on probation, since it was made ready.
+    pub tentative: Wear,
+    /// The one before it, since the other one serves: what it is asked is what the other one has failed at.
+    pub meanwhile: Wear,
+    /// The one before it, while it served.
+    pub before: Wear,
+}
+
 /// What stands against each other.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evidence {
@@ -28,6 +48,9 @@ pub struct Evidence {
     pub tentative: Vec<VerbEvidence>,
     /// The one before it, for as long as it served here.
     pub baseline: Vec<VerbEvidence>,
+    /// Instances that each of them has cost. Absent in what an earlier version of a node says.
+    #[serde(default)]
+    pub wear: Wears,
     /// Why the node has switched back by itself, if it has.
     pub trip: Option<String>,
 }

@@ -3,8 +3,11 @@
 //! It is held against that one's own record on the same node, function by function: whatever is slow
 //! or fails on this machine did so before too. A few calls prove nothing, so nothing is said about
 //! functions with fewer than [`ENOUGH_CALLS`] on either side.
+//!
+//! A function that traps now and then is answered all the same: the call is made again, alone. So instances
+//! that were lost, or wore out, are counted by themselves.
 
-use super::evidence::{Evidence, VerbEvidence};
+use super::evidence::{Evidence, VerbEvidence, Wears};
 
 /// Calls of one function, on each side, before they are held against each other.
 const ENOUGH_CALLS: u64 = 50;
@@ -22,15 +25,48 @@ const UNAVAILABLE: u64 = 10;
 /// before has carried out.
 const MOSTLY_UNAVAILABLE: u64 = 3;
 
+/// Instances that may be lost before it is held against the version: what both versions fail at costs it
+/// two, and the version before at least one.
+const LOST: u64 = 2;
+/// Instances that may wear out before they are held against the version: one may have met something large.
+const WORN: u64 = 1;
+/// How many times as often as with the version before, by calls, they may wear out.
+const MORE_WORN: u64 = 4;
+
 /// What is held against the version, in one line; none: nothing so far.
 pub fn fault(evidence: &Evidence) -> Option<String> {
     if let Some(trip) = &evidence.trip {
         return Some(trip.clone());
     }
-    evidence.tentative.iter().find_map(|new| {
-        let none = VerbEvidence::default();
-        let old = evidence.baseline.iter().find(|old| old.verb == new.verb).unwrap_or(&none);
-        more_failures(new, old).or_else(|| unavailable(new)).or_else(|| slower(new, old))
+    evidence
+        .tentative
+        .iter()
+        .find_map(|new| {
+            let none = VerbEvidence::default();
+            let old = evidence.baseline.iter().find(|old| old.verb == new.verb).unwrap_or(&none);
+            more_failures(new, old).or_else(|| unavailable(new)).or_else(|| slower(new, old))
+        })
+        .or_else(|| more_wear(evidence))
+}
+
+fn more_wear(evidence: &Evidence) -> Option<String> {
+    let Wears { tentative: new, meanwhile, before } = evidence.wear;
+    if new.lost > LOST + meanwhile.lost.saturating_mul(2) {
+        let (new, old) = (new.lost, meanwhile.lost);
+        return Some(format!(
+            "{new} of its instances were lost, {old} of the version before at what it was asked again"
+        ));
+    }
+    let calls = |side: &[VerbEvidence]| side.iter().map(|verb| verb.calls).sum::<u64>();
+    let (now, then) = (calls(&evidence.tentative), calls(&evidence.baseline));
+    let often = before.worn == 0
+        || new.worn.saturating_mul(then)
+            > before.worn.saturating_mul(now).saturating_mul(MORE_WORN);
+    (new.worn > WORN && often).then(|| {
+        format!(
+            "{} of its instances in {now} calls kept their memory or handles for themselves, {} in {then} before",
+            new.worn, before.worn
+        )
     })
 }
 

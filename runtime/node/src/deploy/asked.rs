@@ -54,6 +54,10 @@ impl Keeper {
         if let Err(error) = inspection.refused(&self.store.grants) {
             return Some(error.to_string());
         }
+        let ungranted = inspection.ungranted(&self.store.grants, &self.store.limits);
+        if ungranted.is_some() {
+            return ungranted;
+        }
         let missing = self.store.kinds.iter().find(|kind| !inspection.kinds.contains(kind))?;
         Some(lacks(*missing))
     }

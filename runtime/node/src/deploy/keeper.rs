@@ -210,6 +210,11 @@ impl Keeper {
             Ok(component) => component,
             Err(why) => return Ok(report(Progress::Refused(line(&why)))),
         };
+        // Grants are each node's own. What serves already may do without some that it asks for.
+        let Store { grants, limits, .. } = &self.store;
+        if let Some(why) = component.inspection().ungranted(grants, limits) {
+            return Ok(report(Progress::Refused(line(&why))));
+        }
         if duty.serve.is_none() {
             return Ok(report(Progress::Staged));
         }

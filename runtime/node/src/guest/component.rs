@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use postroom_core::deploy::evidence::Wear;
 use postroom_core::error::StoreError;
 use postroom_core::records::{DomainRow, MailboxRow, MessageChange, MessageRow, UserRow};
 use postroom_core::types::{MailboxId, Uid};
@@ -69,6 +70,16 @@ impl StoreComponent {
     /// Operations that are refused because they have cost it instances.
     pub fn quarantined(&self) -> Vec<Quarantined> {
         self.pool.quarantined()
+    }
+
+    /// It goes on probation, or has passed it.
+    pub(super) fn set_probation(&self, is_on: bool) {
+        self.pool.set_probation(is_on);
+    }
+
+    /// Instances that went before their time.
+    pub(super) fn wear(&self) -> Wear {
+        self.pool.wear()
     }
 
     /// How long calls may take to finish when their generation or instance goes.

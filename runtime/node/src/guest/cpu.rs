@@ -13,7 +13,7 @@
 //! An instance in which either passes the limit is ended.
 
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -25,6 +25,10 @@ use super::engine::EPOCH;
 /// process had the core is not charged. That clock costs a system call, which the microseconds of
 /// an ordinary call should not pay: those are charged by the wall.
 const LONG_POLL: Duration = Duration::from_millis(1);
+
+/// CPU time of a call of a version that is on probation, where its limit is higher: a healthy call takes
+/// milliseconds, and whoever waits behind one that spins should not wait long for the version before.
+const ON_PROBATION: Duration = Duration::from_secs(2);
 
 /// What an instance has used, as all who have to do with it see it.
 #[derive(Debug, Default)]
@@ -63,14 +67,16 @@ pub(super) struct Inside {
     pub(super) oldest: Option<Duration>,
 }
 
-/// The limit was passed.
+/// The limit was passed, which was this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Overrun;
+pub(super) struct Overrun(pub(super) Duration);
 
 /// Measures the polls of one instance.
 pub(super) struct Meter<'a> {
     spent: &'a Spent,
     limit: Duration,
+    /// Whether its component is on probation, if it can be.
+    probation: Option<&'a AtomicBool>,
     run: Duration,
     /// [`Spent::ends`] after the last poll.
     ends: u64,
@@ -80,7 +86,19 @@ pub(super) struct Meter<'a> {
 
 impl<'a> Meter<'a> {
     pub(super) fn new(spent: &'a Spent, limit: Duration) -> Self {
-        Self { spent, limit, run: Duration::ZERO, ends: 0, long: false }
+        Self { spent, limit, probation: None, run: Duration::ZERO, ends: 0, long: false }
+    }
+
+    /// With less time for a call while this is set.
+    pub(super) fn shorter_while(self, probation: &'a AtomicBool) -> Self {
+        Self { probation: Some(probation), ..self }
+    }
+
+    fn limit(&self) -> Duration {
+        match self.probation {
+            Some(probation) if probation.load(Ordering::Relaxed) => self.limit.min(ON_PROBATION),
+            Some(_) | None => self.limit,
+        }
     }
 
     /// Drives a future in which a guest runs, until it is done or the limit is passed. Whatever the
@@ -99,7 +117,9 @@ impl<'a> Meter<'a> {
             self.long = time >= LONG_POLL;
             match polled {
                 Poll::Ready(done) => Poll::Ready(Ok(done)),
-                Poll::Pending if self.passed(time, before, inside()) => Poll::Ready(Err(Overrun)),
+                Poll::Pending if self.passed(time, before, inside()) => {
+                    Poll::Ready(Err(Overrun(self.limit())))
+                }
                 Poll::Pending => Poll::Pending,
             }
         })
@@ -116,7 +136,7 @@ impl<'a> Meter<'a> {
             false => self.run = Duration::ZERO,
         }
         let share = after.oldest.map(|since| self.spent.share().saturating_sub(since));
-        self.run.max(share.unwrap_or_default()) > self.limit
+        self.run.max(share.unwrap_or_default()) > self.limit()
     }
 }
 
@@ -181,6 +201,16 @@ mod tests {
             let run = polls(|_, meter| meter.passed(EPOCH, inside(calls, 0), inside(calls, 0)));
             assert_eq!(run, 11, "{calls} calls");
         }
+    }
+
+    #[test]
+    fn on_probation_a_call_has_less_time_and_never_more() {
+        let (spent, probation) = (Spent::default(), AtomicBool::new(true));
+        let limit = |usual| Meter::new(&spent, usual).shorter_while(&probation).limit();
+        assert_eq!(limit(Duration::from_secs(10)), ON_PROBATION);
+        assert_eq!(limit(LIMIT), LIMIT);
+        probation.store(false, Ordering::Relaxed);
+        assert_eq!(limit(Duration::from_secs(10)), Duration::from_secs(10));
     }
 
     #[test]

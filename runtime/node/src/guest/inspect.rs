@@ -6,8 +6,8 @@ use serde::Serialize;
 use wasmparser::{CanonicalFunction, CanonicalOption, ComponentExternalKind, Parser, Payload};
 
 use super::error::LoadError;
-use super::limits::Grants;
-use super::manifest::{Kind, MANIFEST_SECTION, Manifest};
+use super::limits::{Grants, Limits};
+use super::manifest::{AskedDirectory, Kind, MANIFEST_SECTION, Manifest};
 
 /// The package that a component exports from.
 pub const STORE_PACKAGE: &str = "postroom:store";
@@ -107,6 +107,31 @@ impl Inspection {
         let asked = self.manifest.as_ref().map(|m| m.asks.http.as_slice()).unwrap_or_default();
         let asks_for = |host: &String| asked.iter().any(|asked| asked == "*" || asked == host);
         grants.http.iter().filter(|host| asks_for(host)).cloned().collect()
+    }
+
+    /// What it asks for beyond what a store is granted, in one line; none: it gets all of it.
+    pub fn ungranted(&self, grants: &Grants, limits: &Limits) -> Option<String> {
+        let asks = &self.manifest.as_ref()?.asks;
+        let granted = |asked: &AskedDirectory| {
+            let mut all = grants.directories.iter();
+            all.any(|grant| grant.name == asked.name && grant.write >= asked.write)
+        };
+        if let Some(asked) = asks.directories.iter().find(|asked| !granted(asked)) {
+            let (name, write) = (&asked.name, if asked.write { " and write" } else { "" });
+            return Some(format!(
+                "it asks to read{write} directory {name}, which the store is not granted (grants.directories)"
+            ));
+        }
+        // `*` leaves the choice to the operator, who may choose none.
+        let mut hosts = asks.http.iter().filter(|host| *host != "*");
+        if let Some(host) = hosts.find(|host| !grants.http.contains(host)) {
+            return Some(format!(
+                "it asks for HTTP to {host}, which the store is not granted (grants.http)"
+            ));
+        }
+        let asked = asks.memory_mib.filter(|asked| *asked > limits.memory_mib)?;
+        let most = limits.memory_mib;
+        Some(format!("it asks for {asked} MiB of memory, the store's memory_mib is {most}"))
     }
 
     fn check_manifest(&self) -> Result<(), LoadError> {

@@ -25,6 +25,7 @@ use super::cpu::{Inside as InsideCpu, Meter, Overrun, Spent};
 use super::engine::root;
 use super::exports::{Exports, Indices};
 use super::handles::Handles;
+use super::health::Health;
 use super::host::{BodyHandle, OpenCall, TxnHandle, ViewHandle};
 use super::limits::Limits;
 use super::quarantine::{Operation, Quarantine, Suspect};
@@ -53,6 +54,8 @@ pub(super) struct Template {
     pub(super) listener: Option<Listener>,
     /// Where lost calls are written down.
     pub(super) quarantine: Arc<Quarantine>,
+    /// Where instances that go before their time are counted.
+    pub(super) health: Arc<Health>,
 }
 
 impl Template {
@@ -107,6 +110,7 @@ impl Template {
             cpu: self.limits.cpu_time(),
             spent,
             quarantine: self.quarantine.clone(),
+            health: self.health.clone(),
             _room: room,
         };
         Ok((instance, tokio::spawn(driver.drive(store).instrument(span))))
@@ -123,7 +127,7 @@ impl Template {
         let start = meter.within(self.pre.instantiate_async(store), alone);
         match tokio::time::timeout(self.limits.call_time(), start).await {
             Ok(Ok(started)) => started.map_err(|error| NotMade::Failed(trap(&error))),
-            Ok(Err(Overrun)) => Err(NotMade::Overran(self.limits.cpu_ms)),
+            Ok(Err(Overrun(_))) => Err(NotMade::Overran(self.limits.cpu_ms)),
             Err(_) => Err(NotMade::Slow(self.limits.call_ms)),
         }
     }
@@ -481,6 +485,7 @@ struct Driver {
     cpu: Duration,
     spent: Arc<Spent>,
     quarantine: Arc<Quarantine>,
+    health: Arc<Health>,
     _room: OwnedSemaphorePermit,
 }
 
@@ -488,9 +493,11 @@ impl Driver {
     async fn drive(mut self, mut store: Store<InstanceState>) {
         let _live = Live::new(self.component.clone());
         let (instance, spent, cpu) = (self.instance.clone(), self.spent.clone(), self.cpu);
+        let health = self.health.clone();
         let end = {
             let run = store.run_concurrent(async |accessor| self.serve(accessor).await);
-            let run = Meter::new(&spent, cpu).within(run, || instance.running.inside());
+            let meter = Meter::new(&spent, cpu).shorter_while(health.probation());
+            let run = meter.within(run, || instance.running.inside());
             tokio::select! {
                 biased;
                 () = instance.killing.cancelled() => {
@@ -500,8 +507,8 @@ impl Driver {
                 result = run => match result {
                     Ok(Ok(Ok(()))) => Ok(()),
                     Ok(Ok(Err(error)) | Err(error)) => Err((Loss::Trap, trap(&error))),
-                    Err(Overrun) => {
-                        let most = cpu.as_millis();
+                    Err(Overrun(most)) => {
+                        let most = most.as_millis();
                         Err((Loss::Cpu, format!("more than {most} ms of CPU time")))
                     }
                 },
@@ -545,6 +552,10 @@ impl Driver {
             Loss::Deadline => Vec::new(),
         };
         self.quarantine.lost(&suspects, suspects.len() == 1, &why, Instant::now());
+        // Where nobody answers in time the host may be the reason.
+        if !matches!(by, Loss::Deadline) {
+            self.health.lost();
+        }
         let component = self.component.to_string();
         let (number, served, reason) = (self.instance.number, self.instance.taken(), by.name());
         tracing::warn!(component, number, served, reason, why, "a store instance was lost");

@@ -86,7 +86,10 @@ impl Keeper {
             tokio::select! {
                 _ = &mut *driver => return Leaves::Ended,
                 () = self.stop.cancelled() => return Leaves::Stops,
-                () = instance.worn.cancelled() => return Leaves::Retires("worn"),
+                () = instance.worn.cancelled() => {
+                    self.template.health.worn();
+                    return Leaves::Retires("worn");
+                }
                 _ = look.tick() => {}
             }
             self.template.quarantine.tidy(Instant::now());

@@ -128,6 +128,7 @@ impl Host {
             room: self.room.clone(),
             listener: self.listener.clone(),
             quarantine: Arc::new(quarantine),
+            health: Arc::default(),
         };
         let pool = Pool::start(template).await.map_err(not_made)?;
         let (digest, lift) = (&inspection.digest, inspection.lift);

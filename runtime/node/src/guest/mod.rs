@@ -18,6 +18,7 @@ mod engine;
 mod error;
 mod exports;
 mod handles;
+mod health;
 mod hook;
 mod host;
 mod inspect;

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use metrics::Label;
+use postroom_core::deploy::evidence::Wear;
 use postroom_core::error::StoreError;
 use postroom_core::types::AccountId;
 use tokio::runtime::Handle;
@@ -160,6 +161,16 @@ impl Pool {
     /// Operations that are refused at the moment.
     pub(super) fn quarantined(&self) -> Vec<Quarantined> {
         self.template.quarantine.shown(Instant::now())
+    }
+
+    /// It goes on probation, or has passed it.
+    pub(super) fn set_probation(&self, is_on: bool) {
+        self.template.health.probation().store(is_on, Ordering::Relaxed);
+    }
+
+    /// Instances that went before their time.
+    pub(super) fn wear(&self) -> Wear {
+        self.template.health.told()
     }
 
     /// How long running calls get when their instance goes.

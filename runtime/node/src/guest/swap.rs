@@ -17,12 +17,14 @@
 
 mod calls;
 mod count;
+mod proof;
 
 use std::pin::pin;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use postroom_core::deploy::evidence::Evidence;
+use postroom_core::deploy::evidence::{Evidence, Wear, Wears};
 use postroom_core::error::StoreError;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -70,6 +72,10 @@ struct Generation {
     of_component: TaskTracker,
     fence: CancellationToken,
     counts: Arc<Counts>,
+    /// What its component had cost in instances as the generation began.
+    wear: Wear,
+    /// Writes of messages that could be looked at.
+    proofs: AtomicU64,
 }
 
 /// A generation, for operators.
@@ -233,6 +239,7 @@ impl SwappableStore {
         }
         slots.trip = None;
         slots.count += 1;
+        to.set_probation(tentative);
         let next = Arc::new(Generation::new(slots.count, to, tentative, Arc::default()));
         // Under the lock: a trip comes after it.
         self.tripped.send_replace(None);
@@ -253,6 +260,7 @@ impl SwappableStore {
         let mut slots = self.lock();
         let Some(previous) = slots.previous.take() else { return };
         let kept = slots.serving.permanent();
+        kept.component.set_probation(false);
         let old = std::mem::replace(&mut slots.serving, Arc::new(kept));
         drop(slots);
         self.count("permanent");
@@ -275,11 +283,18 @@ impl SwappableStore {
     /// What has been seen while the serving one is tentative.
     pub fn evidence(&self) -> Evidence {
         let slots = self.lock();
-        let baseline = slots.previous.as_ref().map(|previous| previous.counts.told());
-        let tentative = slots.serving.tentative.then(|| slots.serving.counts.told());
+        let (serving, previous) = (&slots.serving, slots.previous.as_ref());
+        let baseline = previous.map(|previous| previous.counts.told());
+        let tentative = serving.tentative.then(|| serving.counts.told());
+        let wear = previous.filter(|_| serving.tentative).map(|previous| {
+            let (before, now) = (previous.wear, previous.component.wear());
+            let meanwhile = Wear { lost: now.lost - before.lost, worn: now.worn - before.worn };
+            Wears { tentative: serving.component.wear(), meanwhile, before }
+        });
         Evidence {
             tentative: tentative.unwrap_or_default(),
             baseline: baseline.unwrap_or_default(),
+            wear: wear.unwrap_or_default(),
             trip: slots.trip.clone(),
         }
     }
@@ -648,8 +663,9 @@ impl Generation {
         counts: Arc<Counts>,
     ) -> Self {
         let (calls, fence) = (TaskTracker::new(), CancellationToken::new());
-        let of_component = TaskTracker::new();
-        Self { number, component, tentative, calls, of_component, fence, counts }
+        let (of_component, wear) = (TaskTracker::new(), component.wear());
+        let proofs = AtomicU64::new(0);
+        Self { number, component, tentative, calls, of_component, fence, counts, wear, proofs }
     }
 
     /// The same component with a fence of its own, for when it serves again.
@@ -668,6 +684,8 @@ impl Generation {
             of_component: self.of_component.clone(),
             fence: self.fence.clone(),
             counts: self.counts.clone(),
+            wear: self.wear,
+            proofs: AtomicU64::new(0),
         }
     }
 }

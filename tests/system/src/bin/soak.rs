@@ -12,6 +12,11 @@ use postroom_system::soak::fault::Fault;
 use postroom_system::soak::report::Progress;
 use postroom_system::soak::{self, Options};
 
+/// How long a run is that nobody asked to be longer.
+const MINUTES: f64 = 5.0;
+/// How long it is at most where swaps are counted instead: a day.
+const LONGEST_MINUTES: f64 = 24.0 * 60.0;
+
 /// Keep a cluster of real nodes under load, disturb it, and prove that nothing acknowledged is lost
 #[derive(Parser)]
 #[command(
@@ -22,6 +27,12 @@ every client must have been served. In the end all mailboxes are read and held a
 acknowledged means present (or removed by a client), no attempt twice, no UID with two meanings; UIDs, UIDVALIDITY
 and mod-sequences never go back in any client's record.
 
+Versions of the store component (`swap…`) are deployed under the same load, good ones and one for each way of being
+broken. A good one must become permanent, a broken one must be refused or go back by itself with one line that says
+why; in the end all nodes serve the same. A client that hears NO or BYE, or loses its connection, because of one is
+an error. After a run with `swap` the report has what each command took with a swap under way and without, side by
+side, and what nodes have of memory, mappings and threads after 0, 1, 10, 50, 100, 200, 500 and 1,000 swaps.
+
 Each 10 s a line says how it goes. Ctrl-C ends it early, with the check of what there is.
 
 Examples:
@@ -29,6 +40,12 @@ Examples:
   cargo xtask soak --minutes 30 --seed 7 --nodes 5   longer, with more nodes
   cargo xtask soak --faults kill,late-commit         only these
   cargo xtask soak --faults none                     load alone
+  cargo xtask soak --faults nodes                    everything but versions of the store component
+  cargo xtask soak --faults versions                 good and broken versions, and nodes killed during a deployment
+  cargo xtask soak --faults swap --swaps 100 --clients 200 --accounts 30 --pace 0.5
+                                                     a show: good versions, many clients that pace themselves
+  cargo xtask soak --faults swap --swaps 1000 --writers 1 --nodes 2 --pace 1
+                                                     what a node keeps of each swap
 
 A seed repeats the choices of a run; what time does to it is another matter.
 
@@ -36,12 +53,18 @@ Exit codes: 0 all is as it was told; 1 something is wrong, or (with --goals) a w
 2 wrong usage. With --json each line is an object: `progress`, then `soak`."
 )]
 struct Cli {
-    /// How long disturbances go on, in minutes
-    #[arg(long, default_value_t = 5.0, value_name = "M")]
-    minutes: f64,
+    /// How long disturbances go on, in minutes; without: 5, or with --swaps or --rounds as long as that takes
+    #[arg(long, value_name = "M")]
+    minutes: Option<f64>,
+    /// After so many versions that have become permanent it is over, too
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    swaps: Option<u32>,
     /// Of all choices; without: another one each time, which is printed
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
+    /// After so many times all that is done it is over, too
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    rounds: Option<u32>,
     /// How many nodes
     #[arg(long, default_value_t = 3, value_name = "K", value_parser = clap::value_parser!(u8).range(2..=8))]
     nodes: u8,
@@ -51,7 +74,13 @@ struct Cli {
     /// On each node, how many clients that write, beside one that idles
     #[arg(long, default_value_t = 2, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=32))]
     writers: u8,
-    /// What is done, separated by commas; `all`, or `none`
+    /// Instead of --writers: how many clients on all nodes together; a third of them idle
+    #[arg(long, value_name = "N", conflicts_with = "writers", value_parser = clap::value_parser!(u16).range(4..=1_000))]
+    clients: Option<u16>,
+    /// How many requests each client makes a second at most; without: as many as it can
+    #[arg(long, value_name = "N", value_parser = pace)]
+    pace: Option<Duration>,
+    /// What is done, separated by commas; `nodes`, `versions`, `all`, or `none`
     #[arg(long, default_value = "all", value_delimiter = ',', value_name = "LIST", long_help = faults_help(), value_parser = fault)]
     faults: Vec<Choice>,
     /// A folder for data, logs and events, which stays; without: a temporary one, which stays if anything is wrong
@@ -76,12 +105,14 @@ fn fault(word: &str) -> Result<Choice, String> {
     use clap::ValueEnum as _;
     match word {
         "all" => Ok(Choice(Fault::all())),
+        "nodes" => Ok(Choice(Fault::of_cluster())),
+        "versions" => Ok(Choice(Fault::of_versions())),
         "none" => Ok(Choice(Vec::new())),
         word => match Fault::from_str(word, false) {
             Ok(fault) if fault != Fault::Calm => Ok(Choice(vec![fault])),
             Ok(_) | Err(_) => {
                 let names: Vec<String> = Fault::all().into_iter().map(Fault::name).collect();
-                Err(format!("there are {}, all, none", names.join(", ")))
+                Err(format!("there are {}, nodes, versions, all, none", names.join(", ")))
             }
         },
     }
@@ -94,7 +125,18 @@ fn faults_help() -> String {
         format!("  {:<16} {}", fault.name(), help.map(|help| help.to_string()).unwrap_or_default())
     };
     let lines: Vec<String> = Fault::all().into_iter().map(line).collect();
-    format!("What is done, separated by commas; `all`, or `none`:\n{}", lines.join("\n"))
+    let groups = "`nodes` (up to swap), `versions` (from there on), `all`, or `none`";
+    format!("What is done, separated by commas; {groups}:\n{}", lines.join("\n"))
+}
+
+/// So many requests a second, as the time from one to the next.
+fn pace(text: &str) -> Result<Duration, String> {
+    let wrong = "a number of requests a second, 0.01 to 1000";
+    let each_second: f64 = text.parse().map_err(|_| wrong.to_owned())?;
+    match (0.01..=1_000.0).contains(&each_second) {
+        true => Ok(Duration::from_secs_f64(1.0 / each_second)),
+        false => Err(wrong.to_owned()),
+    }
 }
 
 fn main() -> ExitCode {
@@ -115,12 +157,27 @@ fn perform(cli: &Cli) -> Result<bool> {
     let mut faults: Vec<Fault> = cli.faults.iter().flat_map(|choice| choice.0.clone()).collect();
     faults.sort();
     faults.dedup();
+    let nodes = usize::from(cli.nodes);
+    // On each node a third of those who are wanted there, and at least one, idles.
+    let (writers, idlers) = match cli.clients.map(|clients| usize::from(clients).div_ceil(nodes)) {
+        Some(clients) => (clients - (clients / 3).max(1), (clients / 3).max(1)),
+        None => (usize::from(cli.writers), 1),
+    };
+    let minutes = match (cli.minutes, cli.swaps.or(cli.rounds)) {
+        (Some(minutes), _) => minutes,
+        (None, None) => MINUTES,
+        (None, Some(_)) => LONGEST_MINUTES,
+    };
     let options = Options {
         seed: cli.seed.unwrap_or_else(fresh_seed),
-        time: Duration::try_from_secs_f64(cli.minutes * 60.0).context("--minutes")?,
-        nodes: usize::from(cli.nodes),
+        time: Duration::try_from_secs_f64(minutes * 60.0).context("--minutes")?,
+        nodes,
         accounts: usize::from(cli.accounts),
-        writers: usize::from(cli.writers),
+        writers,
+        idlers,
+        pace: cli.pace.unwrap_or_default(),
+        swaps: cli.swaps,
+        rounds: cli.rounds,
         faults,
         log: cli.log.clone(),
         folder: folder.canonicalize()?,

@@ -9,7 +9,7 @@ use super::ledger::{Found, Mailbox, Place};
 use super::load::Load;
 use super::view::{Record, View, number_after};
 use crate::cluster::PASSWORD;
-use crate::eventually::{PATIENCE, within};
+use crate::eventually::{PATIENCE, every, within};
 use crate::imap::is_timeout;
 use crate::{ImapClient, Random, imap::Answer};
 
@@ -23,6 +23,9 @@ pub const FIELD: &str = "X-Attempt";
 pub const SILENCE: Duration = Duration::from_secs(75);
 /// Between two tries of a client that was refused.
 const REFUSED: Duration = Duration::from_millis(200);
+
+/// How often a client that keeps its pace looks whether the run is over.
+const PACE_LOOK: Duration = Duration::from_millis(500);
 
 /// Lines of a connection that are remembered, each to so many characters: enough to see what came before.
 const MAX_SAID: usize = 300;
@@ -57,6 +60,10 @@ pub struct Client<'a> {
     pub account: usize,
     /// Its choices.
     pub random: Random,
+    /// Least time from one request to the next: a person does not ask a hundred times a second.
+    pub pace: Duration,
+    /// When the next request may be made.
+    next: Instant,
     records: Vec<Record>,
     view: View,
     /// Whether what it was told makes no sense any more: it begins anew then.
@@ -76,6 +83,8 @@ impl<'a> Client<'a> {
             node,
             account: 0,
             random,
+            pace: Duration::ZERO,
+            next: Instant::now(),
             records,
             view: View::default(),
             is_lost: false,
@@ -140,6 +149,17 @@ impl<'a> Client<'a> {
         Ok(imap)
     }
 
+    /// Waits until it may make another request.
+    pub fn keep_pace(&mut self) {
+        let wait = self.next.saturating_duration_since(Instant::now());
+        if !wait.is_zero() {
+            let _ = every(PACE_LOOK, wait, || self.load.is_over().then_some(()));
+        }
+        // Half to one and a half of it: clients must not march in step.
+        let share = 500 + self.random.below(1_001) as u32;
+        self.next = Instant::now() + self.pace * share / 1_000;
+    }
+
     /// A command without literals; what is said is heard.
     pub fn command(&mut self, imap: &mut ImapClient, command: &str) -> io::Result<Answer> {
         self.call(imap, command, |imap| imap.command(command))
@@ -152,6 +172,7 @@ impl<'a> Client<'a> {
         what: &str,
         ask: impl FnOnce(&mut ImapClient) -> io::Result<Answer>,
     ) -> io::Result<Answer> {
+        self.keep_pace();
         let began = self.load.clock();
         self.say(&format!("> {what}"));
         let answer = self.load.timed(&self.name, self.node, what, || ask(imap))?;

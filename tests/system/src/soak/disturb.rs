@@ -2,10 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::fault::Fault;
 use super::load::{Load, Now};
+use super::swap::Trials;
+use super::versions::Versions;
 use crate::Random;
 use crate::cluster::LocalCluster;
 use crate::eventually::within;
@@ -34,6 +36,12 @@ pub struct Disturber<'a> {
     pub load: &'a Load,
     /// Choices.
     pub random: Random,
+    /// What is deployed.
+    pub versions: Versions,
+    /// What became of it.
+    pub trials: Trials,
+    /// How often a node was killed during a deployment.
+    pub kills: u32,
 }
 
 impl Disturber<'_> {
@@ -42,11 +50,7 @@ impl Disturber<'_> {
         let node = self.choose(fault);
         let name = self.name(node);
         self.load.event(&format!("{} begins at node {name}", fault.name()));
-        let of_one = !matches!(
-            fault,
-            Fault::Slow | Fault::StorageRestart | Fault::StorageKill | Fault::StorageHalt
-        );
-        self.load.set_now(Now { fault, node: of_one.then_some(node) });
+        self.load.set_now(Now { fault, node: fault.is_of_one().then_some(node) });
         let done =
             self.perform(fault, node).with_context(|| format!("{} of node {name}", fault.name()));
         let mended = self.mend();
@@ -58,6 +62,9 @@ impl Disturber<'_> {
     fn choose(&mut self, fault: Fault) -> usize {
         let nodes = self.cluster.nodes.len();
         let first = self.random.below(nodes as u64) as usize;
+        if fault.is_swap() {
+            return first;
+        }
         let idle_too =
             self.random.below(4) == 0 && !matches!(fault, Fault::LateCommit | Fault::PauseInCommit);
         let order = (0..nodes).map(|offset| (first + offset) % nodes);
@@ -69,6 +76,9 @@ impl Disturber<'_> {
     }
 
     fn perform(&mut self, fault: Fault, node: usize) -> Result<()> {
+        if fault.is_swap() {
+            return self.deploy(fault, node);
+        }
         let proxies = self.cluster.proxies().clone();
         match fault {
             Fault::Calm => {}
@@ -147,6 +157,7 @@ impl Disturber<'_> {
                 self.taken_over(node, &held)?;
                 self.rest(0, 3_000);
             }
+            swap => bail!("{} is no deployment", swap.name()),
         }
         Ok(())
     }
@@ -167,7 +178,7 @@ impl Disturber<'_> {
                 ensure!(code == REFUSED, "the late commit failed with {code}, not for its fence");
             }
             // Whose it was is not known, but all that the node had has been taken over.
-            Verdict::Done => anyhow::bail!("the late commit was carried out after the take-over"),
+            Verdict::Done => bail!("the late commit was carried out after the take-over"),
             Verdict::Lost => self.load.event("the late commit's connection was lost"),
         }
         Ok(())
@@ -261,7 +272,7 @@ impl Disturber<'_> {
     }
 
     /// Everything runs, and every way is open.
-    fn mend(&mut self) -> Result<()> {
+    pub(super) fn mend(&mut self) -> Result<()> {
         let proxies = self.cluster.proxies().clone();
         for number in 0..self.cluster.nodes.len() {
             proxies.around(number, Flow::Pass);
@@ -297,7 +308,7 @@ impl Disturber<'_> {
     }
 
     /// Lets clients go on for a time between two bounds, in milliseconds.
-    fn rest(&mut self, from: u64, to: u64) {
+    pub(super) fn rest(&mut self, from: u64, to: u64) {
         let time = Duration::from_millis(from + self.random.below(to - from));
         // Whether the run ends meanwhile or not.
         let _ = within(time, || self.load.is_over().then_some(()));

@@ -1,5 +1,6 @@
 //! What is done to a cluster, with the goal for each: how long a client may wait meanwhile (design: open,
 //! milliseconds; owner process killed, under 1 s; owner's host lost, under 6 s; drain or rebalance, at most 2 s).
+//! What is done to nodes and database comes first, then what is done with versions of the store component.
 
 use std::time::Duration;
 
@@ -38,12 +39,79 @@ pub enum Fault {
     StorageHalt,
     /// One node alone loses storage, until what it had open is taken over
     StorageOfOne,
+    /// Another good version of the store component, which becomes permanent
+    Swap,
+    /// A version that traps at start
+    SwapStart,
+    /// A version that traps as it writes a message
+    SwapTrap,
+    /// A version that traps at each hundredth message that an instance writes
+    SwapHundredth,
+    /// A version that traps at each hundredth function that reads
+    SwapReads,
+    /// A version that spins at each fiftieth message
+    SwapSpin,
+    /// A version that keeps 4 MiB for good with each message
+    SwapLeak,
+    /// A version that answers politely and wrongly
+    SwapWrong,
+    /// A version that now and then answers politely and wrongly: its verification does not meet it
+    SwapSly,
+    /// A version that now and then loses a flag as it writes
+    SwapLossy,
+    /// A version that takes ten times as long
+    SwapSlow,
+    /// A version that asks for more than the store is granted
+    SwapAsks,
+    /// A version that was built for another version of the interface
+    SwapWorld,
+    /// A version whose file is cut off
+    SwapCut,
+    /// Two deployments at once, at two nodes: one of them begins
+    SwapTwice,
+    /// PostgreSQL is stopped and started again while a good version is deployed
+    SwapStorage,
+    /// `kill -9` of a node at one of the steps of a deployment: its canary, or another one
+    SwapKill,
 }
 
 impl Fault {
     /// All that can be done.
     pub fn all() -> Vec<Self> {
         Self::value_variants().iter().copied().filter(|fault| *fault != Self::Calm).collect()
+    }
+
+    /// What is done to nodes, links and database.
+    pub fn of_cluster() -> Vec<Self> {
+        Self::all().into_iter().filter(|fault| !fault.is_swap()).collect()
+    }
+
+    /// What is done with versions of the store component.
+    pub fn of_versions() -> Vec<Self> {
+        Self::all().into_iter().filter(|fault| fault.is_swap()).collect()
+    }
+
+    /// Whether a version of the store component is deployed.
+    pub fn is_swap(self) -> bool {
+        self >= Self::Swap
+    }
+
+    /// Whether no client may notice it: nothing but the store component changes.
+    pub fn is_silent(self) -> bool {
+        self.is_swap() && !matches!(self, Self::SwapStorage | Self::SwapKill)
+    }
+
+    /// Whether one node is hit more than others.
+    pub fn is_of_one(self) -> bool {
+        !self.is_silent()
+            && !matches!(
+                self,
+                Self::Slow
+                    | Self::StorageRestart
+                    | Self::StorageKill
+                    | Self::StorageHalt
+                    | Self::SwapStorage
+            )
     }
 
     /// As it is written on the command line.
@@ -62,6 +130,7 @@ impl Fault {
             | Self::LateCommit
             | Self::HostLost
             | Self::StorageOfOne => Some(Duration::from_secs(6)),
+            Self::SwapKill => Some(Duration::from_secs(1)),
             // Whoever needs what is away waits until it is back, or hears "not now".
             Self::Isolate
             | Self::Link
@@ -69,7 +138,24 @@ impl Fault {
             | Self::StorageRestart
             | Self::StorageKill
             | Self::StorageHalt
+            | Self::SwapStorage
             | Self::Calm => None,
+            // What a swap costs is told by command, against the same run without.
+            Self::Swap
+            | Self::SwapStart
+            | Self::SwapTrap
+            | Self::SwapHundredth
+            | Self::SwapReads
+            | Self::SwapSpin
+            | Self::SwapLeak
+            | Self::SwapWrong
+            | Self::SwapSly
+            | Self::SwapLossy
+            | Self::SwapSlow
+            | Self::SwapAsks
+            | Self::SwapWorld
+            | Self::SwapCut
+            | Self::SwapTwice => None,
         }
     }
 }
@@ -84,5 +170,11 @@ mod tests {
             Fault::all().into_iter().map(Fault::name).collect();
         assert_eq!(names.len(), Fault::value_variants().len() - 1);
         assert!(names.contains("pause-in-commit") && !names.contains("calm"));
+        let (cluster, versions) = (Fault::of_cluster(), Fault::of_versions());
+        assert_eq!(cluster.len() + versions.len(), names.len());
+        assert_eq!(
+            (cluster.last(), versions.first()),
+            (Some(&Fault::StorageOfOne), Some(&Fault::Swap))
+        );
     }
 }

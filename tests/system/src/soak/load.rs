@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::fault::Fault;
 use super::ledger::{Ledger, MAX_WRONG};
-use super::waits::{Met, Waits};
+use super::waits::{Met, Waits, command};
 
 /// A wait that is longer stands in the list of events.
 const LONG: Duration = Duration::from_millis(1_500);
@@ -168,6 +168,7 @@ impl Load {
             let mut waits = locked(&self.waits);
             for now in under_way(before, after) {
                 let met = waits.of(now.fault);
+                met.commands.entry(command(what)).or_default().add(took);
                 match now.node == Some(node) {
                     true => met.own.add(took),
                     false => met.others.add(took),

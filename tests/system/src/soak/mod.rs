@@ -7,8 +7,12 @@ pub mod disturb;
 pub mod fault;
 pub mod ledger;
 pub mod load;
+pub mod memory;
 pub mod reader;
 pub mod report;
+pub mod swap;
+pub mod told;
+pub mod versions;
 pub mod view;
 pub mod waits;
 pub mod writer;
@@ -29,11 +33,16 @@ use fault::Fault;
 use ledger::{Count, Found};
 use load::{Load, Now};
 use report::{Progress, Report};
+use swap::Trials;
+use versions::Versions;
 
 /// By when every client must have been served after a disturbance is over: as long as a call may wait.
 const SETTLED: Duration = Duration::from_secs(75);
 /// How long the cluster has to become ready, and each account to be known everywhere.
 const READY: Duration = Duration::from_secs(60);
+
+/// Calm after a swap, of the time that it took; waiting until all clients were served comes on top.
+const CALM_SHARE: f64 = 0.5;
 
 /// What a soak is to be.
 #[derive(Clone, Debug)]
@@ -46,8 +55,16 @@ pub struct Options {
     pub nodes: usize,
     /// How many accounts.
     pub accounts: usize,
-    /// On each node, who write. One more idles.
+    /// On each node, who write.
     pub writers: usize,
+    /// On each node, who idle.
+    pub idlers: usize,
+    /// Least time from one request of a client to its next, on average; none: zero.
+    pub pace: Duration,
+    /// After so many versions of the store component that have become permanent it is over, too.
+    pub swaps: Option<u32>,
+    /// After so many times all kinds it is over, too.
+    pub rounds: Option<u32>,
     /// What is done.
     pub faults: Vec<Fault>,
     /// What nodes log: `log.filter` of their configuration.
@@ -65,39 +82,49 @@ pub fn run(
     interrupted: &AtomicBool,
     progress: &(dyn Fn(&Progress) + Sync),
 ) -> Result<Report> {
-    let mut cluster =
-        LocalCluster::start_with_proxies(&options.folder, options.nodes, &options.log)?;
+    let versions = Versions::build(&options.folder)?;
+    let Options { folder, nodes, log, .. } = options;
+    let mut cluster = LocalCluster::start_with_proxies(folder, *nodes, log, &versions.tables())?;
     let accounts: Vec<String> = (0..options.accounts).map(|n| format!("user{n}")).collect();
     prepare(&cluster, &accounts)?;
-    let each = options.writers + 1;
+    let each = options.writers + options.idlers;
     let doors = cluster.nodes.iter().map(|node| (node.imap, node.lmtp)).collect();
     let events = options.folder.join("events.log");
     let load = Load::new(doors, accounts, options.nodes * each, &events)?;
     let mut random = Random(options.seed);
-    let faults = std::thread::scope(|scope| {
+    let (faults, trials) = std::thread::scope(|scope| {
         for node in 0..options.nodes {
             for number in 0..each {
-                let letter = &cluster.nodes[node].name;
-                let name = format!("{letter}{}{number}", if number == 0 { 'i' } else { 'w' });
+                let (letter, idles) = (&cluster.nodes[node].name, number < options.idlers);
+                let name = format!("{letter}{}{number}", if idles { 'i' } else { 'w' });
                 let own = Random(random.bits());
                 let mut client = Client::new(&load, node * each + number, name, node, own);
+                client.pace = options.pace;
                 scope.spawn(move || {
                     let mut own = writer::Own::default();
-                    client.lives(|client| match number {
-                        0 => reader::life(client),
-                        _ => writer::life(client, &mut own),
+                    client.lives(|client| match idles {
+                        true => reader::life(client),
+                        false => writer::life(client, &mut own),
                     });
                 });
             }
         }
         scope.spawn(|| report::tell(&load, progress));
         let choices = Random(random.bits());
-        let mut disturber = Disturber { cluster: &mut cluster, load: &load, random: choices };
+        let mut disturber = Disturber {
+            cluster: &mut cluster,
+            load: &load,
+            random: choices,
+            versions,
+            trials: Trials::default(),
+            kills: 0,
+        };
         // Clients end whatever happens here, a panic too.
         let _over = Over(&load);
-        disturb(options, interrupted, &mut disturber)
+        let faults = disturb(options, interrupted, &mut disturber);
+        (faults, disturber.trials)
     });
-    report(options, &cluster, &load, faults)
+    report(options, &cluster, &load, (faults, trials))
 }
 
 /// Ends the clients.
@@ -131,10 +158,15 @@ fn disturb(
 ) -> BTreeMap<Fault, u32> {
     let (load, began) = (disturber.load, Instant::now());
     let is_over = || began.elapsed() >= options.time || interrupted.load(Ordering::Relaxed);
-    let (mut done, mut round) = (BTreeMap::new(), Vec::new());
+    let (mut done, mut round, mut rounds) = (BTreeMap::new(), Vec::new(), 0);
     settle(load, Fault::Calm);
-    while !is_over() {
+    disturber.remember(0);
+    while !is_over() && options.swaps.is_none_or(|swaps| disturber.trials.permanent < swaps) {
         if round.is_empty() {
+            if options.rounds == Some(rounds) {
+                break;
+            }
+            rounds += 1;
             round = options.faults.clone();
         }
         if round.is_empty() {
@@ -144,16 +176,24 @@ fn disturb(
         let fault = round.swap_remove(disturber.random.below(round.len() as u64) as usize);
         *done.entry(fault).or_default() += 1;
         load.note_for(fault, |met| met.times += 1);
+        let since = Instant::now();
         if let Err(error) = disturber.disturb(fault) {
             load.wrong_with_all(format!("{error:#}"));
+        }
+        let took = since.elapsed();
+        if fault.is_silent() {
+            // What is waited for from here on has nothing to do with it.
+            load.set_now(Now { fault: Fault::Calm, node: None });
         }
         if !settle(load, fault) {
             break;
         }
-        // Some calm between two.
-        let calm = Duration::from_millis(500 + disturber.random.below(2_000));
+        // Some calm between two; beside a swap as much as it took, so that both can be compared.
+        let some = Duration::from_millis(500 + disturber.random.below(2_000));
+        let calm = if fault == Fault::Swap { some.max(took.mul_f64(CALM_SHARE)) } else { some };
         let _ = within(calm, || is_over().then_some(()));
     }
+    disturber.remember_at_the_end();
     done
 }
 
@@ -186,7 +226,7 @@ fn report(
     options: &Options,
     cluster: &LocalCluster,
     load: &Load,
-    faults: BTreeMap<Fault, u32>,
+    done: (BTreeMap<Fault, u32>, Trials),
 ) -> Result<Report> {
     let (mut count, mut wrong) = (Count::default(), load.take_wrong());
     for (number, account) in load.accounts.iter().enumerate() {
@@ -201,7 +241,7 @@ fn report(
     for node in &cluster.nodes {
         wrong.extend(report::panics(node));
     }
-    Ok(Report::new(options, load, faults, count, wrong))
+    Ok(Report::new(options, load, done, count, wrong))
 }
 
 /// All messages of an account.

@@ -11,6 +11,8 @@ use super::Options;
 use super::fault::Fault;
 use super::ledger::Count;
 use super::load::Load;
+use super::swap::Trials;
+use super::told;
 use super::waits::{Met, Waits};
 use crate::cluster::ClusterNode;
 use crate::eventually::within;
@@ -75,6 +77,8 @@ pub struct Report {
     pub count: Count,
     /// What clients met.
     pub waits: Waits,
+    /// What became of versions of the store component.
+    pub trials: Trials,
     /// Calls of clients.
     pub calls: u64,
     /// What is wrong: mail first.
@@ -86,7 +90,7 @@ impl Report {
     pub fn new(
         options: &Options,
         load: &Load,
-        faults: BTreeMap<Fault, u32>,
+        (faults, trials): (BTreeMap<Fault, u32>, Trials),
         count: Count,
         wrong: Vec<String>,
     ) -> Self {
@@ -96,6 +100,7 @@ impl Report {
             faults,
             count,
             waits: load.waits(),
+            trials,
             calls: load.calls.load(Ordering::Relaxed),
             wrong,
         }
@@ -106,10 +111,19 @@ impl Report {
         self.waits.0.values().map(|met| met.broken_alone).sum()
     }
 
-    /// Whether mail is as it was told, and no connection broke that need not. Goals are apart: a machine that
-    /// is shared misses some.
+    /// Clients that were told "not now" while nothing but versions of the store component changed.
+    pub fn noticed(&self) -> u64 {
+        let silent = self.waits.0.iter().filter(|(fault, _)| fault.is_silent());
+        silent.map(|(_, met)| met.refused).sum()
+    }
+
+    /// Whether mail is as it was told, no connection broke that need not, and nobody noticed a swap. Goals are
+    /// apart: a machine that is shared misses some.
     pub fn is_sound(&self) -> bool {
-        self.wrong.is_empty() && self.broken_alone() == 0 && self.count.acknowledged > 0
+        self.wrong.is_empty()
+            && self.broken_alone() == 0
+            && self.noticed() == 0
+            && self.count.acknowledged > 0
     }
 
     /// The kinds of fault whose goal was missed.
@@ -169,6 +183,7 @@ impl Report {
              meanwhile); own node: the longest of its own clients. told idle: from an acknowledgement to who \
              idles. settled: until every client was served again. broken: with their node; alone: it lived."
         );
+        text.push_str(&told::text(&self.waits, &self.trials));
         let _ = writeln!(
             text,
             "\nseed {}, {} s, {} calls, {} attempts\nacknowledged {}: present {}, removed by clients {}, perhaps \
@@ -186,6 +201,13 @@ impl Report {
         );
         for sentence in &self.wrong {
             let _ = writeln!(text, "WRONG {sentence}");
+        }
+        if self.noticed() > 0 {
+            let _ = writeln!(
+                text,
+                "WRONG {} answers said \"not now\" because of a swap",
+                self.noticed()
+            );
         }
         let _ = match (self.is_sound(), self.broken_alone()) {
             (true, _) => writeln!(text, "nothing acknowledged is lost, doubled or out of order"),
@@ -233,6 +255,8 @@ impl Report {
             "unacknowledged_present": self.count.unacknowledged_present,
             "unacknowledged_deliveries": self.count.unacknowledged_deliveries,
             "faults": self.waits.0.iter().map(met).collect::<Vec<_>>(),
+            "swaps": told::json(&self.waits, &self.trials),
+            "refused_by_swaps": self.noticed(),
             "wrong": self.wrong,
             "sound": self.is_sound(),
         })
@@ -240,7 +264,7 @@ impl Report {
 }
 
 /// A time in a table.
-fn short(time: Duration) -> String {
+pub(super) fn short(time: Duration) -> String {
     match time.as_millis() {
         0 => "-".to_owned(),
         millis @ 1..1_000 => format!("{millis} ms"),
@@ -259,7 +283,8 @@ mod tests {
         met.broken_alone = alone;
         let count = Count { acknowledged: 1, ..Count::default() };
         let (elapsed, faults) = (Duration::from_secs(1), BTreeMap::new());
-        Report { seed: 1, elapsed, faults, count, waits, calls: 1, wrong }
+        let trials = Trials::default();
+        Report { seed: 1, elapsed, faults, count, waits, trials, calls: 1, wrong }
     }
 
     #[test]
@@ -276,6 +301,9 @@ mod tests {
         let lost = report(Duration::ZERO, 0, vec!["a is lost".to_owned()]);
         assert!(!lost.is_sound() && lost.text().contains("WRONG a is lost"));
         assert_eq!(lost.json()["sound"], false);
+        let mut noticed = report(Duration::ZERO, 0, Vec::new());
+        noticed.waits.of(Fault::SwapLeak).refused = 1;
+        assert!(!noticed.is_sound() && noticed.text().contains("because of a swap"));
         let nothing = Report { count: Count::default(), ..sound };
         assert!(!nothing.is_sound(), "a run without any mail proves nothing");
     }

@@ -39,7 +39,12 @@ impl Times {
 
     /// So many of a hundred took at most this.
     pub fn percentile(&self, percent: u64) -> Duration {
-        let wanted = (self.count * percent).div_ceil(100);
+        self.permille(percent * 10)
+    }
+
+    /// So many of a thousand took at most this.
+    pub fn permille(&self, permille: u64) -> Duration {
+        let wanted = (self.count * permille).div_ceil(1_000);
         let mut sum = 0;
         let bucket = self.buckets.iter().position(|count| {
             sum += count;
@@ -59,6 +64,8 @@ pub struct Met {
     pub others: Times,
     /// Calls of clients of the node that it was done to.
     pub own: Times,
+    /// All calls, by command: there are as many as a mail client has.
+    pub commands: BTreeMap<String, Times>,
     /// From when a message was acknowledged until a client that idled was told.
     pub told: Times,
     /// From its end until every client had been served again.
@@ -82,9 +89,26 @@ impl Waits {
     }
 }
 
+/// What a client asked for, without its arguments.
+pub fn command(what: &str) -> String {
+    let words = match what.starts_with("UID ") {
+        true => 2,
+        // `a delivery` is no command.
+        false if what.starts_with("a ") => usize::MAX,
+        false => 1,
+    };
+    what.split(' ').take(words).collect::<Vec<_>>().join(" ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_command_is_known_by_its_name() {
+        let all = ["UID STORE 3 +FLAGS (\\Seen)", "NOOP", "STATUS INBOX (UIDNEXT)", "a delivery"];
+        assert_eq!(all.map(command), ["UID STORE", "NOOP", "STATUS", "a delivery"]);
+    }
 
     #[test]
     fn percentiles_are_within_their_bucket_and_the_longest_is_exact() {

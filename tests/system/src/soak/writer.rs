@@ -132,6 +132,7 @@ fn deliver(client: &mut Client, own: &mut Own) -> io::Result<()> {
         }
     };
     let (attempt, body) = own.next(client);
+    client.keep_pace();
     load.ledger(account).begin(&attempt, INBOX);
     let began = load.clock();
     let to = [&*load.accounts[account]];

@@ -7,7 +7,7 @@ mod runs;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::evidence::{Evidence, VerbEvidence};
+use super::evidence::{Evidence, VerbEvidence, Wear, Wears};
 use super::*;
 
 /// A version by its number; its schema is 1 unless said otherwise.

@@ -175,6 +175,41 @@ fn a_version_that_is_not_available_to_what_the_one_before_carries_out_goes_back(
 }
 
 #[test]
+fn instances_that_go_before_their_time_roll_back_unless_both_versions_cost_them() {
+    let mut world = World::of(&["a"]);
+    let record = staged(&mut world, deployment(2));
+    let wear = |lost, worn| Wear { lost, worn };
+    let none = wear(0, 0);
+    let table = [
+        // Tentative, the one before meanwhile, and before the switch.
+        (none, none, none, None),
+        (wear(2, 0), none, wear(9, 0), None),
+        (wear(3, 0), none, wear(9, 0), Some("3 of its instances were lost")),
+        (wear(4, 0), wear(1, 0), none, None),
+        (wear(5, 0), wear(1, 0), none, Some("5 of its instances were lost, 1 of")),
+        (wear(0, 1), none, none, None),
+        (wear(0, 2), none, none, Some("2 of its instances in 100 calls")),
+        // One in 100 calls before, four in 100 now.
+        (wear(0, 4), none, wear(0, 10), None),
+        (wear(0, 5), none, wear(0, 10), Some("5 of its instances in 100 calls")),
+    ];
+    for (tentative, meanwhile, before, expected) in table {
+        let evidence = world.says("a", Progress::Serving);
+        evidence.tentative = verb(100, 0, 0);
+        evidence.baseline = verb(1000, 0, 0);
+        evidence.wear = Wears { tentative, meanwhile, before };
+        match (world.seen(|seen| next(&record, seen)), expected) {
+            (None, None) => {}
+            (Some(record), Some(part)) => {
+                let why = outcome(&record).why().unwrap();
+                assert!(why.contains(part), "{why}");
+            }
+            (got, expected) => panic!("{tentative:?}: {got:?}, expected {expected:?}"),
+        }
+    }
+}
+
+#[test]
 fn a_restart_on_probation_holds_the_node_and_not_the_deployment() {
     let mut world = World::of(&["a", "b"]);
     let record = staged(&mut world, deployment(2));

@@ -6,6 +6,7 @@ use postroom_core::hook::{Delivered, Delivery, Verdict};
 use postroom_core::records::{DomainRow, MailboxRow, MessageChange, MessageRow, UserRow};
 use postroom_core::types::{MailboxId, Uid};
 
+use super::proof::Written;
 use super::{SwappableStore, medium};
 use crate::guest::api::{CallInfo, CheckPage, Hook, MessagePlace, Messages, Page, Part, Records};
 use crate::guest::manifest::{Kind, Medium};
@@ -173,8 +174,17 @@ impl Messages for SwappableStore {
         bodies: Vec<Body>,
     ) -> Result<(), StoreError> {
         let info = self.as_told(info);
-        let new = (rows, bodies);
-        self.write(verb(Kind::Messages, "insert"), txn, new, |to, txn, (rows, bodies)| async move {
+        let written = Written {
+            arguments: (rows, bodies),
+            places: |(rows, _): &(Vec<MessageRow>, Vec<Body>)| {
+                rows.iter().map(|row| MessagePlace { mailbox: row.mailbox, uid: row.uid }).collect()
+            },
+            is_kept: |(rows, _): &(Vec<MessageRow>, Vec<Body>), found: &[Option<MessageRow>]| {
+                rows.iter().eq(found.iter().flatten())
+            },
+        };
+        let verb = verb(Kind::Messages, "insert");
+        self.write_messages(verb, info, txn, written, |to, txn, (rows, bodies)| async move {
             Messages::insert(&*to, info, &txn, rows, bodies).await
         })
         .await
@@ -187,7 +197,28 @@ impl Messages for SwappableStore {
         changes: Vec<MessageChange>,
     ) -> Result<(), StoreError> {
         let info = self.as_told(info);
-        self.write(verb(Kind::Messages, "update"), txn, changes, |to, txn, changes| async move {
+        let written = Written {
+            arguments: changes,
+            places: |changes: &Vec<MessageChange>| {
+                let place = |change: &MessageChange| MessagePlace {
+                    mailbox: change.mailbox,
+                    uid: change.uid,
+                };
+                changes.iter().map(place).collect()
+            },
+            is_kept: |changes: &Vec<MessageChange>, found: &[Option<MessageRow>]| {
+                let same = |change: &MessageChange, row: &MessageRow| {
+                    (change.uid, change.modseq, &change.flags) == (row.uid, row.modseq, &row.flags)
+                };
+                changes.len() == found.len()
+                    && changes
+                        .iter()
+                        .zip(found)
+                        .all(|(change, row)| row.as_ref().is_some_and(|row| same(change, row)))
+            },
+        };
+        let verb = verb(Kind::Messages, "update");
+        self.write_messages(verb, info, txn, written, |to, txn, changes| async move {
             Messages::update(&*to, info, &txn, changes).await
         })
         .await

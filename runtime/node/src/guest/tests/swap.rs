@@ -86,7 +86,7 @@ impl Account {
         format!("mail of {}", self.number).into()
     }
 
-    fn row(&self) -> MessageRow {
+    pub(super) fn row(&self) -> MessageRow {
         message(self.number, 1, self.octets().len())
     }
 

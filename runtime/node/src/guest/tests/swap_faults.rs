@@ -125,10 +125,45 @@ async fn a_version_that_fails_now_and_then_is_not_seen_to_fail() {
                 assert_eq!(answers, (Ok(true), Ok(())), "{sin:?}");
             }
         }
-        println!("{sin:?}: {:?}", store.evidence().trip);
-        assert_eq!(store.evidence().trip.is_some(), sin[0] == "trap");
+        let evidence = store.evidence();
+        assert_eq!(evidence.trip.is_some(), sin[0] == "trap", "{sin:?}");
+        // What no call fails at is seen by what it costs.
+        let fault = postroom_core::deploy::fault(&evidence);
+        println!("{sin:?}: {fault:?}");
+        assert!(fault.is_some(), "{evidence:?}");
         store.close().await;
     }
+}
+
+#[tokio::test]
+async fn what_a_version_on_probation_writes_wrongly_is_seen_before_anybody_commits_it() {
+    let versions = Versions::new(&[("sin", "lost-flag"), ("verb", "message.update")]);
+    let (engine, store) = (memory(), versions.store(one_instance()).await);
+    let account = Account::new(&engine, &store, 1).await;
+    store.switch(versions.load(guest("faulty"), one_instance()).await, true).unwrap();
+    let row = account.row();
+    let place = MessagePlace { mailbox: row.mailbox, uid: row.uid };
+    let MessageRow { mailbox, uid, modseq, flags, extra, .. } = row;
+    let change = MessageChange { mailbox, uid, modseq, flags: flags.clone(), extra };
+    let txn = account.txn();
+    Messages::update(&store, call(1), &txn, vec![change]).await.unwrap();
+    let trip = store.evidence().trip.expect("it goes back");
+    assert!(trip.contains("does not read what was to be written"), "{trip}");
+    let found = Messages::select(&store, call(1), &txn.view(), vec![place]).await.unwrap();
+    assert_eq!(found[0].as_ref().map(|row| &row.flags), Some(&flags));
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_version_that_spins_on_probation_does_not_have_all_the_time_of_others() {
+    let versions = Versions::new(&[("sin", "spin"), ("verb", "message.insert")]);
+    let (engine, store) = (memory(), versions.store(one_instance()).await);
+    let account = Account::new(&engine, &store, 1).await;
+    store.switch(versions.load(guest("faulty"), one_instance()).await, true).unwrap();
+    assert_eq!(account.insert(&store, &account.txn()).await, Ok(()));
+    let trip = store.evidence().trip.expect("it goes back");
+    assert!(trip.contains("2000 ms of CPU time"), "{trip}");
+    store.close().await;
 }
 
 #[tokio::test]
