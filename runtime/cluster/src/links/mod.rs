@@ -39,6 +39,9 @@ mod revoked;
 mod server;
 mod service;
 
+#[cfg(test)]
+mod tests;
+
 pub use self::api::*;
 pub use self::client::{LinkState, LinkStatus, Links, LinksOptions, MAX_PEERS};
 pub use self::events::{
