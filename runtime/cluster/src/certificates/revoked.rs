@@ -28,8 +28,8 @@ pub const MAX_REVOKED: usize = 1_000;
 /// apart, so that they keep nothing out that the whole cluster refuses.
 pub const MAX_OWN_REVOKED: usize = 1_000;
 
-/// Most entries of both kinds. What an authority of before has signed was once counted among the others, so
-/// each kind's own maximum does not bound their sum.
+/// Most entries of both kinds: what is written can be read again. Their own maxima do not see to that, since a
+/// signed entry becomes one of the others when its authority goes.
 const MAX_ENTRIES: usize = MAX_REVOKED + MAX_OWN_REVOKED;
 
 /// Longest list that travels, as text, in octets.

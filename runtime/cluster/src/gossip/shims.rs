@@ -237,8 +237,12 @@ mod tests {
         shims.ensure(&seed).unwrap();
         for number in 0..NAMES {
             let name: NodeId = format!("n{number}").parse().unwrap();
-            let said = Sealer::new(name.clone(), 1).seal(&own, name.as_str().as_bytes());
-            shims.incoming(&name, &said).unwrap();
+            let sealer = Sealer::new(name.clone(), 1);
+            let say = || shims.incoming(&name, &sealer.seal(&own, name.as_str().as_bytes()));
+            // A socket that is new can be written to in a moment.
+            while say().is_err() {
+                tokio::task::yield_now().await;
+            }
             let mut heard = [0; 16];
             let (octets, from) = gossip.recv_from(&mut heard).await.unwrap();
             assert_eq!(&heard[..octets], name.as_str().as_bytes(), "{:?}", shims.refusals.totals());
@@ -254,6 +258,6 @@ mod tests {
         assert_eq!(carrier.0.borrow().len(), NAMES);
         assert_eq!(shims.table().shims.len(), 1);
         assert_eq!(shims.table().sockets.len(), 2);
-        assert_eq!(shims.refusals.totals(), []);
+        assert!(shims.refusals.totals().is_empty(), "{:?}", shims.refusals.totals());
     }
 }

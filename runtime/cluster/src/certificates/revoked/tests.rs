@@ -202,6 +202,7 @@ fn what_cannot_be_kept_counts_and_is_kept_later() {
     let credentials = Credentials::open(cluster.two.path()).unwrap();
     revoke(cluster.home.path(), Revoked::Node(node("three"))).unwrap();
     let file = cluster.two.path().join(files::REVOKED);
+    std::fs::remove_file(&file).unwrap();
     std::fs::create_dir(&file).unwrap();
     for _ in 0..2 {
         let error = credentials.take_revocations(&cluster.told()).unwrap_err();
