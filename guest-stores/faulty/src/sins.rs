@@ -16,7 +16,7 @@ const HELD: usize = 200;
 /// Lines that one call prints.
 const LINES: usize = 10_000;
 /// How long a slow call computes: more than ten times what a write of the default store takes.
-const SLOW: Duration = Duration::from_millis(20);
+const SLOW: Duration = Duration::from_millis(40);
 
 /// What is done wrong.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

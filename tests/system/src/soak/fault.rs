@@ -47,7 +47,7 @@ pub enum Fault {
     SwapTrap,
     /// A version that traps at each hundredth message that an instance writes
     SwapHundredth,
-    /// A version that traps at each hundredth function that reads
+    /// A version that traps at each twentieth body that an instance reads
     SwapReads,
     /// A version that spins at each fiftieth message
     SwapSpin,

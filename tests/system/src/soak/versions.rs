@@ -80,7 +80,7 @@ impl Versions {
             Fault::SwapStart => "sin=start",
             Fault::SwapTrap => "sin=trap verb=message.insert",
             Fault::SwapHundredth => "sin=trap verb=message.insert every=100",
-            Fault::SwapReads => "sin=trap verb=message.fetch every=100",
+            Fault::SwapReads => "sin=trap verb=message.fetch every=20",
             Fault::SwapSpin => "sin=spin verb=message.insert every=50",
             Fault::SwapLeak => "sin=leak verb=message.insert",
             Fault::SwapWrong => "sin=wrong",
