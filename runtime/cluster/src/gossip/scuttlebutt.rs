@@ -297,8 +297,7 @@ impl Observer {
     /// Forgets peers that chitchat has dropped, or never had.
     async fn sweep(&self) {
         let chitchat = self.chitchat.lock().await;
-        let known: HashSet<_> =
-            chitchat.node_states().keys().map(|id| id.node_id.as_str()).collect();
+        let known: HashSet<_> = chitchat.node_states().keys().map(|id| &*id.node_id).collect();
         self.shims.sweep(|peer| self.seeds.contains(peer) || known.contains(peer.as_str()));
     }
 
