@@ -39,9 +39,6 @@ mod revoked;
 mod server;
 mod service;
 
-#[cfg(test)]
-mod tests;
-
 pub use self::api::*;
 pub use self::client::{LinkState, LinkStatus, Links, LinksOptions, MAX_PEERS};
 pub use self::events::{
@@ -50,3 +47,6 @@ pub use self::events::{
 };
 pub use self::keeper::Presence;
 pub use self::server::{LinkServer, ServerOptions};
+
+#[cfg(test)]
+mod tests;
