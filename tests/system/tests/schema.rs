@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use postroom_contract::component;
 use postroom_system::cluster::PASSWORD;
+use postroom_system::components::component;
 use postroom_system::eventually::{PATIENCE, within};
 use postroom_system::versions::{Load, STORE, Versions, ok};
 use postroom_system::{ImapClient, eventually};
