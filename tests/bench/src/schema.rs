@@ -44,14 +44,18 @@ pub fn run(pace: Pace, messages: u64) -> anyhow::Result<Vec<Table>> {
     import(&node, folder.path(), messages)?;
     let time = pace.time * pace.rounds as u32;
     progress(format_args!("clients without a sweep, {} s", time.as_secs_f64()));
-    let (before, ()) = under_load(&node, messages, || Ok(std::thread::sleep(time)))?;
+    let pause = || {
+        std::thread::sleep(time);
+        Ok(())
+    };
+    let (before, ()) = under_load(&node, messages, pause)?;
     let file = version.to_str().context("a plain path")?;
     let admin = node.admin.to_string();
     let deploy = ["store", "deploy", file, "--to", STORE, "--yes", "--watch", "--probation", "0"];
     let output = postroom(&[&deploy[..], &["--admin", &admin]].concat());
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let (during, swept) = under_load(&node, messages, || swept(&admin))?;
-    let (after, ()) = under_load(&node, messages, || Ok(std::thread::sleep(time)))?;
+    let (after, ()) = under_load(&node, messages, pause)?;
     ensure!(node.stop() == Some(0), "a clean stop");
     let title = format!("Rows of {messages} messages come to another schema");
     let heads = [

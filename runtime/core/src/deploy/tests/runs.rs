@@ -255,12 +255,12 @@ impl Run {
                 assert!(reads, "{} serves {serving} over {stored:?}", NODES[owner]);
             }
         }
-        for node in 0..NODES.len() {
+        for (node, name) in NODES.iter().enumerate() {
             // Whoever may open any account reads whatever may be in it.
             let current = self.told[node].1 >= rows.round;
             if let Some(serving) = self.serving[node].filter(|_| current && !self.halted[node]) {
                 let reads = schema(serving).reads_all(rows.span());
-                assert!(reads, "{} serves {serving} over {rows:?}", NODES[node]);
+                assert!(reads, "{name} serves {serving} over {rows:?}");
             }
         }
     }
