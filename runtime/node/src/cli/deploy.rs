@@ -38,7 +38,9 @@ pub fn deploy(args: &Deploy, output: &Output) -> Result<()> {
     if args.no_rollback {
         query.push(("no_rollback", "true"));
     }
-    let plan: Plan = remote.post_octets("/v1/stores/plan", &query, octets.clone())?;
+    let not_taken = || format!("{} was not taken", args.file.display());
+    let plan: Plan =
+        remote.post_octets("/v1/stores/plan", &query, octets.clone()).with_context(not_taken)?;
     if args.plan {
         output.result(&plan, || shown(&plan))?;
         ensure!(plan.refused.is_none(), "it would be refused");
@@ -51,7 +53,8 @@ pub fn deploy(args: &Deploy, output: &Output) -> Result<()> {
         output.warn(&shown(&plan));
         agreed()?;
     }
-    let begun: Begun = remote.post_octets("/v1/stores/deploy", &query, octets)?;
+    let begun: Begun =
+        remote.post_octets("/v1/stores/deploy", &query, octets).with_context(not_taken)?;
     if !args.watch {
         return output.result(&begun, || {
             format!(

@@ -114,7 +114,7 @@ impl Deployer {
     fn keeper(&self, store: &str) -> Result<&Arc<Keeper>, StoreError> {
         self.keepers.get(store).ok_or_else(|| {
             let names: Vec<_> = self.keepers.keys().map(String::as_str).collect();
-            StoreError::NotFound(format!("store {store}: this node has {}", names.join(", ")))
+            StoreError::NotFound(format!("store {store} (this node has {})", names.join(", ")))
         })
     }
 
