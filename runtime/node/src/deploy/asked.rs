@@ -9,7 +9,7 @@ use postroom_core::deploy::{
 };
 use postroom_core::error::StoreError;
 
-use super::keeper::{Keeper, lacks};
+use super::keeper::Keeper;
 use super::{not_begun, of_node};
 use crate::front::admin::stores::{GenerationOfStore, Plan, StoreStatus};
 use crate::guest::{Asks, Inspection};
@@ -59,7 +59,7 @@ impl Keeper {
             return ungranted;
         }
         let missing = self.store.kinds.iter().find(|kind| !inspection.kinds.contains(kind))?;
-        Some(lacks(*missing))
+        Some(missing.lacked())
     }
 
     fn begun(
