@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::authority::MAX_FILE_OCTETS;
-use super::revoked::Revocations;
+use super::revoked::{Revocations, Signers};
 use super::trust::{self, Holder, Verifier};
 use super::{CertificateError, files};
 
@@ -115,26 +115,28 @@ impl Credentials {
     pub(crate) fn take_revocations(&self, text: &str) -> Result<(), String> {
         let material = self.current();
         let brought = Revocations::parse(text)?;
-        let good = brought.signed(&material.holder.cluster, &material.authority);
+        let signers = Signers::new(material.holder.cluster, &material.authority);
+        let good = brought.signed(&signers);
         let strange = brought.len() - good.len();
-        self.keep(good).map_err(|error| error.to_string())?;
+        self.keep(good, &signers).map_err(|error| error.to_string())?;
         match strange {
             0 => Ok(()),
             _ => Err(format!("{strange} revocations are not signed by our authority")),
         }
     }
 
-    fn keep(&self, good: Revocations) -> Result<(), CertificateError> {
+    fn keep(&self, good: Revocations, signers: &Signers) -> Result<(), CertificateError> {
         let alone = files::alone(&self.directory)?;
         let path = self.directory.join(files::REVOKED);
         // Read anew: an operator may have written since.
         let mut list = Revocations::read(&path)?;
-        if list.merge(good)? {
+        let merged = list.merge(good, signers);
+        if merged.new {
             files::write_public(&path, &list.to_text())?;
             drop(alone);
             self.look();
         }
-        Ok(())
+        merged.left_out.map_or(Ok(()), Err)
     }
 }
 
@@ -197,7 +199,7 @@ fn read(directory: &Path) -> Result<Material, CertificateError> {
         .map_err(|error| tls(&error))?;
     client.alpn_protocols = vec![ALPN.to_vec()];
     client.resumption = Resumption::disabled();
-    let spread = revoked.signed(&holder.cluster, &authority);
+    let spread = revoked.signed(&Signers::new(holder.cluster, &authority));
     let (server, client) = (Arc::new(server), Arc::new(client));
     Ok(Material { holder, revoked, spread, authority, server, client })
 }
