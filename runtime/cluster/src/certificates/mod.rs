@@ -18,12 +18,15 @@ mod authority;
 mod credentials;
 mod files;
 mod join;
+mod material;
 mod revoked;
 mod trust;
 
 pub use self::authority::{Authority, Issued, NODE_VALIDITY, RENEW_BEFORE, init, renew, revoke};
-pub use self::credentials::{Credentials, LOOK_EVERY, Material};
+pub(crate) use self::credentials::NotTaken;
+pub use self::credentials::{Credentials, LOOK_EVERY};
 pub use self::join::{JoinFile, MAX_JOIN_OCTETS};
+pub use self::material::Material;
 pub(crate) use self::revoked::MAX_LIST_OCTETS;
 pub use self::revoked::{MAX_OWN_REVOKED, MAX_REVOKED, Reach, Revocations, Revoked};
 pub use self::trust::Holder;
@@ -55,7 +58,9 @@ pub enum CertificateError {
     #[error("more than {MAX_REVOKED} certificates are revoked: make a new authority")]
     TooManyRevoked,
     /// The same for what the authority has not signed: take out of the list what is not needed any more.
-    #[error("more than {MAX_OWN_REVOKED} are revoked by this node alone: take some out of the list")]
+    #[error(
+        "more than {MAX_OWN_REVOKED} are revoked by this node alone: take some out of the list"
+    )]
     TooManyOwn,
     /// What is to be revoked names no certificate: correct it.
     #[error("a serial number has 1 to 20 octets, as hexadecimal digits")]

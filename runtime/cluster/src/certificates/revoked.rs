@@ -299,7 +299,9 @@ impl Signers {
         let words = what.words(&self.cluster);
         // A key of one kind verifies nothing under another kind's algorithm.
         self.keys.iter().any(|key| {
-            algorithms.iter().any(|kind| kind.verify_signature(key, words.as_bytes(), &octets).is_ok())
+            algorithms
+                .iter()
+                .any(|kind| kind.verify_signature(key, words.as_bytes(), &octets).is_ok())
         })
     }
 }

@@ -15,7 +15,7 @@ use tonic_prost::ProstCodec;
 
 use super::large;
 use super::wire::{CHUNK_OCTETS, Frame, Kind, REVOKED, path};
-use crate::certificates::{Credentials, MAX_LIST_OCTETS};
+use crate::certificates::{Credentials, MAX_LIST_OCTETS, NotTaken};
 
 const _: () = assert!(MAX_LIST_OCTETS <= CHUNK_OCTETS, "a list is one message");
 
@@ -54,7 +54,7 @@ pub(super) async fn exchange(
         Ok(Ok(list)) => match take(credentials, list).await {
             Ok(()) => known.done = Some((digest(credentials), theirs)),
             Err(why) if known.told != digests => {
-                tracing::warn!(why, "not all that a peer knows as revoked is taken up");
+                tracing::warn!(%why, "not all that a peer knows as revoked is taken up");
                 known.told = digests;
             }
             Err(_) => {}
@@ -83,10 +83,11 @@ pub(super) fn list(credentials: &Credentials) -> Bytes {
 }
 
 /// Takes a peer's list up; the error says what is wrong with it.
-pub(super) async fn take(credentials: &Arc<Credentials>, list: Bytes) -> Result<(), String> {
-    let text = String::from_utf8(list.into()).map_err(|_| "it is no text".to_owned())?;
+pub(super) async fn take(credentials: &Arc<Credentials>, list: Bytes) -> Result<(), NotTaken> {
+    let text = String::from_utf8(list.into());
+    let text = text.map_err(|_| NotTaken::Nonsense("it is no text".to_owned()))?;
     let credentials = credentials.clone();
     // Reads and writes files.
     let taken = tokio::task::spawn_blocking(move || credentials.take_revocations(&text)).await;
-    taken.map_err(|error| error.to_string())?
+    taken.map_err(|error| NotTaken::NotKept(error.to_string()))?
 }

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use rcgen::KeyPair;
 
-use super::super::{Authority, Credentials, JoinFile, NODE_VALIDITY, init, revoke};
+use super::super::{Authority, Credentials, JoinFile, NODE_VALIDITY, NotTaken, init, revoke};
 use super::*;
 
 fn node(name: &str) -> NodeId {
@@ -150,4 +150,72 @@ fn renamed(what: Revoked) -> Revoked {
         Revoked::Node(name) => Revoked::Node(node(&format!("old-{name}"))),
         Revoked::Serial(_) => unreachable!("nodes only"),
     }
+}
+
+#[test]
+fn a_list_counts_though_other_files_are_no_good() {
+    let cluster = Two::new();
+    let credentials = Credentials::open(cluster.two.path()).unwrap();
+    let path = cluster.two.path().join(files::NODE);
+    let good = std::fs::read_to_string(&path).unwrap();
+    // Half replaced, or gone.
+    for (name, spoil) in [("three", true), ("four", false)] {
+        revoke(cluster.home.path(), Revoked::Node(node(name))).unwrap();
+        match spoil {
+            true => std::fs::write(&path, "rubbish").unwrap(),
+            false => std::fs::remove_file(&path).unwrap(),
+        }
+        credentials.take_revocations(&cluster.told()).unwrap();
+        assert!(cluster.refuses(&credentials, name));
+        credentials.look();
+        assert!(cluster.refuses(&credentials, name), "after a look too");
+    }
+    // What an operator writes by hand counts too.
+    revoke(cluster.two.path(), Revoked::Node(node("five"))).unwrap();
+    credentials.look();
+    assert!(cluster.refuses(&credentials, "five"));
+    files::write_secret(&path, &good).unwrap();
+    credentials.look();
+    assert!(["three", "four", "five"].iter().all(|name| cluster.refuses(&credentials, name)));
+}
+
+#[test]
+fn a_file_that_was_no_good_is_read_again_though_it_looks_the_same() {
+    use std::os::unix::fs::PermissionsExt;
+    let cluster = Two::new();
+    let credentials = Credentials::open(cluster.home.path()).unwrap();
+    let issued = super::super::renew(cluster.home.path(), SystemTime::now()).unwrap();
+    // Rights are not seen by a look.
+    let path = cluster.home.path().join(files::NODE);
+    let mode = |mode| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode));
+    mode(0o644).unwrap();
+    credentials.look();
+    assert_ne!(credentials.current().holder.serial, issued.holder.serial);
+    mode(0o600).unwrap();
+    credentials.look();
+    assert_eq!(credentials.current().holder.serial, issued.holder.serial);
+}
+
+#[test]
+fn what_cannot_be_kept_counts_and_is_kept_later() {
+    let cluster = Two::new();
+    let credentials = Credentials::open(cluster.two.path()).unwrap();
+    revoke(cluster.home.path(), Revoked::Node(node("three"))).unwrap();
+    let file = cluster.two.path().join(files::REVOKED);
+    std::fs::remove_file(&file).unwrap();
+    std::fs::create_dir(&file).unwrap();
+    for _ in 0..2 {
+        let error = credentials.take_revocations(&cluster.told()).unwrap_err();
+        assert!(matches!(error, NotTaken::NotKept(_)), "{error}");
+        assert!(error.to_string().contains("not kept"), "{error}");
+        assert!(cluster.refuses(&credentials, "three"), "all the same");
+        credentials.look();
+        assert!(cluster.refuses(&credentials, "three"), "after a look too");
+    }
+    std::fs::remove_dir(&file).unwrap();
+    credentials.look();
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), cluster.told());
+    assert!(cluster.refuses(&credentials, "three"));
+    let again = Credentials::open(cluster.two.path()).unwrap();
+    assert!(cluster.refuses(&again, "three"));
 }
