@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -25,6 +25,8 @@ pub struct Credentials {
     /// Held while files are read or written, so that what is newer is put in force later.
     known: Mutex<Known>,
     current: watch::Sender<Arc<Material>>,
+    /// Whoever takes a peer's list up: one at a time, since it verifies signatures and writes to the disk.
+    turn: Arc<Semaphore>,
 }
 
 /// What is known of the files.
@@ -70,6 +72,9 @@ pub(crate) enum NotTaken {
     /// It counts as far as there is room, but is not in the file: that is tried again at each look.
     #[error("what a peer knows as revoked is not kept: {0}")]
     NotKept(String),
+    /// Another list is being taken up, so this one was not looked at: to be brought again.
+    #[error("another list is being taken up")]
+    Busy,
 }
 
 impl Credentials {
@@ -83,7 +88,8 @@ impl Credentials {
         let unkept = Revocations::default();
         let known = Known { read, told: None, kept, unkept, told_unkept: false };
         let (known, current) = (Mutex::new(known), watch::Sender::new(Arc::new(material)));
-        Ok(Self { directory: directory.to_owned(), known, current })
+        let (directory, turn) = (directory.to_owned(), Arc::new(Semaphore::new(1)));
+        Ok(Self { directory, known, current, turn })
     }
 
     /// What is in use now.
@@ -125,6 +131,11 @@ impl Credentials {
                 known.told = Some(found);
             }
         }
+    }
+
+    /// The turn to take a peer's list up, for as long as the result lives; `None` when somebody else has it.
+    pub(crate) fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        self.turn.clone().try_acquire_owned().ok()
     }
 
     /// Takes a peer's list up: what the authority has signed counts from now on, and is then kept in the
@@ -221,7 +232,7 @@ impl Credentials {
 
     fn write(&self, known: &mut Known) -> Result<(), CertificateError> {
         let identity = self.current().identity.clone();
-        let alone = files::alone(&self.directory)?;
+        let alone = files::alone_at_once(&self.directory)?;
         let path = self.directory.join(files::REVOKED);
         // Read anew: an operator may have written since.
         let mut list = Revocations::read(&path)?;

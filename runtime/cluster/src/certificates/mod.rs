@@ -42,6 +42,9 @@ pub enum CertificateError {
     /// A file cannot be read or written: correct its path or its rights.
     #[error("{0}: {1}")]
     File(PathBuf, std::io::Error),
+    /// Somebody else is changing the directory: try again in a moment.
+    #[error("{0} is being changed by another command")]
+    Busy(PathBuf),
     /// A file with a key can be read by others: `chmod 600`, and think who may have read it.
     #[error("{0} holds a key and others may read it: chmod 600 {0}")]
     Exposed(PathBuf),

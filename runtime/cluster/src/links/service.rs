@@ -150,6 +150,10 @@ impl StreamingService<Frame> for Bound {
                     match revoked::take(credentials, list).await {
                         // What cannot be kept is no fault of the peer's; the log has it.
                         Ok(()) | Err(NotTaken::NotKept(_)) => {}
+                        // It asks again at its next look.
+                        Err(why @ NotTaken::Busy) => {
+                            return Err(Status::unavailable(why.to_string()));
+                        }
                         Err(why @ NotTaken::Nonsense(_)) => {
                             rpc.shared.calls.note(Reason::Nonsense, &caller.holder.node, &why);
                         }
