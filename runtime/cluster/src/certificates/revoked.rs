@@ -227,8 +227,12 @@ impl Revocations {
 
     /// Whether this holder is refused.
     pub fn has(&self, holder: &Holder) -> bool {
-        self.0.contains_key(&Revoked::Node(holder.node.clone()))
-            || self.0.contains_key(&Revoked::Serial(holder.serial.clone()))
+        self.names(&holder.node) || self.0.contains_key(&Revoked::Serial(holder.serial.clone()))
+    }
+
+    /// Whether this node is refused, whatever certificate it has.
+    pub fn names(&self, node: &NodeId) -> bool {
+        self.0.contains_key(&Revoked::Node(node.clone()))
     }
 
     /// How many entries there are.

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::dial::{Connection, dial};
 use super::*;
 use crate::certificates::{Credentials, JoinFile, NODE_VALIDITY, Revoked, init, revoke};
+use crate::gossip::Carrier;
 use crate::names::NodeId;
 
 const VERSION: WireVersion = WireVersion(7);
@@ -97,4 +98,34 @@ async fn a_command_that_holds_the_directory_holds_up_nobody_who_asks() {
     drop(held);
     pair.two.look();
     assert_eq!(std::fs::read(two.join("revoked")).unwrap(), list);
+}
+
+/// More names than there is room for.
+const NAMES: usize = MAX_PEERS + 44;
+
+#[tokio::test]
+async fn peers_that_are_gone_or_revoked_leave_room_for_others() {
+    let home = tempfile::tempdir().unwrap();
+    init(home.path(), &id("one"), SystemTime::now()).unwrap();
+    let credentials = Arc::new(Credentials::open(home.path()).unwrap());
+    let options =
+        LinksOptions { credentials: credentials.clone(), version: VERSION, address: String::new() };
+    let links = Links::new(options);
+    let name = |number| id(&format!("n{number}"));
+    for number in 0..NAMES {
+        links.set_address(&name(number), "127.0.0.1:9").unwrap();
+        Carrier::gone(&links, &name(number));
+    }
+    assert!(links.status().is_empty());
+
+    for number in 0..MAX_PEERS {
+        links.set_address(&name(number), "127.0.0.1:9").unwrap();
+    }
+    let full = Err(LinkError::NotSent(NotSent::Busy));
+    assert_eq!(links.set_address(&id("more"), "127.0.0.1:9"), full);
+    revoke(home.path(), Revoked::Node(name(7))).unwrap();
+    credentials.look();
+    links.set_address(&id("more"), "127.0.0.1:9").unwrap();
+    assert_eq!(links.set_address(&id("another"), "127.0.0.1:9"), full);
+    assert!(links.status().iter().all(|status| status.peer != name(7)));
 }
