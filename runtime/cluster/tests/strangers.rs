@@ -320,6 +320,37 @@ async fn a_server_that_is_revoked_is_not_talked_to_any_more() {
 }
 
 #[tokio::test]
+async fn a_link_that_was_given_up_for_a_new_one_is_cut_too() {
+    let cluster = Cluster::new();
+    let (two, credentials) = (cluster.node("two").await, cluster.credentials("first"));
+    let links = links(credentials.clone(), VERSION);
+    links.set_address(&two.name, &two.address()).unwrap();
+    let hanging = tokio::spawn({
+        let links = links.clone();
+        async move { ask(&links, &id("two"), "hang").await }
+    });
+    two.fake.until_inside(1).await;
+    renew(&cluster.directory("first"), SystemTime::now()).unwrap();
+    let renewed = Instant::now();
+    credentials.look();
+    eventually("a new link", || {
+        let status = links.status();
+        matches!(status[0].state, LinkState::Up { since, .. } if since < renewed.elapsed())
+    })
+    .await;
+    ask(&links, &two.name, "hello").await.unwrap();
+    assert!(!hanging.is_finished(), "it goes on over the old one");
+
+    revoke(&cluster.directory("first"), Revoked::Node(two.name.clone())).unwrap();
+    let revoked = Instant::now();
+    credentials.look();
+    let hanging = soon("the cut", hanging).await.unwrap();
+    assert!(matches!(hanging, Err(LinkError::Unknown(_))), "{hanging:?}");
+    // It had 20 s.
+    assert!(revoked.elapsed() < Duration::from_secs(10), "{:?}", revoked.elapsed());
+}
+
+#[tokio::test]
 async fn a_renewed_certificate_is_used_without_a_restart() {
     let cluster = Cluster::new();
     let directory = cluster.directory("first");
