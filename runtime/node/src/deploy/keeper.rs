@@ -20,8 +20,8 @@ use super::rows::Sweeping;
 use super::shelf::{Found, Shelf};
 use super::verify::verify;
 use crate::guest::{
-    ComponentFrom, ComponentSource, Grants, Host, Kind, Limits, Medium, Messages, StoreComponent,
-    SwappableStore, SwitchError,
+    ComponentFrom, ComponentSource, Grants, Host, Keys, Kind, Limits, LoadError, Medium, Messages,
+    StoreComponent, SwappableStore, SwitchError,
 };
 use crate::mailbox::error::read;
 use crate::mailbox::now;
@@ -48,6 +48,8 @@ pub struct Store {
     pub source: ComponentSource,
     /// What it is used for.
     pub kinds: Vec<Kind>,
+    /// What its components are signed with.
+    pub keys: Keys,
     /// What its components are granted.
     pub grants: Grants,
     /// What bounds them.
@@ -281,20 +283,33 @@ impl Keeper {
             return Ok(outcome.clone());
         }
         // What storage cannot give now is no fault of the component.
-        let octets = match version.digest == self.store.configured.digest {
+        let signed = match version.digest == self.store.configured.digest {
             true => {
                 let octets = self.host.read(&self.store.source).await;
-                octets.map_err(|error| StoreError::Unavailable(error.to_string()))
+                let octets = octets.map_err(|error| StoreError::Unavailable(error.to_string()))?;
+                let signed = self.store.keys.check_source(&self.store.source, &octets).await;
+                Ok(signed.map(|()| octets))
             }
-            false => self.shelf.component(&version.digest).await,
+            false => self.signed(&version.digest).await,
         };
-        let outcome = match octets {
-            Ok(octets) => self.load(octets).await?,
+        let outcome = match signed {
+            Ok(Ok(octets)) => self.load(octets).await?,
+            Ok(Err(error)) => Err(error.to_string()),
             Err(StoreError::Damaged(why)) => Err(why),
             Err(error) => return Err(error),
         };
         memory.staged = Some((version.digest.clone(), outcome.clone()));
         Ok(outcome)
+    }
+
+    /// The deployed file of this digest; why it is not taken: this node holds it against keys of its own.
+    async fn signed(&self, digest: &str) -> Result<Result<Bytes, LoadError>, StoreError> {
+        let (file, keys) = (self.shelf.component(digest).await?, &self.store.keys);
+        if keys.is_empty() {
+            return Ok(Ok(file.octets));
+        }
+        let signed = keys.check(&file.octets, file.signature.as_deref()).await;
+        Ok(signed.map(|_| file.octets))
     }
 
     async fn load(&self, octets: Bytes) -> Result<Result<Arc<StoreComponent>, String>, StoreError> {

@@ -29,6 +29,7 @@ use tokio_util::task::TaskTracker;
 use self::keeper::Keeper;
 pub use self::keeper::Store;
 pub use self::rows::told;
+pub use self::shelf::File;
 use self::shelf::Shelf;
 use crate::front::admin::stores::{Asked, NodeOfStore, Plan, StoreStatus, Stores};
 use crate::guest::{ComponentFrom, ComponentSource, Host, Inspection, Writes};
@@ -56,12 +57,12 @@ pub fn version(inspection: &Inspection) -> Version {
 pub async fn permanent(
     engine: &Arc<dyn Engine>,
     store: &str,
-) -> Result<(StoreRecord, Option<(Version, Bytes)>), StoreError> {
+) -> Result<(StoreRecord, Option<(Version, File)>), StoreError> {
     let shelf = Shelf::new(engine.clone(), store);
     let record = shelf.record().await?;
     let Some(version) = record.permanent.clone() else { return Ok((record, None)) };
-    let octets = shelf.component(&version.digest).await?;
-    Ok((record, Some((version, octets))))
+    let file = shelf.component(&version.digest).await?;
+    Ok((record, Some((version, file))))
 }
 
 /// Carries deployments out on this node.
@@ -134,13 +135,15 @@ impl Stores for Deployer {
     async fn plan(&self, asked: &Asked, octets: Bytes) -> Result<Plan, StoreError> {
         let keeper = self.keeper(&asked.store)?;
         let inspection = self.inspected(&octets).await?;
-        keeper.plan(&deployment(asked, &inspection), &inspection).await
+        let signed = keeper.store.keys.check(&octets, asked.signature.as_deref()).await;
+        keeper.plan(&deployment(asked, &inspection), &inspection, signed).await
     }
 
     async fn deploy(&self, asked: &Asked, octets: Bytes) -> Result<u64, StoreError> {
         let keeper = self.keeper(&asked.store)?;
         let inspection = self.inspected(&octets).await?;
-        keeper.begin(deployment(asked, &inspection), &inspection, octets).await
+        let file = File { octets, signature: asked.signature.clone() };
+        keeper.begin(deployment(asked, &inspection), &inspection, &file).await
     }
 
     async fn commit(&self, store: &str) -> Result<(), StoreError> {

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Shared;
 use super::failure::Refusal;
+use crate::guest::SignedBy;
 
 /// Largest file of a component that is taken, in octets: what a node loads is less.
 const MAX_COMPONENT_OCTETS: usize = 128 << 20;
@@ -38,6 +39,9 @@ pub struct Asked {
     /// Whether it is permanent as soon as it serves.
     #[serde(default)]
     pub no_rollback: bool,
+    /// The file's signature: the text of minisign's `.minisig` file.
+    #[serde(default)]
+    pub signature: Option<String>,
 }
 
 /// What a deployment would do.
@@ -53,6 +57,9 @@ pub struct Plan {
     pub rows: Rows,
     /// Whether there is a way back while it is watched.
     pub way_back: bool,
+    /// Who signed it, if it comes with a signature.
+    #[serde(default)]
+    pub signed: Option<SignedBy>,
     /// What it asks for and the one before it does not, a line each.
     pub asks_more: Vec<String>,
     /// What the one before it asks for and it does not.
