@@ -19,11 +19,11 @@ pub const USERS: [&str; 2] = ["anna", "berta"];
 pub const STORE: &str = "mail";
 
 /// A configuration in which one component of a file keeps everything.
-fn tables(file: &Path, settings: &str) -> String {
+fn tables(file: &Path, settings: &str, more: &str) -> String {
     let kinds = ["domain", "user", "mailbox", "message"];
     let kinds: String = kinds.iter().map(|kind| format!("{kind} = {STORE:?}\n")).collect();
     format!(
-        "[stores]\n{kinds}[components.{STORE}]\nfile = {file:?}\ngrants.settings = {{ {settings} }}\n"
+        "[stores]\n{kinds}[components.{STORE}]\nfile = {file:?}\ngrants.settings = {{ {settings} }}\n{more}\n"
     )
 }
 
@@ -53,10 +53,15 @@ pub struct Versions {
 impl Versions {
     /// Starts nodes whose store is this component, with these settings.
     pub fn start(nodes: usize, component: &Path, settings: &str) -> Self {
+        Self::start_with(nodes, component, settings, "")
+    }
+
+    /// As [`start`](Self::start), with more lines in the component's table of the configuration.
+    pub fn start_with(nodes: usize, component: &Path, settings: &str, more: &str) -> Self {
         // Who failed holding it has nothing to do with who comes next.
         let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = scratch();
-        let tables = tables(component, settings);
+        let tables = tables(component, settings, more);
         let cluster = LocalCluster::start_configured(folder.path(), nodes, &tables);
         let cluster = cluster.expect("the cluster starts");
         for user in USERS {
