@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use postroom_contract::component;
-use postroom_system::eventually;
 use postroom_system::versions::{Load, STORE, Versions, tagged};
+use postroom_system::{eventually, scratch};
+use serde_json::Value;
 
 fn start(nodes: usize, settings: &str) -> Versions {
     Versions::start(nodes, &component("keyed"), settings)
@@ -94,4 +95,79 @@ fn p5_what_cannot_serve_is_refused_in_one_line_and_never_serves() {
     assert_eq!(last, ("rolled-back".to_owned(), "on an operator's request".to_owned()));
     let nothing = bench.first().command(&["store", "commit", STORE], "").unwrap_err();
     assert!(nothing.to_string().contains("nothing is on probation"), "{nothing}");
+}
+
+/// What a node's journal says of the store, as lines of the command.
+fn journal(bench: &Versions, node: usize, more: &[&str]) -> Result<Vec<Value>, String> {
+    let args = [&["store", "logs", STORE], more].concat();
+    bench.cluster.nodes[node].command(&args, "").map_err(|error| format!("{error:#}"))
+}
+
+#[test]
+fn p5_deployments_are_forgotten_and_the_configuration_serves_again() {
+    let own = scratch();
+    let file = own.path().join("mail.wasm");
+    let whole = std::fs::read(component("keyed")).expect("it was built");
+    std::fs::write(&file, &whole).expect("the folder is ours");
+    let mut bench = Versions::start(2, &file, "");
+    let forget = |bench: &Versions, more: &[&str]| {
+        let args = ["store", "forget", STORE, "--yes", "--probation", "1s", "--watch"];
+        let done = bench.first().command(&[&args[..], more].concat(), "");
+        done.map(drop).map_err(|error| format!("{error:#}"))
+    };
+    let nothing = forget(&bench, &[]).unwrap_err();
+    assert!(nothing.contains("no deployment stands over the configuration"), "{nothing}");
+    let before = bench.serves(0);
+    let deployed = version(&bench, 1);
+    bench.deploy(&deployed, &["--probation", "1s"]).expect("it becomes permanent");
+    let after = bench.serves(0);
+
+    // A node whose configuration names something else refuses it for all.
+    std::fs::copy(version(&bench, 2), &file).expect("the folder is ours");
+    let changed = forget(&bench, &[]).unwrap_err();
+    assert!(changed.contains("is another one than when this node started"), "{changed}");
+    bench.cluster.nodes[1].kill();
+    bench.cluster.nodes[1].start().expect("it starts again");
+    std::fs::write(&file, &whole).expect("the folder is ours");
+    eventually("all nodes are heard", || {
+        let heard = bench.first().command(&["cluster", "status"], "").ok()?;
+        (heard.len() == 2).then_some(())
+    });
+    let other = forget(&bench, &[]).unwrap_err();
+    assert!(other.contains("refused") && other.contains("its configuration names"), "{other}");
+    bench.all_serve(&after);
+
+    bench.cluster.nodes[1].kill();
+    bench.cluster.nodes[1].start().expect("it starts again");
+    eventually("the second node answers", || {
+        bench.cluster.nodes[1].command(&["store", "status"], "").ok().map(drop)
+    });
+    forget(&bench, &["--plan"]).expect("it would be taken");
+    bench.all_serve(&after);
+    forget(&bench, &[]).expect("it becomes permanent");
+    bench.all_serve(&before);
+    assert_eq!(bench.status(1)["permanent"]["digest"], before);
+    let again = forget(&bench, &[]).unwrap_err();
+    assert!(again.contains("no deployment stands over the configuration"), "{again}");
+
+    // Each node remembers what it has seen of it.
+    for (node, name) in [(0, "a"), (1, "b")] {
+        let lines = journal(&bench, node, &["--node", name]).expect("it says what it has seen");
+        let said = |generation: Option<u64>, text: &str| {
+            lines.iter().any(|line| {
+                let of = line["generation"].as_u64();
+                of == generation && line["text"].as_str().is_some_and(|it| it.contains(text))
+            })
+        };
+        let last = bench.history().len();
+        assert!(said(None, &format!("deployment {last}: probation")), "{lines:?}");
+        assert!(said(None, &format!("deployment {last} is permanent")), "{lines:?}");
+        let serves = lines.iter().filter(|line| line["text"] == "serves, on probation");
+        assert_eq!(serves.count(), 2 - node, "{lines:?}");
+    }
+    let other = journal(&bench, 0, &["--node", "b"]).unwrap_err();
+    assert!(other.contains("the node at --admin is a"), "{other}");
+    let args = ["store", "logs", "letters"];
+    let unknown = format!("{:#}", bench.first().command(&args, "").unwrap_err());
+    assert!(unknown.contains("there is no store letters: this node has mail"), "{unknown}");
 }

@@ -26,6 +26,7 @@ use super::engine::root;
 use super::exports::{Exports, Indices};
 use super::handles::Handles;
 use super::host::{BodyHandle, OpenCall, TxnHandle, ViewHandle};
+use super::journal::Pen;
 use super::limits::Limits;
 use super::quarantine::{Operation, Quarantine, Suspect};
 use super::running::{Oldest, Running, RunningEntry};
@@ -51,6 +52,8 @@ pub(super) struct Template {
     pub(super) room: Arc<Semaphore>,
     /// Who hears what the guests print, beside the log.
     pub(super) listener: Option<Listener>,
+    /// Remembers what the guests print and what happens to them.
+    pub(super) pen: Pen,
     /// Where lost calls are written down.
     pub(super) quarantine: Arc<Quarantine>,
 }
@@ -107,6 +110,7 @@ impl Template {
             cpu: self.limits.cpu_time(),
             spent,
             quarantine: self.quarantine.clone(),
+            pen: self.pen.clone(),
             _room: room,
         };
         Ok((instance, tokio::spawn(driver.drive(store).instrument(span))))
@@ -135,7 +139,7 @@ impl Template {
         worn: CancellationToken,
     ) -> wasmtime::Result<Store<InstanceState>> {
         let log = Log::new(self.name.clone(), number, self.limits.log_lines);
-        let log = log.heard_by(self.listener.clone());
+        let log = log.heard_by(self.listener.clone()).written_by(self.pen.clone());
         let mut wasi_resources = ResourceTable::new();
         wasi_resources.set_max_capacity(MAX_WASI_RESOURCES);
         let state = InstanceState {
@@ -481,6 +485,7 @@ struct Driver {
     cpu: Duration,
     spent: Arc<Spent>,
     quarantine: Arc<Quarantine>,
+    pen: Pen,
     _room: OwnedSemaphorePermit,
 }
 
@@ -548,6 +553,8 @@ impl Driver {
         let component = self.component.to_string();
         let (number, served, reason) = (self.instance.number, self.instance.taken(), by.name());
         tracing::warn!(component, number, served, reason, why, "a store instance was lost");
+        self.pen
+            .event(&format!("instance {number} was lost after {served} calls, {reason}: {why}"));
         let labels = [("component", component), ("reason", reason.to_owned())];
         metrics::counter!("postroom_guest_instances_lost_total", &labels).increment(1);
         let culprit = match suspects.as_slice() {
