@@ -18,6 +18,10 @@ pub const USERS: [&str; 2] = ["anna", "berta"];
 /// The store in the configuration of all nodes.
 pub const STORE: &str = "mail";
 
+/// From one round of a client to its next: without, mailboxes grow so large that reading them in the end is
+/// most of a test.
+const PACE: Duration = Duration::from_millis(50);
+
 /// A configuration in which one component of a file keeps everything.
 fn tables(file: &Path, settings: &str) -> String {
     let kinds = ["domain", "user", "mailbox", "message"];
@@ -229,6 +233,7 @@ fn works(
             ok(&mut client, "LOGOUT");
             return done;
         }
+        std::thread::sleep(PACE);
         let subject = format!("{name}-{number}");
         let body = format!("Subject: {subject}\r\n\r\n{subject}\r\n");
         let began = Instant::now();
@@ -262,6 +267,7 @@ fn delivers(lmtp: SocketAddr, end: &AtomicBool) -> u64 {
     let mut client = LmtpClient::connect(lmtp).expect("the port is open");
     let mut taken = 0;
     while !end.load(Ordering::Relaxed) {
+        std::thread::sleep(PACE);
         let body = format!("Subject: delivery {taken}\r\n\r\nhello\r\n");
         let replies = client.deliver(&[USERS[0]], body.as_bytes()).expect("the connection holds");
         assert!(replies.iter().all(|reply| reply.starts_with("250")), "{replies:?}");
