@@ -15,8 +15,8 @@ const LEAK: usize = 4 << 20;
 const HELD: usize = 200;
 /// Lines that one call prints.
 const LINES: usize = 10_000;
-/// How long a slow call computes: more than ten times what a write of the default store takes.
-const SLOW: Duration = Duration::from_millis(40);
+/// How long a slow call computes: a write of the default store takes less than a tenth of it.
+const SLOW: Duration = Duration::from_millis(8);
 
 /// What is done wrong.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

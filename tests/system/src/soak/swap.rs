@@ -121,7 +121,7 @@ impl Disturber<'_> {
         let ended = match begin(&self.cluster.nodes[node], &file, &["--probation", BROKEN]) {
             Ok(number) => self.followed(node, number)?,
             Err(error) => {
-                let why = format!("{error:#}").lines().last().unwrap_or_default().to_owned();
+                let why = told(&error);
                 Ended { outcome: "not-begun".to_owned(), why, served: None }
             }
         };
@@ -158,7 +158,7 @@ impl Disturber<'_> {
         ensure!(said.contains("under way"), "the other one is told {said}");
         let ended = self.followed(node, number)?;
         ensure!(ended.outcome == "permanent", "{}: {}", ended.outcome, ended.why);
-        let why = said.lines().last().unwrap_or_default().to_owned();
+        let why = told(&refused);
         self.tell(Fault::SwapTwice, began, Ended { why, ..ended }, "permanent")
     }
 
@@ -205,7 +205,7 @@ impl Disturber<'_> {
         self.rest(0, 1_500);
         self.mend()?;
         let mut ended = self.followed(asked, number)?;
-        ended.why = format!("{what} was killed at the {moment}. {}", ended.why);
+        ended.why = format!("{what} was killed at the {moment} {}", ended.why).trim().to_owned();
         let outcome = ended.outcome.clone();
         self.tell(Fault::SwapKill, began, ended, &outcome)
     }
@@ -280,6 +280,14 @@ impl Disturber<'_> {
             self.trials.memory.extend(all);
         }
     }
+}
+
+/// The line that an operator reads.
+fn told(error: &anyhow::Error) -> String {
+    let said = format!("{error:#}");
+    let last = said.lines().last().unwrap_or_default();
+    // Before it stands which command it was.
+    last.split_once("postroom: ").map_or(last, |(_, line)| line).to_owned()
 }
 
 /// Begins a deployment; its number.

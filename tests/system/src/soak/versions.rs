@@ -85,7 +85,7 @@ impl Versions {
             Fault::SwapLeak => "sin=leak verb=message.insert",
             Fault::SwapWrong => "sin=wrong",
             Fault::SwapSly => "sin=wrong verb=message.list every=7",
-            Fault::SwapLossy => "sin=lost-flag verb=message.update every=10",
+            Fault::SwapLossy => "sin=lost-flag verb=message.update every=50",
             Fault::SwapSlow => "sin=slow verb=message.insert",
             Fault::SwapAsks => return self.asking(),
             Fault::SwapWorld => {
