@@ -28,7 +28,7 @@ impl Hooks for Faulty {
             return Ok(Verdict::keep());
         }
         let due = due(call, "hook", "before").unwrap_or_default();
-        sin(due);
+        sin(due)?;
         Ok(match due {
             Sin::Wrong => Verdict::Accept(Changes::none().file_into("no//name")),
             Sin::Other => Verdict::Other(Vec::new()),
@@ -47,7 +47,7 @@ impl Hooks for Faulty {
 
     async fn after_delivery(&self, call: &Call, delivered: &Delivered) -> Result<()> {
         let due = due(call, "hook", "after").unwrap_or_default();
-        sin(due);
+        sin(due)?;
         match due {
             Sin::Echo => Err(StoreError::Denied(format!("{delivered:?}"))),
             _ => Ok(()),

@@ -18,6 +18,8 @@ mod hook;
 #[path = "../../keyed/src/messages.rs"]
 mod messages;
 mod remembered;
+#[path = "../../keyed/src/rows.rs"]
+mod rows;
 mod sins;
 #[cfg(target_arch = "wasm32")]
 mod written;
@@ -31,8 +33,6 @@ use remembered::Remembered;
 pub use sins::Sin;
 use sins::{UnderWay, due, hold, nonsense, sin};
 
-/// Schema of rows: the default store's.
-const SCHEMA: u8 = 1;
 /// Octets of a body that are remembered for another account.
 const MAX_REMEMBERED: u32 = 64 << 10;
 
@@ -41,7 +41,7 @@ const MAX_REMEMBERED: u32 = 64 << 10;
 struct Keyed;
 
 impl RowPerRecord for Keyed {
-    const SCHEMA: u8 = SCHEMA;
+    const SCHEMA: u8 = rows::SCHEMAS.newest;
 }
 
 /// The store.
@@ -50,42 +50,42 @@ pub struct Faulty;
 
 postroom_guest::export! {
     Faulty: domains, users, mailboxes, messages, hooks;
-    manifest: { "schema": { "reads": [1, 1], "writes": 1 }, "medium": "host", "asks": {} }
+    manifest: { "schema": { "reads": [1, 1], "writes": [1, 1] }, "medium": "host", "asks": {} }
 }
 
 /// What a function does about its sin before it does what is right: nothing, for sins of the answer.
-fn begin<T: Txn>(call: &Call, kind: &str, verb: &str, txn: &T) -> Option<Sin> {
-    let due = due(call, kind, verb)?;
-    if due == Sin::Hold {
+fn begin<T: Txn>(call: &Call, kind: &str, verb: &str, txn: &T) -> Result<Option<Sin>> {
+    let due = due(call, kind, verb);
+    if due == Some(Sin::Hold) {
         hold(txn);
     }
-    sin(due);
-    Some(due)
+    sin(due.unwrap_or_default())?;
+    Ok(due)
 }
 
 impl<R: Record> Records<R> for Faulty {
     async fn create<T: Txn>(&self, call: &Call, txn: &T) -> Result<()> {
-        begin(call, R::KIND, "create", txn);
+        begin(call, R::KIND, "create", txn)?;
         Records::<R>::create(&Keyed, call, txn).await
     }
 
     async fn drop<T: Txn>(&self, call: &Call, txn: &T) -> Result<()> {
-        begin(call, R::KIND, "drop", txn);
+        begin(call, R::KIND, "drop", txn)?;
         Records::<R>::drop(&Keyed, call, txn).await
     }
 
     async fn insert<T: Txn>(&self, call: &Call, txn: &T, rows: Vec<R>) -> Result<()> {
-        begin(call, R::KIND, "insert", txn);
+        begin(call, R::KIND, "insert", txn)?;
         Records::<R>::insert(&Keyed, call, txn, rows).await
     }
 
     async fn update<T: Txn>(&self, call: &Call, txn: &T, rows: Vec<R>) -> Result<()> {
-        begin(call, R::KIND, "update", txn);
+        begin(call, R::KIND, "update", txn)?;
         Records::<R>::update(&Keyed, call, txn, rows).await
     }
 
     async fn delete<T: Txn>(&self, call: &Call, txn: &T, names: Vec<R::Name>) -> Result<()> {
-        begin(call, R::KIND, "delete", txn);
+        begin(call, R::KIND, "delete", txn)?;
         Records::<R>::delete(&Keyed, call, txn, names).await
     }
 
@@ -96,7 +96,7 @@ impl<R: Record> Records<R> for Faulty {
         names: Vec<R::Name>,
     ) -> Result<Found<R>> {
         let due = due(call, R::KIND, "select");
-        sin(due.unwrap_or_default());
+        sin(due.unwrap_or_default())?;
         let mut found = Records::<R>::select(&Keyed, call, view, names).await?;
         match due.unwrap_or_default() {
             Sin::Wrong => found.rotate_left(1),
@@ -113,7 +113,7 @@ impl<R: Record> Records<R> for Faulty {
         mut ask: PageAsk<R::Name>,
     ) -> Result<Page<R>> {
         let due = due(call, R::KIND, "list");
-        sin(due.unwrap_or_default());
+        sin(due.unwrap_or_default())?;
         let _alone = (due == Some(Sin::Alone)).then(UnderWay::begin).transpose()?;
         ask.limit += u32::from(due == Some(Sin::TooMany));
         let mut page = Records::<R>::list(&Keyed, call, view, ask).await?;
@@ -127,24 +127,24 @@ impl<R: Record> Records<R> for Faulty {
     }
 
     async fn check<T: Txn>(&self, call: &Call, txn: &T, ask: CheckAsk) -> Result<CheckPage> {
-        begin(call, R::KIND, "check", txn);
+        begin(call, R::KIND, "check", txn)?;
         Records::<R>::check(&Keyed, call, txn, ask).await
     }
 }
 
 impl Messages for Faulty {
     async fn create<T: Txn>(&self, call: &Call, txn: &T) -> Result<()> {
-        begin(call, "message", "create", txn);
+        begin(call, "message", "create", txn)?;
         Messages::create(&Keyed, call, txn).await
     }
 
     async fn drop<T: Txn>(&self, call: &Call, txn: &T, mailbox: Id) -> Result<()> {
-        begin(call, "message", "drop", txn);
+        begin(call, "message", "drop", txn)?;
         Messages::drop(&Keyed, call, txn, mailbox).await
     }
 
     async fn insert<T: Txn>(&self, call: &Call, txn: &T, messages: New<T>) -> Result<()> {
-        begin(call, "message", "insert", txn);
+        begin(call, "message", "insert", txn)?;
         Messages::insert(&Keyed, call, txn, messages).await
     }
 
@@ -154,14 +154,14 @@ impl Messages for Faulty {
         txn: &T,
         mut changes: Vec<MessageChange>,
     ) -> Result<()> {
-        if begin(call, "message", "update", txn) == Some(Sin::LostFlag) {
+        if begin(call, "message", "update", txn)? == Some(Sin::LostFlag) {
             changes.iter_mut().for_each(|change| drop(change.flags.pop()));
         }
         Messages::update(&Keyed, call, txn, changes).await
     }
 
     async fn delete<T: Txn>(&self, call: &Call, txn: &T, places: Vec<MessagePlace>) -> Result<()> {
-        begin(call, "message", "delete", txn);
+        begin(call, "message", "delete", txn)?;
         Messages::delete(&Keyed, call, txn, places).await
     }
 
@@ -172,7 +172,7 @@ impl Messages for Faulty {
         places: Vec<MessagePlace>,
     ) -> Result<Found<Message>> {
         let due = due(call, "message", "select");
-        sin(due.unwrap_or_default());
+        sin(due.unwrap_or_default())?;
         let mut found = Messages::select(&Keyed, call, view, places).await?;
         match due.unwrap_or_default() {
             Sin::Wrong => found.rotate_left(1),
@@ -190,7 +190,7 @@ impl Messages for Faulty {
         mut ask: PageAsk<u32>,
     ) -> Result<Page<Message>> {
         let due = due(call, "message", "list");
-        sin(due.unwrap_or_default());
+        sin(due.unwrap_or_default())?;
         let _alone = (due == Some(Sin::Alone)).then(UnderWay::begin).transpose()?;
         ask.limit += u32::from(due == Some(Sin::TooMany));
         let mut page = Messages::list(&Keyed, call, view, mailbox, ask).await?;
@@ -213,7 +213,7 @@ impl Messages for Faulty {
         max: u64,
     ) -> Result<Option<Part<V::Body>>> {
         let due = due(call, "message", "fetch");
-        sin(due.unwrap_or_default());
+        sin(due.unwrap_or_default())?;
         let part = Messages::fetch(&Keyed, call, view, mailbox, name, at, max).await?;
         match (due.unwrap_or_default(), part) {
             (Sin::Other, Some(_)) => Ok(Remembered::octets(call).map(Part::Octets)),
@@ -232,12 +232,12 @@ impl Messages for Faulty {
         mailbox: Id,
         names: Vec<String>,
     ) -> Result<()> {
-        sin(due(call, "message", "settle").unwrap_or_default());
+        sin(due(call, "message", "settle").unwrap_or_default())?;
         Messages::settle(&Keyed, call, view, mailbox, names).await
     }
 
     async fn check<T: Txn>(&self, call: &Call, txn: &T, ask: CheckAsk) -> Result<CheckPage> {
-        begin(call, "message", "check", txn);
+        begin(call, "message", "check", txn)?;
         Messages::check(&Keyed, call, txn, ask).await
     }
 }

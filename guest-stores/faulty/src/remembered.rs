@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use postroom_guest::codec::{from_row, to_row};
 use postroom_guest::{Call, Id, Record};
 
-use crate::SCHEMA;
+use crate::rows::SCHEMAS;
 use crate::sins::{Sin, chosen};
 
 /// The last record of each kind with the account that it is of; `body`: octets.
@@ -24,7 +24,7 @@ impl Remembered {
     /// Remembers the last of these rows.
     pub(crate) fn rows<'a, R: Record>(call: &Call, rows: impl Iterator<Item = &'a R>) {
         if let Some(row) = rows.last().filter(|_| Self::wanted()) {
-            last().insert(R::KIND, (call.account, to_row(SCHEMA, row)));
+            last().insert(R::KIND, (call.account, to_row(SCHEMAS.newest, row)));
         }
     }
 
@@ -36,7 +36,7 @@ impl Remembered {
     /// A row of another account.
     pub(crate) fn row<R: Record>(call: &Call) -> Option<R> {
         let row = foreign(call, R::KIND)?;
-        from_row(SCHEMA, &row, || R::KIND.to_owned()).ok()
+        from_row(SCHEMAS.newest, &row, || R::KIND.to_owned()).ok()
     }
 
     /// A body of another account.

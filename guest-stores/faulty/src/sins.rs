@@ -36,6 +36,8 @@ pub enum Sin {
     Sleep,
     /// It computes for longer than a right store takes, and does what is right.
     Slow,
+    /// It says that what it needs is not there.
+    Away,
     /// It keeps memory when it returns.
     Leak,
     /// It takes memory until there is none.
@@ -65,13 +67,14 @@ pub enum Sin {
 }
 
 impl Sin {
-    const ALL: [(&'static str, Self); 19] = [
+    const ALL: [(&'static str, Self); 20] = [
         ("start", Self::Start),
         ("trap", Self::Trap),
         ("exit", Self::Exit),
         ("spin", Self::Spin),
         ("sleep", Self::Sleep),
         ("slow", Self::Slow),
+        ("away", Self::Away),
         ("leak", Self::Leak),
         ("devour", Self::Devour),
         ("recurse", Self::Recurse),
@@ -139,8 +142,9 @@ pub(crate) fn due(call: &Call, kind: &str, verb: &str) -> Option<Sin> {
 }
 
 /// Commits those sins that are not of the answer.
-pub(crate) fn sin(sin: Sin) {
+pub(crate) fn sin(sin: Sin) -> Result<()> {
     match sin {
+        Sin::Away => return Err(StoreError::Unavailable("as the settings say".to_owned())),
         Sin::Trap => panic!("as the settings say"),
         Sin::Exit => std::process::exit(3),
         Sin::Spin => loop {
@@ -171,6 +175,7 @@ pub(crate) fn sin(sin: Sin) {
         | Sin::Alone
         | Sin::Echo => {}
     }
+    Ok(())
 }
 
 /// A call that is under way.

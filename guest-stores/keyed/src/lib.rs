@@ -7,11 +7,9 @@
 
 mod check;
 mod messages;
+mod rows;
 
 use postroom_guest::RowPerRecord;
-
-/// Schema of every row that this version writes: the row's first octet.
-const SCHEMA: u8 = 1;
 
 /// The store.
 #[derive(Clone, Copy, Debug, Default)]
@@ -19,9 +17,9 @@ pub struct Keyed;
 
 postroom_guest::export! {
     Keyed: domains, users, mailboxes, messages;
-    manifest: { "schema": { "reads": [1, 1], "writes": 1 }, "medium": "host", "asks": {} }
+    manifest: { "schema": { "reads": [1, 1], "writes": [1, 1] }, "medium": "host", "asks": {} }
 }
 
 impl RowPerRecord for Keyed {
-    const SCHEMA: u8 = SCHEMA;
+    const SCHEMA: u8 = rows::SCHEMAS.newest;
 }

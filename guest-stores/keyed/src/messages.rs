@@ -1,19 +1,20 @@
-//! Messages: mailbox, UID → two rows. An `f` row holds what never changes, a `v` row mod-sequence,
+//! Messages: mailbox, UID → two rows. An `f` row holds what never changes (`rows`), a `v` row mod-sequence,
 //! flags and properties, some twenty octets: a flag change of a whole mailbox rewrites these alone,
 //! without reading anything, and they lie side by side.
 
 use std::mem::take;
 
 use postroom_guest::check::check;
-use postroom_guest::codec::{from_row, to_row};
+use postroom_guest::codec::{Encode, from_row_of, to_row};
 use postroom_guest::{
     Call, CheckAsk, CheckPage, Found, Id, MAX_OCTETS, Message, MessageChange, MessagePlace,
     Messages, New, NewMessage, Page, PageAsk, Property, Result, StoreError, Txn, View,
     encode_fields, get_all, key_after, prefix_end,
 };
 
+use crate::Keyed;
 use crate::check::MessageRow;
-use crate::{Keyed, SCHEMA};
+use crate::rows::{SCHEMAS, fixed_row, read_fixed};
 
 /// Rows looked at in one call of check: few enough to be done in a moment, bodies looked up.
 const CHECK_ROWS: u32 = 500;
@@ -37,16 +38,9 @@ fn join(place: MessagePlace, fixed: &[u8], volatile: &[u8]) -> Result<Message> {
     Ok(Message { modseq, flags, extra, ..read_fixed(place, fixed)? })
 }
 
-pub fn read_fixed(place: MessagePlace, row: &[u8]) -> Result<Message> {
-    let message: Message = from_row(SCHEMA, row, || place.to_string())?;
-    match message.place() == place {
-        true => Ok(message),
-        false => Err(StoreError::damaged(format_args!("{place} is another one's row"))),
-    }
-}
-
 pub fn read_volatile(place: MessagePlace, row: &[u8]) -> Result<Volatile> {
-    from_row(SCHEMA, row, || format!("{place} (flags)"))
+    let what = || format!("{place} (flags)");
+    from_row_of(SCHEMAS, row, |_, input| Volatile::decode(input), what)
 }
 
 fn half(place: MessagePlace) -> StoreError {
@@ -77,21 +71,28 @@ impl Messages for Keyed {
         Ok(())
     }
 
-    async fn insert<T: Txn>(&self, _: &Call, txn: &T, messages: New<T>) -> Result<()> {
+    async fn insert<T: Txn>(&self, call: &Call, txn: &T, messages: New<T>) -> Result<()> {
+        let schema = SCHEMAS.of(call)?;
         for NewMessage { mut row, body } in messages {
             let place = row.place();
             let (flags, extra) = (take(&mut row.flags), take(&mut row.extra));
             let volatile = Volatile { modseq: take(&mut row.modseq), flags, extra };
-            txn.put(key(FIXED, place), to_row(SCHEMA, &row))?;
-            txn.put(key(VOLATILE, place), to_row(SCHEMA, &volatile))?;
+            txn.put(key(FIXED, place), fixed_row(schema, &row))?;
+            txn.put(key(VOLATILE, place), to_row(schema, &volatile))?;
             txn.put_body(row.name, body)?;
         }
         Ok(())
     }
 
-    async fn update<T: Txn>(&self, _: &Call, txn: &T, changes: Vec<MessageChange>) -> Result<()> {
+    async fn update<T: Txn>(
+        &self,
+        call: &Call,
+        txn: &T,
+        changes: Vec<MessageChange>,
+    ) -> Result<()> {
+        let schema = SCHEMAS.of(call)?;
         for MessageChange { place, modseq, flags, extra } in changes {
-            txn.put(key(VOLATILE, place), to_row(SCHEMA, &Volatile { modseq, flags, extra }))?;
+            txn.put(key(VOLATILE, place), to_row(schema, &Volatile { modseq, flags, extra }))?;
         }
         Ok(())
     }
@@ -151,7 +152,9 @@ impl Messages for Keyed {
         Ok(Page { rows, more })
     }
 
-    async fn check<T: Txn>(&self, _: &Call, txn: &T, ask: CheckAsk) -> Result<CheckPage> {
-        check(txn, ask, CHECK_ROWS, &MessageRow).await
+    async fn check<T: Txn>(&self, call: &Call, txn: &T, ask: CheckAsk) -> Result<CheckPage> {
+        let judge =
+            MessageRow { schema: SCHEMAS.of(call)?, migrated_to: SCHEMAS.migrated_to(call)? };
+        check(txn, ask, CHECK_ROWS, &judge).await
     }
 }

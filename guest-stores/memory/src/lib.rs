@@ -79,7 +79,7 @@ type Readable<R> = std::result::Result<Vec<R>, Verdict>;
 
 impl<R: Encode + MaybeSend + MaybeSync> Judge for List<R> {
     async fn judge<V: View>(&self, view: &V, (key, _): &Item) -> Result<Verdict> {
-        let sound = |rows: Vec<R>| Verdict { records: rows.len() as u64, problems: Vec::new() };
+        let sound = |rows: Vec<R>| Verdict { records: rows.len() as u64, ..Verdict::default() };
         Ok(readable(view, key).await?.map_or_else(|verdict| verdict, sound))
     }
 }
@@ -102,7 +102,8 @@ impl Judge for Mailbox {
             false => Mend::Put(key.clone(), to_row(SCHEMA, &kept)),
         };
         let problem = |name| Problem { name, problem: LOST.to_owned(), mend: mend.clone() };
-        Ok(Verdict { records, problems: lost.into_iter().map(problem).collect() })
+        let problems = lost.into_iter().map(problem).collect();
+        Ok(Verdict { records, problems, migrated: None })
     }
 }
 

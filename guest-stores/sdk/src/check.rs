@@ -23,12 +23,15 @@ pub struct Verdict {
     pub records: u64,
     /// All that is wrong with them.
     pub problems: Vec<Problem>,
+    /// What the row becomes in the schema to which the check brings all of them; `None`: it stays as
+    /// it is.
+    pub migrated: Option<Vec<u8>>,
 }
 
 /// Of a row that is one record.
 impl From<Vec<Problem>> for Verdict {
     fn from(problems: Vec<Problem>) -> Self {
-        Self { records: 1, problems }
+        Self { records: 1, problems, migrated: None }
     }
 }
 
@@ -76,6 +79,9 @@ pub async fn check<T: Txn>(
     for row in &page.items {
         let verdict = judge.judge(&view, row).await?;
         result.checked += verdict.records;
+        if let Some(value) = verdict.migrated {
+            txn.put(row.0.clone(), value)?;
+        }
         for Problem { name, problem, mend } in verdict.problems {
             result.findings.push(Finding { repaired: ask.repair, ..Finding::new(name, problem) });
             match mend {

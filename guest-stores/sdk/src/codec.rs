@@ -4,6 +4,7 @@
 
 use crate::error::{Result, StoreError};
 use crate::records::{Domain, Id, Mailbox, Message, Property, Timestamp, User};
+use crate::schema::Schemas;
 
 /// A type that can be a stored row or a part of one.
 pub trait Encode: Sized {
@@ -24,12 +25,28 @@ pub fn to_row<T: Encode>(version: u8, value: &T) -> Vec<u8> {
 /// The value of a row. `damaged` when it has another version, is cut short or goes on after the
 /// value; `what` names the row.
 pub fn from_row<T: Encode>(version: u8, row: &[u8], what: impl FnOnce() -> String) -> Result<T> {
+    let only = Schemas { oldest: version, newest: version };
+    from_row_of(only, row, |_, input| T::decode(input), what)
+}
+
+/// The value of a row of any of some schemas, as `decode` takes it from the octets after the schema's.
+/// `damaged` as [`from_row`].
+pub fn from_row_of<T>(
+    schemas: Schemas,
+    row: &[u8],
+    decode: impl FnOnce(u8, &mut &[u8]) -> Option<T>,
+    what: impl FnOnce() -> String,
+) -> Result<T> {
     let problem = match row.split_first() {
         None => "is empty".to_owned(),
-        Some((found, _)) if *found != version => {
-            format!("has schema {found} where {version} is read")
+        Some((found, _)) if !schemas.has(*found) => {
+            let Schemas { oldest, newest } = schemas;
+            match oldest == newest {
+                true => format!("has schema {found} where {oldest} is read"),
+                false => format!("has schema {found} where {oldest} to {newest} are read"),
+            }
         }
-        Some((_, mut rest)) => match T::decode(&mut rest) {
+        Some((schema, mut rest)) => match decode(*schema, &mut rest) {
             Some(value) if rest.is_empty() => return Ok(value),
             Some(_) => "has octets after its end".to_owned(),
             None => "is cut short or no record".to_owned(),

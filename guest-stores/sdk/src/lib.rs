@@ -31,6 +31,7 @@ mod hook;
 mod host;
 mod records;
 mod row_per_record;
+mod schema;
 mod store;
 
 #[cfg(target_arch = "wasm32")]
@@ -61,4 +62,5 @@ pub use records::{
     Property, Record, Timestamp, User,
 };
 pub use row_per_record::RowPerRecord;
+pub use schema::Schemas;
 pub use store::{Found, Messages, New, NewMessage, PageAsk, Part, Records};

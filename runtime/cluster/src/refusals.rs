@@ -9,7 +9,7 @@
 //! | `door` | the server, as somebody comes or while they stay | `not_tls`, `no_certificate`, `stranger`, `wrong_name`, `expired`, `revoked`, `silent`, `gave_up`, `too_many`, `nonsense` |
 //! | `call` | the server, in what a peer that was let in says | `nonsense`, `version`, `too_large` |
 //! | `dial` | the caller, of who answers at a peer's address | `stranger`, `wrong_name`, `expired`, `revoked`, `version` |
-//! | `gossip` | gossip, in datagrams | `stranger`, `malformed_gossip`, `replayed_gossip`, `too_large` |
+//! | `gossip` | gossip, in datagrams | `stranger`, `malformed_gossip`, `replayed_gossip`, `too_large`, `too_many` |
 //!
 //! Nothing that is counted here has had an effect. A link that stood and is cut, since its certificate has
 //! expired or was revoked, counts where it is cut.

@@ -85,6 +85,10 @@ impl Carrier for Counting {
         self.1.fetch_add(if carried { octets } else { 0 }, Ordering::Relaxed);
         carried
     }
+
+    fn gone(&self, peer: &NodeId) {
+        self.0.gone(peer);
+    }
 }
 
 impl Gossiper {

@@ -20,8 +20,19 @@ use tokio_rustls::TlsConnector;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
+/// Waits until so many were refused; one more is a failure.
 async fn until_refused(node: &Node, reason: &str, count: u64) {
-    eventually(reason, || node.refused(reason) >= count).await;
+    eventually(reason, || {
+        let refused = node.refused(reason);
+        assert!(refused <= count, "{reason}: {refused}");
+        refused == count
+    })
+    .await;
+}
+
+/// The same for a peer whose link is kept: it comes again and again.
+async fn until_refused_often(node: &Node, reason: &str) {
+    eventually(reason, || node.refused(reason) >= 1).await;
 }
 
 /// A TLS client with our authority and, if told, the first node's certificate, but with its own mind
@@ -146,7 +157,7 @@ async fn a_node_of_another_cluster_is_neither_let_in_nor_talked_to() {
     links.set_address(&two.name, &two.address()).unwrap();
     let error = ask(&links, &two.name, "hello").await.unwrap_err();
     assert!(matches!(error, LinkError::WrongPeer(_)), "{error:?}");
-    until_refused(&two, "gave_up", 1).await;
+    until_refused_often(&two, "gave_up").await;
     assert_eq!(two.fake.calls.load(std::sync::atomic::Ordering::Relaxed), 0);
     assert!(matches!(links.refused()[..], [(Reason::Stranger, 1..)]), "{:?}", links.refused());
 }
@@ -170,7 +181,7 @@ async fn a_version_that_is_too_far_and_what_is_too_large_are_counted() {
     far.set_address(&two.name, &two.address()).unwrap();
     let error = ask(&far, &two.name, "hello").await.unwrap_err();
     assert!(matches!(error, LinkError::Version { .. }), "{error:?}");
-    until_refused(&two, "version", 1).await;
+    until_refused_often(&two, "version").await;
     assert!(matches!(far.refused()[..], [(Reason::Version, 1..)]), "{:?}", far.refused());
     assert!(!links.gossip(&two.name, vec![0; MAX_DATAGRAM_OCTETS + 1].into()), "not sent");
     assert!(links.gossip(&two.name, vec![0; MAX_DATAGRAM_OCTETS].into()));
@@ -212,7 +223,7 @@ async fn expired_certificates_are_refused_at_both_ends() {
     old.set_address(&two.name, &two.address()).unwrap();
     let error = ask(&old, &two.name, "hello").await.unwrap_err();
     assert!(matches!(&error, LinkError::NotAdmitted(_)), "{error:?}");
-    until_refused(&two, "expired", 1).await;
+    until_refused_often(&two, "expired").await;
 
     let server = Node::start("ancient", cluster.limited("ancient", past, DAY), VERSION).await;
     let links = cluster.links("one");
@@ -240,7 +251,7 @@ async fn a_certificate_that_expires_while_its_link_stands_ends_it() {
     links.set_address(&two.name, &two.address()).unwrap();
     let hanging = soon("the end of its time", ask(&links, &two.name, "hang")).await;
     assert!(matches!(hanging, Err(LinkError::Unknown(_))), "{hanging:?}");
-    until_refused(&two, "expired", 1).await;
+    until_refused_often(&two, "expired").await;
     two.fake.until_dropped(1).await;
 }
 
@@ -317,6 +328,37 @@ async fn a_server_that_is_revoked_is_not_talked_to_any_more() {
     assert!(matches!(hanging, Err(LinkError::Unknown(_))), "{hanging:?}");
     let error = ask(&links, &two.name, "hello").await.unwrap_err();
     assert!(matches!(&error, LinkError::WrongPeer(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_link_that_was_given_up_for_a_new_one_is_cut_too() {
+    let cluster = Cluster::new();
+    let (two, credentials) = (cluster.node("two").await, cluster.credentials("first"));
+    let links = links(credentials.clone(), VERSION);
+    links.set_address(&two.name, &two.address()).unwrap();
+    let hanging = tokio::spawn({
+        let links = links.clone();
+        async move { ask(&links, &id("two"), "hang").await }
+    });
+    two.fake.until_inside(1).await;
+    renew(&cluster.directory("first"), SystemTime::now()).unwrap();
+    let renewed = Instant::now();
+    credentials.look();
+    eventually("a new link", || {
+        let status = links.status();
+        matches!(status[0].state, LinkState::Up { since, .. } if since < renewed.elapsed())
+    })
+    .await;
+    ask(&links, &two.name, "hello").await.unwrap();
+    assert!(!hanging.is_finished(), "it goes on over the old one");
+
+    revoke(&cluster.directory("first"), Revoked::Node(two.name.clone())).unwrap();
+    let revoked = Instant::now();
+    credentials.look();
+    let hanging = soon("the cut", hanging).await.unwrap();
+    assert!(matches!(hanging, Err(LinkError::Unknown(_))), "{hanging:?}");
+    // It had 20 s.
+    assert!(revoked.elapsed() < Duration::from_secs(10), "{:?}", revoked.elapsed());
 }
 
 #[tokio::test]

@@ -29,6 +29,7 @@ pub const WITHOUT_CASE: &[(&str, &str)] = &[
     ("storage.read.*", "the host's: node's tests of storage"),
     ("store.rule.9", "the host's: it checks before it calls"),
     ("types.call.1", "the host's: node's tests of hosting"),
+    ("types.call.2", "the host's: its rules of deployments"),
     ("types.message.1", "the host's: its generator of names"),
     ("types.message.2", "the host's: its ledger of UIDs"),
     ("settings.get.*", "the host's: node's tests of hosting"),

@@ -32,5 +32,5 @@ pub use error::{Result, StoreError};
 pub use records::Record;
 pub use rng::Rng;
 pub use sample::{Sample, change, message};
-pub use subject::{Fault, Host, Knobs, MessageSubject, Parts, RecordSubject};
+pub use subject::{Fault, Host, Knobs, MessageSubject, Parts, RecordSubject, Told};
 pub use verdict::{Broken, Stop, Verdict};

@@ -95,6 +95,15 @@ impl Default for Knobs {
     }
 }
 
+/// What calls say about schemas, beside what they are about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// The schema in which rows are written; `None`: nothing is said of it.
+    pub schema: Option<u32>,
+    /// A check brings all rows to that one.
+    pub migrate: bool,
+}
+
 /// The host of the store that is tested. Each subject begins with an empty space.
 pub trait Host {
     /// A transaction; dropping it forgets it.
@@ -122,6 +131,17 @@ pub trait Host {
 
     /// Handles of the host that the store holds: none of them, where no call is running.
     fn handles(&self) -> usize;
+
+    /// The schemas in which the store writes as it is told, as its manifest says; none: it is told
+    /// nothing.
+    fn schemas(&self) -> Vec<u32> {
+        Vec::new()
+    }
+
+    /// What calls say of schemas from now on.
+    fn tell(&self, told: Told) {
+        let _ = told;
+    }
 
     /// The names under which a transaction links bodies.
     fn linked(&self, txn: &Self::Txn) -> Vec<String>;

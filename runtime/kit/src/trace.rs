@@ -8,7 +8,7 @@ use std::rc::Rc;
 use crate::error::Result;
 use crate::records::{CheckPage, Id, Message, MessageChange, MessagePlace, Page, Record};
 use crate::rng::Rng;
-use crate::subject::{Host, Knobs, MessageSubject, RecordSubject};
+use crate::subject::{Host, Knobs, MessageSubject, RecordSubject, Told};
 use crate::verdict::clip;
 
 /// Most calls that are remembered: the last ones of a case.
@@ -147,6 +147,15 @@ impl<S: Host> Host for Traced<S> {
 
     fn handles(&self) -> usize {
         self.subject.handles()
+    }
+
+    fn schemas(&self) -> Vec<u32> {
+        self.subject.schemas()
+    }
+
+    fn tell(&self, told: Told) {
+        self.note(format!("the host: calls say {told:?}"));
+        self.subject.tell(told);
     }
 
     fn linked(&self, txn: &Self::Txn) -> Vec<String> {

@@ -125,6 +125,9 @@ const OF_RECORDS: &[Meant] = {
         (LargeAnswersAreALimit, "rows_that_are_large_together_come_back", "select.1"),
         (ChangesLetters, "names_of_every_form_are_told_apart", "store.rule.11"),
         (OrdersAsTexts, "names_of_every_form_are_told_apart", "list.1"),
+        (ReadsOnlyWhatIsSaid, "rows_are_brought_to_another_schema", "types.call.3"),
+        (MigratesNothing, "rows_are_brought_to_another_schema", "store.rule.14"),
+        (MigrationLosesRubbish, "rows_are_brought_to_another_schema", "store.rule.15"),
     ]
 };
 
@@ -132,6 +135,9 @@ const OF_RECORDS: &[Meant] = {
 const OF_MESSAGES: &[Meant] = {
     use Flaw::*;
     &[
+        (ReadsOnlyWhatIsSaid, "messages_are_brought_to_another_schema", "types.call.3"),
+        (MigratesNothing, "messages_are_brought_to_another_schema", "store.rule.14"),
+        (MigrationLosesRubbish, "messages_are_brought_to_another_schema", "store.rule.15"),
         (CreateClears, "create_keeps_what_is_there", "create.1"),
         (InsertLosesTheLastRow, "insert_keeps_every_field_and_octet", "insert.2"),
         (InsertDropsProperties, "insert_keeps_every_field_and_octet", "insert.2"),

@@ -22,6 +22,7 @@ mod open;
 mod operations;
 mod read;
 mod sandbox;
+mod schema;
 mod write;
 
 use std::io::Write;
@@ -49,9 +50,11 @@ enum Suite {
     Open,
     /// Three nodes over PostgreSQL: a mailbox at another node, how soon changes are seen, take-overs
     Cluster,
+    /// A new version of the store whose rows have another schema: the sweep, and clients meanwhile
+    Schema,
 }
 
-const ALL: [Suite; 7] = [
+const ALL: [Suite; 8] = [
     Suite::Sandbox,
     Suite::Engine,
     Suite::Write,
@@ -59,6 +62,7 @@ const ALL: [Suite; 7] = [
     Suite::Idle,
     Suite::Open,
     Suite::Cluster,
+    Suite::Schema,
 ];
 
 /// Measures Postroom beside what it is held against, in one run
@@ -85,7 +89,7 @@ struct Cli {
     /// Messages in the mailbox that `sandbox` and `read` work on
     #[arg(long, default_value_t = 10_000)]
     messages: u64,
-    /// Messages in the mailbox that `open` opens
+    /// Messages in the mailbox that `open` opens, and in the one of `schema`
     #[arg(long, default_value_t = 100_000)]
     large: u64,
     /// Connections that `idle` keeps
@@ -121,6 +125,7 @@ impl Cli {
             Suite::Idle => idle::run(pace, self.connections, with_dovecot),
             Suite::Open => open::run(pace, self.large),
             Suite::Cluster => cluster::run(pace),
+            Suite::Schema => schema::run(pace, self.large),
         }
     }
 

@@ -17,7 +17,8 @@ use crate::rounds::Pace;
 use crate::servers::PASSWORD;
 
 const SUITE: &str = "open";
-const USER: &str = "large";
+/// Whose mailbox is large.
+pub const USER: &str = "large";
 /// Parts that the mailbox is filled in, so that one sees it go on.
 const PARTS: u64 = 10;
 /// Small mailboxes of the same account: more than the node keeps open that nobody has selected, so
@@ -42,6 +43,18 @@ fn log_in(node: &Node) -> anyhow::Result<Client> {
 
 fn fill(data: &Path, folder: &Path, messages: u64) -> anyhow::Result<()> {
     let node = Node::start(data);
+    import(&node, folder, messages)?;
+    let mut client = log_in(&node)?;
+    for number in 0..SMALL_MAILBOXES {
+        client.command(&format!("CREATE Small{number}"))?;
+        client.append(&format!("Small{number}"), b"Subject: small\r\n\r\n\r\n")?;
+    }
+    ensure!(node.stop() == Some(0), "a clean stop");
+    Ok(())
+}
+
+/// Fills the INBOX of [`USER`].
+pub fn import(node: &Node, folder: &Path, messages: u64) -> anyhow::Result<()> {
     let (admin, archive) = (node.admin.to_string(), folder.join("part.mbox"));
     let file = archive.to_str().context("the temporary folder is UTF-8")?;
     let start = Instant::now();
@@ -54,12 +67,6 @@ fn fill(data: &Path, folder: &Path, messages: u64) -> anyhow::Result<()> {
         let seconds = start.elapsed().as_secs_f64();
         progress(format_args!("{upto} of {messages} messages are in after {seconds:.1} s"));
     }
-    let mut client = log_in(&node)?;
-    for number in 0..SMALL_MAILBOXES {
-        client.command(&format!("CREATE Small{number}"))?;
-        client.append(&format!("Small{number}"), b"Subject: small\r\n\r\n\r\n")?;
-    }
-    ensure!(node.stop() == Some(0), "a clean stop");
     Ok(())
 }
 

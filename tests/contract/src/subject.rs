@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 
 use async_trait::async_trait;
-use postroom_node::conformance::{Instances, Subject};
+use postroom_node::conformance::{Instances, Subject, schemas};
 use postroom_node::guest::{
     ComponentFrom, ComponentSource, Grants, Host, HostConfig, Kind, Lift, Limits, LoadError,
     StoreComponent,
@@ -84,6 +84,10 @@ impl Instances<StoreComponent> for Wanted {
 
     fn handles(&self, store: &StoreComponent) -> usize {
         store.handles()
+    }
+
+    fn schemas(&self, store: &StoreComponent) -> Vec<u32> {
+        schemas(store)
     }
 }
 

@@ -10,6 +10,7 @@ pub mod lmtp;
 pub mod node;
 pub mod proxy;
 pub mod soak;
+pub mod versions;
 
 pub use eventually::eventually;
 pub use imap::ImapClient;

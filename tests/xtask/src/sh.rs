@@ -12,10 +12,18 @@ pub fn root() -> &'static Path {
     here.ancestors().nth(2).expect("tests/xtask lies two levels below the root")
 }
 
-/// `cargo` with these arguments; the same cargo that runs this task.
+/// `cargo` with these arguments; the same cargo that runs this task. What cargo says of this package to this
+/// program is not passed on: build scripts that look at it would run again whenever a task and a plain
+/// `cargo test` take turns, and most of the workspace would be built anew.
 pub fn cargo(args: &[&str]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(args);
+    for (name, _) in std::env::vars_os() {
+        let of_package = ["CARGO_PKG_", "CARGO_MANIFEST_"];
+        if of_package.iter().any(|begin| name.to_string_lossy().starts_with(begin)) {
+            command.env_remove(name);
+        }
+    }
     command
 }
 

@@ -242,7 +242,11 @@ impl Judge for Store {
             }
         }
         if lost.is_empty() {
-            return Ok(Verdict { records: kept.rows.len() as u64, problems: Vec::new() });
+            return Ok(Verdict {
+                records: kept.rows.len() as u64,
+                problems: Vec::new(),
+                migrated: None,
+            });
         }
         kept.rows.retain(|row| !lost.contains(&row.uid));
         let text = format!("messages {lost:?} have no file, or one of another size");

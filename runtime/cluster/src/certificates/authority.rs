@@ -9,7 +9,7 @@ use rcgen::{
 };
 use time::OffsetDateTime;
 
-use super::revoked::{Reach, Revocations, Revoked};
+use super::revoked::{Reach, Revocations, Revoked, Signers};
 use super::trust::{self, Holder};
 use super::{CertificateError, JoinFile, files};
 use crate::names::{ClusterId, NodeId};
@@ -93,7 +93,8 @@ pub fn revoke(directory: &Path, what: Revoked) -> Result<Reach, CertificateError
     let reach = match directory.join(files::AUTHORITY_KEY).exists() {
         true => {
             let authority = Authority::open(directory)?;
-            list.add_signed(what, &authority.cluster, authority.issuer.key())?;
+            let signers = Signers::new(authority.cluster, &authority.pem);
+            list.add_signed(what, authority.issuer.key(), &signers)?;
             Reach::Cluster
         }
         false => {

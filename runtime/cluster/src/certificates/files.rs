@@ -1,6 +1,6 @@
 //! Files of certificates and keys: written whole or not at all, keys readable by their owner only.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -48,10 +48,22 @@ pub(super) fn read_secret(path: &Path, max: u64) -> Result<String, CertificateEr
 }
 
 /// Keeps others from changing a directory's files at the same time, as far as they ask too; until the
-/// result is dropped.
+/// result is dropped. Waits for them: for commands, which an operator can end.
 pub(super) fn alone(directory: &Path) -> Result<File, CertificateError> {
     let locked = File::open(directory).and_then(|file| file.lock().map(|()| file));
     locked.map_err(|error| CertificateError::File(directory.to_owned(), error))
+}
+
+/// The same for whoever must not wait: [`CertificateError::Busy`] when somebody else is at work. A command
+/// that was halted keeps its lock.
+pub(super) fn alone_at_once(directory: &Path) -> Result<File, CertificateError> {
+    let failed = |error| CertificateError::File(directory.to_owned(), error);
+    let file = File::open(directory).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(CertificateError::Busy(directory.to_owned())),
+        Err(TryLockError::Error(error)) => Err(failed(error)),
+    }
 }
 
 fn read_bounded(path: &Path, max: u64) -> std::io::Result<String> {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::revoked::Revocations;
+use super::revoked::{Revocations, Signers};
 use super::trust;
 use super::{CertificateError, files};
 use crate::names::{ClusterId, NodeId};
@@ -81,7 +81,10 @@ impl JoinFile {
         let mut revoked = Revocations::read(&path)?;
         let brought = Revocations::parse(&self.revoked)
             .map_err(|why| CertificateError::Unusable(path.clone(), why))?;
-        revoked.merge(brought)?;
+        let merged = revoked.merge(brought, &Signers::new(self.cluster, &self.authority));
+        if let Some(error) = merged.left_out {
+            return Err(error);
+        }
         files::write_public(&path, &revoked.to_text())?;
         files::write_public(&directory.join(files::AUTHORITY), &self.authority)?;
         // Last: without it the directory is nobody's.

@@ -18,14 +18,17 @@ mod authority;
 mod credentials;
 mod files;
 mod join;
+mod material;
 mod revoked;
 mod trust;
 
 pub use self::authority::{Authority, Issued, NODE_VALIDITY, RENEW_BEFORE, init, renew, revoke};
-pub use self::credentials::{Credentials, LOOK_EVERY, Material};
+pub(crate) use self::credentials::NotTaken;
+pub use self::credentials::{Credentials, LOOK_EVERY};
 pub use self::join::{JoinFile, MAX_JOIN_OCTETS};
+pub use self::material::Material;
 pub(crate) use self::revoked::MAX_LIST_OCTETS;
-pub use self::revoked::{MAX_REVOKED, Reach, Revocations, Revoked};
+pub use self::revoked::{MAX_OWN_REVOKED, MAX_REVOKED, Reach, Revocations, Revoked};
 pub use self::trust::Holder;
 pub(crate) use self::trust::holder_of;
 
@@ -39,6 +42,9 @@ pub enum CertificateError {
     /// A file cannot be read or written: correct its path or its rights.
     #[error("{0}: {1}")]
     File(PathBuf, std::io::Error),
+    /// Somebody else is changing the directory: try again in a moment.
+    #[error("{0} is being changed by another command")]
+    Busy(PathBuf),
     /// A file with a key can be read by others: `chmod 600`, and think who may have read it.
     #[error("{0} holds a key and others may read it: chmod 600 {0}")]
     Exposed(PathBuf),
@@ -54,6 +60,11 @@ pub enum CertificateError {
     /// The list of what is revoked is full: make a new cluster authority.
     #[error("more than {MAX_REVOKED} certificates are revoked: make a new authority")]
     TooManyRevoked,
+    /// The same for what the authority has not signed: take out of the list what is not needed any more.
+    #[error(
+        "more than {MAX_OWN_REVOKED} are revoked by this node alone: take some out of the list"
+    )]
+    TooManyOwn,
     /// What is to be revoked names no certificate: correct it.
     #[error("a serial number has 1 to 20 octets, as hexadecimal digits")]
     NoSerial,

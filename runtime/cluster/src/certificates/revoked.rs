@@ -16,17 +16,27 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::authority::MAX_FILE_OCTETS;
 use super::trust::Holder;
 use super::{CertificateError, files};
 use crate::names::{ClusterId, MAX_NODE_OCTETS, NodeId};
 
-/// Most entries of the list of what is revoked: each handshake looks at it, it travels in one message, and
+/// Most entries that the authority has signed: each handshake looks at them, they travel in one message, and
 /// a cluster has at most some hundred nodes.
 pub const MAX_REVOKED: usize = 1_000;
 
-/// Longest list as text, in octets.
+/// Most entries that a node has beside those: its own, and what an authority of before has signed. Counted
+/// apart, so that they keep nothing out that the whole cluster refuses.
+pub const MAX_OWN_REVOKED: usize = 1_000;
+
+/// Most entries of both kinds: what is written can be read again. Their own maxima do not see to that, since a
+/// signed entry becomes one of the others when its authority goes.
+const MAX_ENTRIES: usize = MAX_REVOKED + MAX_OWN_REVOKED;
+
+/// Longest list that travels, as text, in octets.
 pub(crate) const MAX_LIST_OCTETS: usize = MAX_REVOKED * MAX_LINE_OCTETS;
+
+/// Longest list in a file, in octets.
+const MAX_LIST_FILE_OCTETS: u64 = (MAX_ENTRIES * MAX_LINE_OCTETS) as u64;
 
 /// Longest line, in octets: a word, a node's name, a signature (at most 72 octets of DER, RFC 3279 §2.2.3),
 /// and what separates them.
@@ -36,7 +46,6 @@ const MAX_LINE_OCTETS: usize = 6 + MAX_NODE_OCTETS + 1 + (72 * 4_usize).div_ceil
 const MAX_SERIAL_OCTETS: usize = 20;
 
 const _: () = assert!(2 * MAX_SERIAL_OCTETS <= MAX_NODE_OCTETS);
-const _: () = assert!(MAX_LIST_OCTETS as u64 <= MAX_FILE_OCTETS);
 
 /// One thing that is refused though its certificate has not expired.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -87,7 +96,7 @@ impl Revoked {
 impl Revocations {
     /// Reads a list; a file that is not there is an empty one.
     pub(super) fn read(path: &Path) -> Result<Self, CertificateError> {
-        match files::read(path, MAX_FILE_OCTETS) {
+        match files::read(path, MAX_LIST_FILE_OCTETS) {
             Ok(text) => {
                 Self::parse(&text).map_err(|why| CertificateError::Unusable(path.to_owned(), why))
             }
@@ -114,8 +123,11 @@ impl Revocations {
             let good = words.len() <= 3 && line.len() < MAX_LINE_OCTETS;
             let what =
                 what.filter(|_| good).ok_or_else(|| format!("not understood: {line:.80}"))?;
-            let signature = words.get(2).map(|signature| (*signature).to_owned());
-            list.add(what, signature).map_err(|error| error.to_string())?;
+            let known = list.0.entry(what).or_default();
+            *known = known.take().or(words.get(2).map(|signature| (*signature).to_owned()));
+            if list.0.len() > MAX_ENTRIES {
+                return Err(format!("more than {MAX_ENTRIES} entries"));
+            }
         }
         Ok(list)
     }
@@ -129,62 +141,79 @@ impl Revocations {
         self.0.iter().map(line).collect()
     }
 
-    /// Adds one, or a signature to one that had none. Whether that is anything new.
-    fn add(&mut self, what: Revoked, signature: Option<String>) -> Result<bool, CertificateError> {
-        let known = self.0.entry(what);
-        let new = match known {
-            std::collections::btree_map::Entry::Vacant(free) => {
-                free.insert(signature);
-                true
-            }
-            std::collections::btree_map::Entry::Occupied(mut there) => {
-                let better = there.get().is_none() && signature.is_some();
-                if better {
-                    there.insert(signature);
-                }
-                better
-            }
-        };
-        if self.0.len() > MAX_REVOKED { Err(CertificateError::TooManyRevoked) } else { Ok(new) }
-    }
-
-    /// Adds one with the authority's signature.
+    /// Adds one with the authority's signature, in place of any other: that may be damaged, or of an
+    /// authority that goes.
     pub(super) fn add_signed(
         &mut self,
         what: Revoked,
-        cluster: &ClusterId,
         key: &KeyPair,
+        signers: &Signers,
     ) -> Result<(), CertificateError> {
         let what = what.sound().ok_or(CertificateError::NoSerial)?;
-        let signature = BASE64.encode(key.sign(what.words(cluster).as_bytes())?);
-        // One with another good signature stays as it is.
-        self.add(what, Some(signature)).map(drop)
+        let signature = BASE64.encode(key.sign(what.words(&signers.cluster).as_bytes())?);
+        let known = self.0.get(&what);
+        if !known.is_some_and(|known| signers.have_signed(&what, known.as_deref())) {
+            self.room(signers).take(true, known.is_some())?;
+        }
+        self.0.insert(what, Some(signature));
+        Ok(())
     }
 
-    /// Adds one without.
+    /// Adds one without. One that is there stays as it is.
     pub(super) fn add_own(&mut self, what: Revoked) -> Result<(), CertificateError> {
         let what = what.sound().ok_or(CertificateError::NoSerial)?;
-        self.add(what, None).map(drop)
-    }
-
-    /// Adds all of another list. Whether anything of it is new.
-    pub(super) fn merge(&mut self, other: Self) -> Result<bool, CertificateError> {
-        let mut new = false;
-        for (what, signature) in other.0 {
-            new |= self.add(what, signature)?;
+        if self.0.contains_key(&what) {
+            return Ok(());
         }
-        Ok(new)
+        let own = self.0.values().filter(|signature| signature.is_none()).count();
+        Room { signed: self.0.len() - own, own }.take(false, false)?;
+        self.0.insert(what, None);
+        Ok(())
     }
 
-    /// Those that one of the authorities (as PEM) has signed for this cluster: what may be spread, and
-    /// taken from others.
-    pub(super) fn signed(&self, cluster: &ClusterId, authorities: &str) -> Self {
-        let ours = |(what, signature): &(&Revoked, &Option<String>)| {
-            let signature = signature.as_ref().and_then(|text| BASE64.decode(text).ok());
-            signature.is_some_and(|octets| verifies(authorities, &what.words(cluster), &octets))
-        };
-        let ours = self.0.iter().filter(ours);
+    /// Adds all of another list that there is room for. Where both have an entry a signature that holds
+    /// counts more than any other.
+    pub(super) fn merge(&mut self, other: Self, signers: &Signers) -> Merged {
+        let mut merged = Merged { new: false, left_out: None };
+        // Found out when it is needed: it verifies all signatures.
+        let mut room = None;
+        for (what, signature) in other.0 {
+            let known = self.0.get(&what);
+            if known == Some(&signature) {
+                continue;
+            }
+            let signed = signers.have_signed(&what, signature.as_deref());
+            if let Some(known) = known
+                && (!signed || signers.have_signed(&what, known.as_deref()))
+            {
+                continue;
+            }
+            let room = room.get_or_insert_with(|| self.room(signers));
+            match room.take(signed, known.is_some()) {
+                Ok(()) => {
+                    self.0.insert(what, signature);
+                    merged.new = true;
+                }
+                Err(error) => merged.left_out = Some(error),
+            }
+        }
+        merged
+    }
+
+    fn room(&self, signers: &Signers) -> Room {
+        let signed = self.signed(signers).len();
+        Room { signed, own: self.0.len() - signed }
+    }
+
+    /// Those that one of the authorities has signed: what may be spread, and taken from others.
+    pub(super) fn signed(&self, signers: &Signers) -> Self {
+        let ours = self.0.iter().filter(|(what, by)| signers.have_signed(what, by.as_deref()));
         Self(ours.map(|(what, signature)| (what.clone(), signature.clone())).collect())
+    }
+
+    /// Whether all that another list refuses is refused by this one too.
+    pub(super) fn covers(&self, other: &Self) -> bool {
+        other.0.keys().all(|what| self.0.contains_key(what))
     }
 
     /// Tells lists with other entries from each other. How they are signed does not count.
@@ -198,8 +227,12 @@ impl Revocations {
 
     /// Whether this holder is refused.
     pub fn has(&self, holder: &Holder) -> bool {
-        self.0.contains_key(&Revoked::Node(holder.node.clone()))
-            || self.0.contains_key(&Revoked::Serial(holder.serial.clone()))
+        self.names(&holder.node) || self.0.contains_key(&Revoked::Serial(holder.serial.clone()))
+    }
+
+    /// Whether this node is refused, whatever certificate it has.
+    pub fn names(&self, node: &NodeId) -> bool {
+        self.0.contains_key(&Revoked::Node(node.clone()))
     }
 
     /// How many entries there are.
@@ -213,18 +246,68 @@ impl Revocations {
     }
 }
 
-/// Whether one of these certificates' keys has signed the words.
-fn verifies(authorities: &str, words: &str, signature: &[u8]) -> bool {
-    let algorithms = ring::default_provider().signature_verification_algorithms;
-    CertificateDer::pem_slice_iter(authorities.as_bytes()).flatten().any(|der| {
-        let Ok((_, x509)) = X509Certificate::from_der(&der) else { return false };
-        let key = &x509.public_key().subject_public_key.data;
+/// What came of putting two lists together.
+pub(super) struct Merged {
+    /// Whether anything is new.
+    pub(super) new: bool,
+    /// Why not all was taken.
+    pub(super) left_out: Option<CertificateError>,
+}
+
+/// How many entries of each kind there are.
+struct Room {
+    signed: usize,
+    own: usize,
+}
+
+impl Room {
+    /// Takes room for one more, if there is any. `in_place`: it replaces one of the node's own.
+    fn take(&mut self, signed: bool, in_place: bool) -> Result<(), CertificateError> {
+        let full = !in_place && self.signed + self.own >= MAX_ENTRIES;
+        match signed {
+            true if full || self.signed >= MAX_REVOKED => {
+                return Err(CertificateError::TooManyRevoked);
+            }
+            false if full || self.own >= MAX_OWN_REVOKED => {
+                return Err(CertificateError::TooManyOwn);
+            }
+            true => self.signed += 1,
+            false => self.own += 1,
+        }
+        self.own -= usize::from(in_place);
+        Ok(())
+    }
+}
+
+/// Whose signatures count: the authorities of one cluster.
+pub(super) struct Signers {
+    cluster: ClusterId,
+    keys: Vec<Vec<u8>>,
+}
+
+impl Signers {
+    /// From the authorities' certificates, as PEM. One that cannot be read has signed nothing.
+    pub(super) fn new(cluster: ClusterId, authorities: &str) -> Self {
+        let key = |der: CertificateDer<'_>| {
+            let (_, x509) = X509Certificate::from_der(&der).ok()?;
+            Some(x509.public_key().subject_public_key.data.to_vec())
+        };
+        let certificates = CertificateDer::pem_slice_iter(authorities.as_bytes()).flatten();
+        Self { cluster, keys: certificates.filter_map(key).collect() }
+    }
+
+    /// Whether one of them has signed this entry.
+    fn have_signed(&self, what: &Revoked, signature: Option<&str>) -> bool {
+        let Some(Ok(octets)) = signature.map(|text| BASE64.decode(text)) else { return false };
+        let algorithms = ring::default_provider().signature_verification_algorithms.all;
+        let words = what.words(&self.cluster);
         // A key of one kind verifies nothing under another kind's algorithm.
-        algorithms
-            .all
-            .iter()
-            .any(|kind| kind.verify_signature(key, words.as_bytes(), signature).is_ok())
-    })
+        self.keys.iter().any(|key| {
+            algorithms
+                .iter()
+                .any(|kind| kind.verify_signature(key, words.as_bytes(), &octets).is_ok())
+        })
+    }
 }
 
 /// Digits of a serial number in the one form that is compared.
@@ -233,3 +316,6 @@ fn serial(digits: &str) -> Option<String> {
     let short = (1..=MAX_SERIAL_OCTETS).contains(&octets.len());
     short.then(|| hex::encode(octets))
 }
+
+#[cfg(test)]
+mod tests;

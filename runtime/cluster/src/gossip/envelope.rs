@@ -6,7 +6,7 @@
 //! [`super`]).
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -28,13 +28,24 @@ const WINDOW: u64 = 64;
 pub(super) struct Sealer {
     own: NodeId,
     generation: u64,
-    sent: AtomicU64,
+    sent: Mutex<Sent>,
+}
+
+/// How many datagrams were sealed. Counted for each peer: to one that hears a few of many, those would seem to
+/// have overtaken each other by far.
+#[derive(Default)]
+struct Sent {
+    /// The last number of each peer that has a socket.
+    to: HashMap<NodeId, u64>,
+    /// What another peer's numbers come after: any that was used for one that is forgotten, since it may
+    /// have been this one.
+    after: u64,
 }
 
 impl Sealer {
     /// Of a node in its so-many-eth life: with a higher one than ever before, as numbers begin anew.
     pub(super) fn new(own: NodeId, generation: u64) -> Self {
-        Self { own, generation, sent: AtomicU64::new(0) }
+        Self { own, generation, sent: Mutex::default() }
     }
 
     pub(super) fn seal(&self, to: &NodeId, datagram: &[u8]) -> Bytes {
@@ -43,9 +54,29 @@ impl Sealer {
         sealed.put_u64(tag(&self.own));
         sealed.put_u64(tag(to));
         sealed.put_u64(self.generation);
-        sealed.put_u64(1 + self.sent.fetch_add(1, Ordering::Relaxed));
+        sealed.put_u64(self.number(to));
         sealed.put_slice(datagram);
         sealed.freeze()
+    }
+
+    fn number(&self, to: &NodeId) -> u64 {
+        let mut sent = self.sent();
+        let after = sent.after;
+        let last = sent.to.entry(to.clone()).or_insert(after);
+        *last += 1;
+        *last
+    }
+
+    /// Forgets how many a peer was sent.
+    pub(super) fn forget(&self, to: &NodeId) {
+        let mut sent = self.sent();
+        if let Some(last) = sent.to.remove(to) {
+            sent.after = sent.after.max(last);
+        }
+    }
+
+    fn sent(&self) -> MutexGuard<'_, Sent> {
+        self.sent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -97,6 +128,12 @@ impl Opener {
             true => Ok(sealed.slice(ENVELOPE_OCTETS..)),
             false => Err(Reason::ReplayedGossip),
         }
+    }
+
+    /// Forgets the others. What was recorded of them would be taken once more: it can only come by their own
+    /// links, and says nothing new.
+    pub(super) fn retain(&mut self, keep: impl Fn(&NodeId) -> bool) {
+        self.0.retain(|peer, _| keep(peer));
     }
 }
 
@@ -150,6 +187,35 @@ mod tests {
             let short = sealed.slice(..cut);
             assert_eq!(opener.open(&two, &one, &short), Err(Reason::MalformedGossip), "{cut}");
         }
+    }
+
+    #[test]
+    fn datagrams_to_others_do_not_count_as_overtaking() {
+        let (one, two) = (id("one"), id("two"));
+        let sealer = Sealer::new(one.clone(), 1);
+        let first = sealer.seal(&two, b"first");
+        for number in 0..100 {
+            sealer.seal(&id(&format!("n{number}")), b"others");
+        }
+        let second = sealer.seal(&two, b"second");
+        let mut opener = Opener::default();
+        assert_eq!(opener.open(&two, &one, &second), Ok(Bytes::from_static(b"second")));
+        assert_eq!(opener.open(&two, &one, &first), Ok(Bytes::from_static(b"first")), "late");
+    }
+
+    #[test]
+    fn a_peer_that_was_forgotten_meanwhile_takes_what_it_is_sent() {
+        let (one, two, three) = (id("one"), id("two"), id("three"));
+        let (sealer, mut opener) = (Sealer::new(one.clone(), 1), Opener::default());
+        let sealed: Vec<_> = (0..100).map(|_| sealer.seal(&two, b"before")).collect();
+        assert!(sealed.iter().all(|sealed| opener.open(&two, &one, sealed).is_ok()));
+        sealer.seal(&three, b"other");
+        sealer.forget(&two);
+        sealer.forget(&three);
+        // It has not forgotten us.
+        assert!(opener.open(&two, &one, &sealer.seal(&two, b"after")).is_ok());
+        opener.retain(|_| false);
+        assert!(opener.open(&two, &one, &sealer.seal(&two, b"anew")).is_ok());
     }
 
     #[test]

@@ -94,7 +94,8 @@ pub const MAX_FACT_OCTETS: usize = 2_048;
 /// Largest sum of a node's values, in octets: several nodes' go into one datagram.
 pub const MAX_FACTS_OCTETS: usize = 8_192;
 
-/// Most nodes that are heard of: gossip was measured with 50.
+/// Most nodes that are heard of: gossip was measured with 50. Those that have died count for the hour that they
+/// are kept; where there is no room for all, the living come first.
 pub const MAX_NODES: usize = 256;
 
 /// Why a fact is not taken: correct it.
@@ -177,11 +178,18 @@ pub trait Gossip: Send + Sync {
 pub trait Carrier: Send + Sync + 'static {
     /// Sends if there is room, else drops (`false`). Never waits.
     fn carry(&self, to: &NodeId, datagram: Bytes) -> bool;
+
+    /// Gossip has forgotten a peer: it was dead for an hour, or has never made itself known. Never a seed.
+    fn gone(&self, peer: &NodeId);
 }
 
 impl Carrier for Links {
     fn carry(&self, to: &NodeId, datagram: Bytes) -> bool {
         self.gossip(to, datagram)
+    }
+
+    fn gone(&self, peer: &NodeId) {
+        self.forget(peer);
     }
 }
 

@@ -4,7 +4,7 @@
 //! chitchat speaks UDP and nothing else, since its messages can only be written by its own socket.
 //! So it has a socket on loopback, and [`Shims`] carry its datagrams over the links.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -43,6 +43,9 @@ const DETECTOR_WINDOW: usize = 16;
 /// How long facts of dead nodes are kept. After half of it they are spread no more.
 const DEAD_KEPT: Duration = Duration::from_secs(3_600);
 
+/// How often it is looked for nodes that are known no more. Nothing else tells of them where all is calm.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
+
 /// To how many others a change is told at once, before the next round.
 const PUSH_TO: usize = 16;
 
@@ -69,6 +72,15 @@ pub struct GossipOptions {
     pub facts: BTreeMap<String, Bytes>,
 }
 
+/// How long what is over is kept. Tests have less time.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Keeping {
+    /// Facts of dead nodes.
+    pub(super) dead: Duration,
+    /// Between looks for peers that nobody knows any more.
+    pub(super) sweep: Duration,
+}
+
 /// Gossip over links.
 pub struct Scuttlebutt {
     handle: Arc<ChitchatHandle>,
@@ -82,6 +94,14 @@ pub struct Scuttlebutt {
 impl Scuttlebutt {
     /// Begins. Fails when a fact is out of bounds or no socket can be bound.
     pub async fn start(options: GossipOptions, carrier: Arc<dyn Carrier>) -> std::io::Result<Self> {
+        Self::begin(options, carrier, Keeping { dead: DEAD_KEPT, sweep: SWEEP_EVERY }).await
+    }
+
+    pub(super) async fn begin(
+        options: GossipOptions,
+        carrier: Arc<dyn Carrier>,
+        keeping: Keeping,
+    ) -> std::io::Result<Self> {
         for (key, value) in &options.facts {
             check_fact(&options.facts, key, value).map_err(std::io::Error::other)?;
         }
@@ -99,7 +119,7 @@ impl Scuttlebutt {
             ChitchatId::new(options.node.as_str(), options.generation, address_of(&options.node));
         let facts = options.facts.iter().map(|(key, value)| (key.clone(), BASE64.encode(value)));
         let transport = Over(Mutex::new(Some(Carried { socket, shims: shims.clone() })));
-        let config = config(&options, id, local);
+        let config = config(&options, id, local, keeping.dead);
         let handle = spawn_chitchat(config, facts.collect(), &transport).await;
         let handle = Arc::new(handle.map_err(std::io::Error::other)?);
 
@@ -114,6 +134,7 @@ impl Scuttlebutt {
             own: (options.node.clone(), options.generation),
             chitchat,
             shims: shims.clone(),
+            seeds: options.seeds.iter().cloned().collect(),
             give,
             told_twin: OnceLock::new(),
         };
@@ -121,7 +142,7 @@ impl Scuttlebutt {
         let ended = handle.termination_watcher();
         tokio::spawn(async move {
             tokio::select! {
-                () = observer.run(heard) => {}
+                () = observer.run(heard, keeping.sweep) => {}
                 ended = ended => if let Err(why) = ended {
                     error!(%why, "gossip has ended");
                 }
@@ -192,13 +213,18 @@ impl Drop for Scuttlebutt {
     }
 }
 
-fn config(options: &GossipOptions, id: ChitchatId, local: SocketAddr) -> ChitchatConfig {
+fn config(
+    options: &GossipOptions,
+    id: ChitchatId,
+    local: SocketAddr,
+    dead_kept: Duration,
+) -> ChitchatConfig {
     let failure_detector_config = FailureDetectorConfig {
         phi_threshold: PHI,
         sampling_window_size: DETECTOR_WINDOW,
         // The default of 5 s makes a young cluster slow to notice a death.
         initial_interval: options.interval * 2,
-        dead_node_grace_period: DEAD_KEPT,
+        dead_node_grace_period: dead_kept,
         ..FailureDetectorConfig::default()
     };
     ChitchatConfig {
@@ -244,23 +270,35 @@ struct Observer {
     own: (NodeId, u64),
     chitchat: Arc<tokio::sync::Mutex<Chitchat>>,
     shims: Arc<Shims>,
+    /// Never forgotten: a cluster that was in two parts finds itself again by them.
+    seeds: HashSet<NodeId>,
     give: watch::Sender<Arc<Members>>,
     /// The twin's generation that was told in the log.
     told_twin: OnceLock<u64>,
 }
 
 impl Observer {
-    async fn run(self, heard: Arc<Notify>) {
+    async fn run(self, heard: Arc<Notify>, sweep_every: Duration) {
+        let mut sweeps = tokio::time::interval(sweep_every);
+        sweeps.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         // Changes when a node comes, goes or has another fact, at the next round of gossip.
         let mut live = self.chitchat.lock().await.live_nodes_watcher();
         loop {
             tokio::select! {
                 () = heard.notified() => {}
                 changed = live.changed() => if changed.is_err() { return },
+                _ = sweeps.tick() => self.sweep().await,
                 () = self.give.closed() => return,
             }
             self.look().await;
         }
+    }
+
+    /// Forgets peers that chitchat has dropped, or never had.
+    async fn sweep(&self) {
+        let chitchat = self.chitchat.lock().await;
+        let known: HashSet<_> = chitchat.node_states().keys().map(|id| &*id.node_id).collect();
+        self.shims.sweep(|peer| self.seeds.contains(peer) || known.contains(peer.as_str()));
     }
 
     async fn look(&self) {
@@ -288,7 +326,7 @@ impl Observer {
     }
 
     fn members(&self, chitchat: &Chitchat) -> Members {
-        let live: std::collections::HashSet<_> = chitchat.live_nodes().collect();
+        let living: HashSet<_> = chitchat.live_nodes().collect();
         let mut members = Members::default();
         let (own, generation) = &self.own;
         // First, so that a full table has room for this node.
@@ -297,7 +335,12 @@ impl Observer {
             let member = Member { generation: *generation, live: true, facts };
             members.hear(own.clone(), member);
         }
-        for (id, state) in chitchat.node_states() {
+        // Then the living.
+        let states = |live| {
+            let living = &living;
+            chitchat.node_states().iter().filter(move |(id, _)| living.contains(id) == live)
+        };
+        for (id, state) in states(true).chain(states(false)) {
             let Some(node) = sound(id) else { continue };
             if node == *own {
                 if id.generation_id > *generation {
@@ -305,7 +348,7 @@ impl Observer {
                 }
                 continue;
             }
-            let (generation, live) = (id.generation_id, live.contains(id));
+            let (generation, live) = (id.generation_id, living.contains(id));
             members.hear(node, Member { generation, live, facts: facts_of(state) });
         }
         members

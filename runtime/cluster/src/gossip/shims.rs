@@ -22,6 +22,10 @@ use crate::refusals::{At, Reason, Refusals};
 /// Most octets that gossip sends at once: what UDP carries.
 const MAX_UDP_OCTETS: usize = 65_507;
 
+/// How many sweeps of [`Shims::sweep`] a peer outlives that gossip does not know: what it has just said may
+/// still be on its way to gossip.
+const SWEEPS: u32 = 2;
+
 const _: () = assert!(MAX_UDP_OCTETS + ENVELOPE_OCTETS <= MAX_DATAGRAM_OCTETS);
 
 /// An address that stands for a node's name: local (RFC 4193), and the rest a digest of the name.
@@ -35,6 +39,10 @@ struct Shim {
     socket: Arc<UdpSocket>,
     /// Where gossip sees it.
     local: SocketAddr,
+    /// Ends what carries its datagrams.
+    stop: CancellationToken,
+    /// How many sweeps there were since it was heard or known.
+    unknown: u32,
 }
 
 /// All peers' sockets.
@@ -109,15 +117,16 @@ impl Shims {
         socket.set_nonblocking(true)?;
         let local = socket.local_addr()?;
         let socket = Arc::new(UdpSocket::from_std(socket)?);
+        let stop = self.stop.child_token();
         tokio::spawn(outgoing(
             peer.clone(),
             socket.clone(),
             (self.carrier.clone(), self.sealer.clone()),
-            self.stop.clone(),
+            stop.clone(),
         ));
         table.sockets.insert(local, local);
         table.sockets.insert(address_of(peer), local);
-        table.shims.insert(peer.clone(), Shim { socket, local });
+        table.shims.insert(peer.clone(), Shim { socket, local, stop, unknown: 0 });
         Ok(())
     }
 
@@ -139,10 +148,37 @@ impl Shims {
             }
         };
         self.ensure(from)?;
-        let table = self.table();
-        let Some(shim) = table.shims.get(from) else { return Ok(()) }; // From ourselves.
-        debug_assert!(table.sockets.contains_key(&shim.local));
+        let mut table = self.table();
+        let Some(shim) = table.shims.get_mut(from) else { return Ok(()) }; // From ourselves.
+        shim.unknown = 0;
         shim.socket.try_send(&datagram).map(drop)
+    }
+
+    /// Forgets the peers that gossip does not know, or not any more, and that have not been heard for some
+    /// sweeps, and tells the carrier. So names that come and go leave room for others.
+    pub(super) fn sweep(&self, known: impl Fn(&NodeId) -> bool) {
+        let mut table = self.table();
+        let Table { shims, sockets } = &mut *table;
+        let mut gone = Vec::new();
+        shims.retain(|peer, shim| {
+            shim.unknown = if known(peer) { 0 } else { shim.unknown + 1 };
+            let kept = shim.unknown <= SWEEPS;
+            if !kept {
+                shim.stop.cancel();
+                sockets.remove(&shim.local);
+                sockets.remove(&address_of(peer));
+                gone.push(peer.clone());
+            }
+            kept
+        });
+        drop(table);
+        let mut opener = self.opener.lock().unwrap_or_else(PoisonError::into_inner);
+        opener.retain(|peer| self.table().shims.contains_key(peer));
+        drop(opener);
+        for peer in gone {
+            tracing::debug!(%peer, "is not gossiped with any more");
+            self.carrier.gone(&peer);
+        }
     }
 }
 
@@ -164,5 +200,64 @@ async fn outgoing(
         let outcome = if carried { "carried" } else { "dropped" };
         metrics::counter!("postroom_gossip_datagrams_total", "outcome" => outcome).increment(1);
         metrics::counter!("postroom_gossip_octets_total").increment(octets as u64);
+    }
+    sealer.forget(&peer);
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::watch;
+
+    use super::*;
+
+    /// Remembers who is gone.
+    struct Gone(watch::Sender<Vec<NodeId>>);
+
+    impl Carrier for Gone {
+        fn carry(&self, _: &NodeId, _: Bytes) -> bool {
+            false
+        }
+
+        fn gone(&self, peer: &NodeId) {
+            self.0.send_modify(|gone| gone.push(peer.clone()));
+        }
+    }
+
+    /// More names than there is room for.
+    const NAMES: usize = MAX_NODES + 44;
+
+    #[tokio::test]
+    async fn names_that_come_and_go_leave_room_for_others() {
+        let gossip = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let own: NodeId = "own".parse().unwrap();
+        let carrier = Arc::new(Gone(watch::Sender::new(Vec::new())));
+        let local = gossip.local_addr().unwrap();
+        let shims = Shims::new((own.clone(), 1), local, carrier.clone(), CancellationToken::new());
+        let seed: NodeId = "seed".parse().unwrap();
+        shims.ensure(&seed).unwrap();
+        for number in 0..NAMES {
+            let name: NodeId = format!("n{number}").parse().unwrap();
+            let sealer = Sealer::new(name.clone(), 1);
+            let say = || shims.incoming(&name, &sealer.seal(&own, name.as_str().as_bytes()));
+            // A socket that is new can be written to in a moment.
+            while say().is_err() {
+                tokio::task::yield_now().await;
+            }
+            let mut heard = [0; 16];
+            let (octets, from) = gossip.recv_from(&mut heard).await.unwrap();
+            assert_eq!(&heard[..octets], name.as_str().as_bytes(), "{:?}", shims.refusals.totals());
+            assert!(shims.is_ours(from));
+            for _ in 0..SWEEPS {
+                shims.sweep(|peer| *peer == seed);
+                assert!(shims.is_ours(from), "it may still be heard of");
+            }
+            shims.sweep(|peer| *peer == seed);
+            assert!(!shims.is_ours(from));
+            assert_eq!(carrier.0.borrow().last(), Some(&name));
+        }
+        assert_eq!(carrier.0.borrow().len(), NAMES);
+        assert_eq!(shims.table().shims.len(), 1);
+        assert_eq!(shims.table().sockets.len(), 2);
+        assert!(shims.refusals.totals().is_empty(), "{:?}", shims.refusals.totals());
     }
 }

@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use super::envelope::{ENVELOPE_OCTETS, Sealer};
+use super::scuttlebutt::Keeping;
 use super::*;
 use crate::names::ClusterId;
 use crate::refusals::Reason;
@@ -15,6 +16,8 @@ struct Post {
     nodes: Mutex<HashMap<NodeId, Weak<Scuttlebutt>>>,
     /// The last datagram that anybody sent.
     last: Mutex<Bytes>,
+    /// Who was forgotten.
+    gone: watch::Sender<Vec<NodeId>>,
     /// The first datagrams that were sent, at most [`KEPT`], and by whom.
     kept: Mutex<Vec<(NodeId, Bytes)>>,
 }
@@ -38,6 +41,10 @@ impl Carrier for Sender {
         let node = self.post.nodes.lock().unwrap().get(to).and_then(Weak::upgrade);
         node.map(|node| node.receive(&self.own, datagram)).is_some()
     }
+
+    fn gone(&self, peer: &NodeId) {
+        self.post.gone.send_modify(|gone| gone.push(peer.clone()));
+    }
 }
 
 fn id(name: &str) -> NodeId {
@@ -50,6 +57,17 @@ async fn start(
     name: &str,
     generation: u64,
 ) -> Arc<Scuttlebutt> {
+    let hour = Duration::from_secs(3_600);
+    begin(post, cluster, name, generation, Keeping { dead: hour, sweep: hour }).await
+}
+
+async fn begin(
+    post: &Arc<Post>,
+    cluster: ClusterId,
+    name: &str,
+    generation: u64,
+    keeping: Keeping,
+) -> Arc<Scuttlebutt> {
     let options = GossipOptions {
         cluster,
         node: id(name),
@@ -59,7 +77,7 @@ async fn start(
         facts: [("name".to_owned(), Bytes::from(name.to_owned()))].into(),
     };
     let carrier = Arc::new(Sender { own: id(name), post: post.clone() });
-    let node = Arc::new(Scuttlebutt::start(options, carrier).await.unwrap());
+    let node = Arc::new(Scuttlebutt::begin(options, carrier, keeping).await.unwrap());
     post.nodes.lock().unwrap().insert(id(name), Arc::downgrade(&node));
     node
 }
@@ -128,6 +146,31 @@ async fn rubbish_changes_nothing_and_ends_nothing() {
     let after = one.watch().borrow().nodes.keys().cloned().collect::<Vec<_>>();
     println!("known before {before:?}, after {after:?}");
     assert!(after.len() <= MAX_NODES);
+}
+
+#[tokio::test]
+async fn a_node_that_is_gone_for_good_is_forgotten_but_no_seed() {
+    let (post, cluster) = (Arc::new(Post::default()), ClusterId::random());
+    let soon = Keeping { dead: Duration::from_millis(500), sweep: Duration::from_millis(50) };
+    let one = begin(&post, cluster, "one", 1, soon).await;
+    let [two, three] = ["two", "three"].map(|name| begin(&post, cluster, name, 1, soon));
+    let (two, three) = (two.await, three.await);
+    until(&one, "two", knows("two")).await;
+    until(&one, "three", knows("three")).await;
+    for node in [two, three] {
+        node.shutdown().await;
+    }
+    until(&one, "the end of both", |members| members.nodes.len() == 1).await;
+    let mut gone = post.gone.subscribe();
+    let seen = gone.wait_for(|gone| gone.contains(&id("three")));
+    tokio::time::timeout(Duration::from_secs(30), seen).await.unwrap().unwrap();
+    // A seed that comes again is heard, and so is another one.
+    let again = begin(&post, cluster, "two", 2, soon).await;
+    let three = begin(&post, cluster, "three", 2, soon).await;
+    until(&one, "two", knows("two")).await;
+    until(&one, "three", knows("three")).await;
+    assert!(!post.gone.borrow().contains(&id("two")), "a seed");
+    drop((again, three));
 }
 
 #[tokio::test]

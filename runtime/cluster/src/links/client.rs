@@ -95,7 +95,8 @@ impl Links {
         Self(inner)
     }
 
-    /// Says where a peer is (`host:port`). A link to another address is ended.
+    /// Says where a peer is (`host:port`). A link to another address is ended. [`NotSent::Busy`] when there are
+    /// [`MAX_PEERS`] others: gossip says which of them are [`gone`](crate::gossip::Carrier::gone).
     pub fn set_address(&self, peer: &NodeId, address: &str) -> Result<(), LinkError> {
         if self.0.stop.is_cancelled() {
             return Err(LinkError::NotSent(NotSent::Stopped));
@@ -104,7 +105,15 @@ impl Links {
         match links.get(peer) {
             Some(link) if link.address == address => return Ok(()),
             Some(link) => link.stop(),
-            None if links.len() >= MAX_PEERS => return Err(LinkError::NotSent(NotSent::Busy)),
+            None if links.len() >= MAX_PEERS => {
+                let revoked = self.0.options.credentials.current().revoked.clone();
+                // Nobody who is refused keeps others out.
+                let out = links.extract_if(|peer, _| revoked.names(peer));
+                out.for_each(|(_, link)| link.stop());
+                if links.len() >= MAX_PEERS {
+                    return Err(LinkError::NotSent(NotSent::Busy));
+                }
+            }
             None => {}
         }
         let (options, stop) = (self.0.options.clone(), self.0.stop.child_token());

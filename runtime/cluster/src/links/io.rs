@@ -19,6 +19,13 @@ const LINGER_TIME: Duration = Duration::from_secs(1);
 /// How many octets are passed over at once by an end that lingers.
 const PASSED_OCTETS: usize = 4 << 10;
 
+/// How often it does so before others have their turn.
+const PASSES: usize = 16;
+
+/// How many octets it passes over in all: more than a peer may have under way, which is
+/// [`CONNECTION_WINDOW`](super::large::CONNECTION_WINDOW) and what stands around it.
+const MAX_PASSED_OCTETS: usize = 2 * super::large::CONNECTION_WINDOW as usize;
+
 /// What is known of a connection by those who do not read or write it.
 #[derive(Clone, Debug)]
 pub(super) struct Cord {
@@ -56,8 +63,16 @@ pub(super) struct Io<S> {
 enum Role {
     /// It called: it listens for the peer's word that it stops.
     Caller(Ear),
-    /// It was called: when it has said all it lingers, for this long.
-    Called(Option<Pin<Box<Sleep>>>),
+    /// It was called: when it has said all it lingers.
+    Called(Option<Linger>),
+}
+
+/// An end that has said all.
+struct Linger {
+    /// For how long yet.
+    time: Pin<Box<Sleep>>,
+    /// How many octets it may yet pass over.
+    octets: usize,
 }
 
 impl<S> Io<S> {
@@ -163,18 +178,77 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Io<S> {
             Role::Called(Some(linger)) => linger,
             Role::Called(linger) => {
                 std::task::ready!(Pin::new(&mut this.inner).poll_shutdown(cx))?;
-                linger.insert(Box::pin(tokio::time::sleep(LINGER_TIME)))
+                let time = Box::pin(tokio::time::sleep(LINGER_TIME));
+                linger.insert(Linger { time, octets: MAX_PASSED_OCTETS })
             }
         };
+        // Before anything is read: for a peer that goes on sending its time runs too.
+        if linger.time.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
         let mut passed = [0; PASSED_OCTETS];
-        loop {
+        for _ in 0..PASSES {
             let mut buffer = ReadBuf::new(&mut passed);
-            match Pin::new(&mut this.inner).poll_read(cx, &mut buffer) {
-                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {}
-                // However it has ended: all was said before.
-                Poll::Ready(_) => return Poll::Ready(Ok(())),
-                Poll::Pending => return linger.as_mut().poll(cx).map(Ok),
+            // However it ends: all was said before.
+            match std::task::ready!(Pin::new(&mut this.inner).poll_read(cx, &mut buffer)) {
+                Ok(()) if (1..=linger.octets).contains(&buffer.filled().len()) => {
+                    linger.octets -= buffer.filled().len();
+                }
+                Ok(()) | Err(_) => return Poll::Ready(Ok(())),
             }
         }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    /// An end whose peer never ceases to send.
+    struct Endless {
+        octets: usize,
+    }
+
+    impl AsyncRead for Endless {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<std::io::Result<()>> {
+            self.octets += buffer.remaining();
+            assert!(self.octets < 1 << 30, "it is read without an end");
+            buffer.put_slice(&vec![0; buffer.remaining()]);
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for Endless {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            octets: &[u8],
+        ) -> Poll<std::io::Result<usize>> {
+            Poll::Ready(Ok(octets.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn an_end_that_lingers_ends_though_its_peer_never_ceases_to_send() {
+        let cord = Cord::new(CancellationToken::new());
+        let mut io = Io::called(Endless { octets: 0 }, cord);
+        io.shutdown().await.unwrap();
+        assert!(io.inner.octets <= MAX_PASSED_OCTETS + PASSED_OCTETS, "{}", io.inner.octets);
     }
 }

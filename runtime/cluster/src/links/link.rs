@@ -1,7 +1,7 @@
 //! The link to one peer: made when needed, shared by all who call it, made again after a failure.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -37,6 +37,10 @@ const BACK_OFF_FIRST: Duration = Duration::from_millis(20);
 /// How long at most. An owner whose host comes back is to be found within a second or so.
 const BACK_OFF_MAX: Duration = Duration::from_secs(1);
 
+/// Most links to a peer that take no calls any more and on which some are still under way. Another one cuts the
+/// oldest, as the peer would.
+const MAX_RETIRED: usize = super::server::MAX_OF_A_PEER;
+
 /// How often a call that certainly was not sent is given to a link: the second time to a new one.
 const ATTEMPTS: usize = 2;
 
@@ -58,6 +62,8 @@ pub(super) struct Link {
     pub(super) address: String,
     options: LinksOptions,
     state: watch::Sender<State>,
+    /// Links that were given up for a new one, as long as calls are under way on them.
+    retired: Mutex<Vec<Weak<Connection>>>,
     bounds: Bounds,
     slots: Semaphore,
     waiting: AtomicUsize,
@@ -83,6 +89,7 @@ impl Link {
             address,
             options,
             state: watch::Sender::new(State::Idle),
+            retired: Mutex::default(),
             bounds: Bounds::default(),
             slots: Semaphore::new(MAX_IN_FLIGHT),
             waiting: AtomicUsize::new(0),
@@ -132,20 +139,44 @@ impl Link {
     /// a link made with an older certificate of ours is made anew for what comes next.
     pub(super) fn review(&self, material: &Material, renewed: bool) {
         let now = std::time::SystemTime::now();
-        self.state.send_if_modified(|state| {
-            let State::Up(connection) = state else { return false };
+        let admits = |connection: &Connection| {
             let admitted = material.admits(&connection.holder, now);
-            if !admitted {
+            if !admitted && !connection.is_gone() {
                 connection.cord.cut.cancel();
                 let revoked = material.revoked.has(&connection.holder);
                 let reason = if revoked { Reason::Revoked } else { Reason::Expired };
                 self.refusals.note(reason, &self.peer, &"the link to it is cut");
+            }
+            admitted
+        };
+        self.state.send_if_modified(|state| {
+            let State::Up(connection) = state else { return false };
+            let admitted = admits(connection);
+            if admitted && renewed {
+                self.remember(connection);
             }
             if !admitted || renewed {
                 *state = State::Idle;
             }
             !admitted || renewed
         });
+        self.retired().retain(|link| link.upgrade().is_some_and(|link| admits(&link)));
+    }
+
+    /// Remembers a link that is given up while calls may be under way on it.
+    fn remember(&self, connection: &Arc<Connection>) {
+        let mut retired = self.retired();
+        retired.retain(|link| link.upgrade().is_some_and(|link| !link.is_gone()));
+        if retired.len() >= MAX_RETIRED
+            && let Some(oldest) = retired.remove(0).upgrade()
+        {
+            oldest.cord.cut.cancel();
+        }
+        retired.push(Arc::downgrade(connection));
+    }
+
+    fn retired(&self) -> MutexGuard<'_, Vec<Weak<Connection>>> {
+        self.retired.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The link as it stands, made if need be; waits until `deadline` at most. One whose peer is stopping
@@ -272,6 +303,7 @@ impl Link {
         self.state.send_if_modified(|state| {
             let same = matches!(state, State::Up(there) if Arc::ptr_eq(there, connection));
             if same {
+                self.remember(connection);
                 *state = State::Idle;
             }
             same

@@ -47,3 +47,6 @@ pub use self::events::{
 };
 pub use self::keeper::Presence;
 pub use self::server::{LinkServer, ServerOptions};
+
+#[cfg(test)]
+mod tests;

@@ -15,7 +15,7 @@ use tonic_prost::ProstCodec;
 
 use super::large;
 use super::wire::{CHUNK_OCTETS, Frame, Kind, REVOKED, path};
-use crate::certificates::{Credentials, MAX_LIST_OCTETS};
+use crate::certificates::{Credentials, MAX_LIST_OCTETS, NotTaken};
 
 const _: () = assert!(MAX_LIST_OCTETS <= CHUNK_OCTETS, "a list is one message");
 
@@ -53,8 +53,9 @@ pub(super) async fn exchange(
     match timeout(EXCHANGE_TIME, ask(grpc, credentials)).await {
         Ok(Ok(list)) => match take(credentials, list).await {
             Ok(()) => known.done = Some((digest(credentials), theirs)),
+            Err(NotTaken::Busy) => tracing::debug!("revocations are taken up the next time"),
             Err(why) if known.told != digests => {
-                tracing::warn!(why, "not all that a peer knows as revoked is taken up");
+                tracing::warn!(%why, "not all that a peer knows as revoked is taken up");
                 known.told = digests;
             }
             Err(_) => {}
@@ -64,7 +65,10 @@ pub(super) async fn exchange(
     }
 }
 
-async fn ask(mut grpc: Grpc<Channel>, credentials: &Credentials) -> Result<Bytes, String> {
+pub(super) async fn ask(
+    mut grpc: Grpc<Channel>,
+    credentials: &Credentials,
+) -> Result<Bytes, String> {
     grpc.ready().await.map_err(|error| error.to_string())?;
     let sent = stream::iter([Frame::from(Kind::Revoked(list(credentials)))]);
     let answer = grpc.streaming(Request::new(sent), path(REVOKED), ProstCodec::default()).await;
@@ -83,10 +87,16 @@ pub(super) fn list(credentials: &Credentials) -> Bytes {
 }
 
 /// Takes a peer's list up; the error says what is wrong with it.
-pub(super) async fn take(credentials: &Arc<Credentials>, list: Bytes) -> Result<(), String> {
-    let text = String::from_utf8(list.into()).map_err(|_| "it is no text".to_owned())?;
+pub(super) async fn take(credentials: &Arc<Credentials>, list: Bytes) -> Result<(), NotTaken> {
+    let text = String::from_utf8(list.into());
+    let text = text.map_err(|_| NotTaken::Nonsense("it is no text".to_owned()))?;
+    let turn = credentials.turn().ok_or(NotTaken::Busy)?;
     let credentials = credentials.clone();
-    // Reads and writes files.
-    let taken = tokio::task::spawn_blocking(move || credentials.take_revocations(&text)).await;
-    taken.map_err(|error| error.to_string())?
+    // Reads and writes files. Whoever asks may give up meanwhile; the turn ends with the work.
+    let taken = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        credentials.take_revocations(&text)
+    });
+    let taken = taken.await;
+    taken.map_err(|error| NotTaken::NotKept(error.to_string()))?
 }

@@ -38,7 +38,7 @@ const MAX_HANDSHAKES: usize = 128;
 
 /// Most connections of one peer: its link, one that it has not yet noticed to be broken, and some to
 /// spare. When another one comes the oldest is cut.
-const MAX_OF_A_PEER: usize = 4;
+pub(super) const MAX_OF_A_PEER: usize = 4;
 
 /// How long accepting pauses after it has failed: mostly the process has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

@@ -29,6 +29,7 @@ use super::server::{Caller, Shared};
 use super::wire::{
     self, AnswerHead, CallHead, EventFrame, Frame, HelloFrame, Kind, MAX_FRAME_OCTETS, Outcome,
 };
+use crate::certificates::NotTaken;
 use crate::refusals::Reason;
 
 /// How long a stream's first message may take to follow its opening.
@@ -146,8 +147,16 @@ impl StreamingService<Frame> for Bound {
                     large::finish(&mut frames).await.map_err(|why| refuse(&why.to_string()))?;
                     let credentials = &rpc.shared.credentials;
                     // What is good of it counts, and is in the answer.
-                    if let Err(why) = revoked::take(credentials, list).await {
-                        rpc.shared.calls.note(Reason::Nonsense, &caller.holder.node, &why);
+                    match revoked::take(credentials, list).await {
+                        // What cannot be kept is no fault of the peer's; the log has it.
+                        Ok(()) | Err(NotTaken::NotKept(_)) => {}
+                        // It asks again at its next look.
+                        Err(why @ NotTaken::Busy) => {
+                            return Err(Status::unavailable(why.to_string()));
+                        }
+                        Err(why @ NotTaken::Nonsense(_)) => {
+                            rpc.shared.calls.note(Reason::Nonsense, &caller.holder.node, &why);
+                        }
                     }
                     one(Kind::Revoked(revoked::list(credentials)))
                 }

@@ -10,8 +10,13 @@ pub struct VerbEvidence {
     pub verb: String,
     /// Calls that have been answered, in whatever way.
     pub calls: u64,
-    /// Calls that the component failed at: it trapped, overran, or broke a promise.
+    /// Calls that the component failed at: it trapped, overran, or broke a promise. Of a version on probation
+    /// only those that the one before it has then carried out.
     pub failures: u64,
+    /// Calls that a version on probation was not available to, or too busy for, and that the one before it
+    /// has then carried out. Absent in what an earlier version of a node says.
+    #[serde(default)]
+    pub unavailable: u64,
     /// How long all of them took together, in microseconds.
     pub micros: u64,
 }

@@ -19,6 +19,12 @@ const SLOWER: u64 = 6;
 const SLACK_MICROS: u64 = 1_000;
 /// Failures of a thousand calls that may come on top of what there was before.
 const MORE_FAILURES: u64 = 5;
+/// One of so many calls that it is not available to is too much: storage may be away for a moment, and be
+/// there again when the version before is asked.
+const UNAVAILABLE: u64 = 10;
+/// So many are enough where they are most of a function's calls: each of them was a call that the version
+/// before has carried out.
+const MOSTLY_UNAVAILABLE: u64 = 3;
 
 /// Instances that may be lost before it is held against the version: what both versions fail at costs it
 /// two, and the version before at least one.
@@ -37,8 +43,9 @@ pub fn fault(evidence: &Evidence) -> Option<String> {
         .tentative
         .iter()
         .find_map(|new| {
-            let old = evidence.baseline.iter().find(|old| old.verb == new.verb)?;
-            more_failures(new, old).or_else(|| slower(new, old))
+            let none = VerbEvidence::default();
+            let old = evidence.baseline.iter().find(|old| old.verb == new.verb).unwrap_or(&none);
+            more_failures(new, old).or_else(|| unavailable(new)).or_else(|| slower(new, old))
         })
         .or_else(|| more_wear(evidence))
 }
@@ -65,7 +72,7 @@ fn more_wear(evidence: &Evidence) -> Option<String> {
 }
 
 fn more_failures(new: &VerbEvidence, old: &VerbEvidence) -> Option<String> {
-    if new.calls < ENOUGH_CALLS || old.calls == 0 {
+    if new.calls < ENOUGH_CALLS {
         return None;
     }
     let of_thousand = |side: &VerbEvidence| side.failures.saturating_mul(1000) / side.calls.max(1);
@@ -74,6 +81,15 @@ fn more_failures(new: &VerbEvidence, old: &VerbEvidence) -> Option<String> {
             "{}: {} of {} calls failed, {} of {} before",
             new.verb, new.failures, new.calls, old.failures, old.calls
         )
+    })
+}
+
+fn unavailable(new: &VerbEvidence) -> Option<String> {
+    let VerbEvidence { verb, calls, unavailable, .. } = new;
+    let often = *calls >= ENOUGH_CALLS && unavailable.saturating_mul(UNAVAILABLE) > *calls;
+    let mostly = *unavailable >= MOSTLY_UNAVAILABLE && unavailable.saturating_mul(2) > *calls;
+    (often || mostly).then(|| {
+        format!("{verb}: not available to {unavailable} of {calls} calls, which the version before has carried out")
     })
 }
 

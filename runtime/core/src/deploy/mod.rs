@@ -15,6 +15,9 @@
 //!  refused                    rolled back                     rolled back
 //! ```
 //!
+//! In which schema a store's rows are written is a part of the record too, and moves on by itself
+//! once a version is permanent (`schema`).
+//!
 //! Time is not read here: whoever asks says how long the phase has been seen, by a clock that only
 //! goes on. A node that starts later counts from then, so a phase is never cut short by a clock that
 //! was set.
@@ -22,16 +25,20 @@
 pub mod evidence;
 mod judge;
 mod record;
+mod schema;
 mod step;
 #[cfg(test)]
 mod tests;
 
 pub use judge::fault;
 pub use record::{
-    Deployment, Ended, MAX_HISTORY, MAX_REASON_CHARS, MAX_STEPS, Outcome, Phase, Schema, Step,
-    StoreRecord, Version, line,
+    Deployment, Ended, MAX_HISTORY, MAX_REASON_CHARS, MAX_STEPS, Outcome, Phase, Step, StoreRecord,
+    Version, line,
+};
+pub use schema::{
+    Failed, MAX_FAILED, Rows, RowsSeen, Schema, Sweep, Writer, next_rows, sweeps, waited_for,
 };
 pub use step::{
-    Duty, NotBegun, Progress, Report, STAGE_TIME, SWITCH_TIME, Seen, begin, commit, duty, next,
-    roll_back,
+    Duty, NotBegun, Progress, Report, STAGE_TIME, SWITCH_TIME, Seen, begin, commit, duty,
+    is_one_way, next, roll_back,
 };

@@ -2,21 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::schema::{Rows, Schema};
+
 /// Ended deployments that a record remembers: what an operator looks back on. Older ones go.
 pub const MAX_HISTORY: usize = 64;
 /// Steps that one deployment remembers; there are five without repeats.
 pub const MAX_STEPS: usize = 16;
 /// Longest reason in characters: one line.
 pub const MAX_REASON_CHARS: usize = 300;
-
-/// Schemas of a component's rows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Schema {
-    /// Reads rows of the first to the last of these.
-    pub reads: (u32, u32),
-    /// Writes rows of this one.
-    pub writes: u32,
-}
 
 /// A version of a component.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,6 +71,9 @@ pub struct Deployment {
     pub probation_s: u64,
     /// Whether it is permanent as soon as it serves: nothing is watched, and nothing rolls back.
     pub no_rollback: bool,
+    /// Whether the one before it could not read what it writes: it is permanent once all have staged it.
+    #[serde(default)]
+    pub one_way: bool,
     /// How far it is.
     pub phase: Phase,
     /// How it came there.
@@ -138,6 +134,9 @@ pub struct StoreRecord {
     pub under_way: Option<Deployment>,
     /// What has been, oldest first; at most [`MAX_HISTORY`].
     pub history: Vec<Ended>,
+    /// The rows in storage; none: nothing has been noted about them yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<Rows>,
 }
 
 impl StoreRecord {

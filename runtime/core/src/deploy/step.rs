@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::evidence::Evidence;
 use super::judge::fault;
 use super::record::{Deployment, Outcome, Phase, Step, StoreRecord, Version, line};
+use super::schema::{Rows, Schema};
 
 /// How long all nodes may take to fetch, verify and compile a component: a Python component takes
 /// tens of seconds on a slow machine.
@@ -92,9 +93,7 @@ pub enum NotBegun {
     #[error("{0} serves already")]
     Serves(String),
     /// It cannot read what is kept.
-    #[error(
-        "{label} reads rows of schema {first} to {last}, and those that are kept have schema {kept}"
-    )]
+    #[error("{label} reads rows of schemas {first} to {last}, and those that are kept have {kept}")]
     CannotRead {
         /// What was to be deployed.
         label: String,
@@ -102,18 +101,28 @@ pub enum NotBegun {
         first: u32,
         /// The last one.
         last: u32,
-        /// The one that is written now.
-        kept: u32,
+        /// Those that may be in storage.
+        kept: String,
+    },
+    /// It could not read what it would write.
+    #[error("{label} writes schema {writes}, which it does not read")]
+    CannotReadItself {
+        /// What was to be deployed.
+        label: String,
+        /// What it writes.
+        writes: u32,
     },
     /// There would be no way back.
     #[error(
-        "{label} writes schema {writes}, which {before} does not read: once it has written there is no way back; --no-rollback says that this is meant"
+        "{label} writes schema {writes} and cannot be told to write schema {kept}, and {before} does not read what it writes: once it has written there is no way back; --no-rollback says that this is meant"
     )]
     NoWayBack {
         /// What was to be deployed.
         label: String,
         /// What it writes.
         writes: u32,
+        /// What is written now.
+        kept: u32,
         /// What serves now.
         before: String,
     },
@@ -137,14 +146,18 @@ pub fn begin(
     if new.digest == serves.digest {
         return Err(NotBegun::Serves(new.label.clone()));
     }
-    let ((first, last), kept) = (new.schema.reads, serves.schema.writes);
+    let (rows, (first, last)) = (record.rows(serves), new.schema.reads);
     let label = new.label.clone();
-    if !(first..=last).contains(&kept) {
-        return Err(NotBegun::CannotRead { label, first, last, kept });
+    if !new.schema.reads_all(rows.span()) {
+        return Err(NotBegun::CannotRead { label, first, last, kept: rows.shown() });
     }
-    let (back, writes) = (serves.schema.reads, new.schema.writes);
-    if !(back.0..=back.1).contains(&writes) && !deployment.no_rollback {
-        return Err(NotBegun::NoWayBack { label, writes, before: serves.label.clone() });
+    let writes = new.schema.writes;
+    if !new.schema.reads_all((writes, writes)) {
+        return Err(NotBegun::CannotReadItself { label, writes });
+    }
+    if is_one_way(rows, &serves.schema, &new.schema) && !deployment.no_rollback {
+        let (kept, before) = (rows.writes, serves.label.clone());
+        return Err(NotBegun::NoWayBack { label, writes, kept, before });
     }
     if let Some(canary) = deployment.canary.as_ref().filter(|canary| !seen.live.contains(*canary)) {
         return Err(NotBegun::NoCanary(canary.clone()));
@@ -152,7 +165,22 @@ pub fn begin(
     deployment.number = record.next_number();
     deployment.phase = Phase::Staging;
     deployment.steps = vec![seen.step("begun")];
-    Ok(StoreRecord { under_way: Some(deployment), ..record.clone() })
+    deployment.one_way = is_one_way(rows, &serves.schema, &deployment.version.schema);
+    Ok(StoreRecord { under_way: Some(deployment), rows: Some(rows), ..record.clone() })
+}
+
+/// Whether what serves could not read what a version would write in its place.
+pub fn is_one_way(rows: Rows, serves: &Schema, new: &Schema) -> bool {
+    !new.can_write(rows.writes) && !serves.reads_all((new.writes, new.writes))
+}
+
+/// What a version may write as soon as it serves, if it does not write what it is told.
+fn with_what_it_writes(rows: Rows, version: &Version) -> Rows {
+    match version.schema.can_write(rows.writes) {
+        true => rows,
+        // What was swept before has to be swept again.
+        false => Rows { round: rows.round + 1, ..rows.with(version.schema.writes) },
+    }
 }
 
 /// Makes what is on probation permanent; none: nothing is, or not everywhere yet.
@@ -265,15 +293,23 @@ fn onward(record: &StoreRecord, under_way: &Deployment, seen: &Seen<'_>) -> Stor
     let mut changed = under_way.clone();
     // With nobody else to wait a canary would be everybody.
     let canary = under_way.canary.is_some() && seen.live.len() > 1 && !under_way.no_rollback;
+    let mut record = record.clone();
+    if under_way.phase == Phase::Staging {
+        record.rows = record.rows.map(|rows| with_what_it_writes(rows, &under_way.version));
+    }
     changed.phase = match under_way.phase {
+        // Nothing goes back from it, so there is nothing to watch.
+        Phase::Staging if under_way.one_way => {
+            return record.ended(Outcome::Permanent, seen.step("permanent"));
+        }
         Phase::Staging if canary => Phase::Canary,
         Phase::Staging | Phase::Canary => Phase::Probation,
         Phase::Probation => {
-            return record.clone().ended(Outcome::Permanent, seen.step("permanent"));
+            return record.ended(Outcome::Permanent, seen.step("permanent"));
         }
     };
     changed.note(seen.step(changed.phase.name()));
-    StoreRecord { under_way: Some(changed), ..record.clone() }
+    StoreRecord { under_way: Some(changed), ..record }
 }
 
 /// What a node has to do. `held`: it was started anew after the component had served there, so that

@@ -13,6 +13,7 @@ pub mod records;
 pub mod records_survive;
 
 pub mod limits;
+pub mod schemas;
 
 mod trouble;
 

@@ -73,6 +73,12 @@ macro_rules! record_cases {
             ["check.2", "check.3"]
             "Checks thirty sound rows with and without repair: it ends, finds nothing, changes \
              nothing.";
+        Keeps schemas: rows_are_brought_to_another_schema
+            ["store.rule.14", "store.rule.15", "types.call.3"]
+            "Of a store that is told in which schema it writes: writes rows in each of them, reads \
+             them while another one is said, brings them to each of the others, where they are as \
+             if they had been written in it; a row of rubbish is found and left. Of any other \
+             store: inserts rows and reads them.";
         Keeps records: random_operations_agree_with_the_model
             ["store.rule.7", "storage.txn.4", "storage.view.2"]
             "Runs random operations of one to three calls, some of them forgotten, and compares all \
@@ -202,6 +208,9 @@ macro_rules! message_cases {
         Keeps messages: check_of_a_sound_store_finds_nothing
             ["check.2", "check.3"]
             "Checks sound messages with and without repair, one of them deleted and not settled.";
+        Keeps schemas: messages_are_brought_to_another_schema
+            ["store.rule.14", "store.rule.15", "types.call.3"]
+            "As rows of the other kinds, with their bodies.";
         Keeps messages: random_operations_agree_with_the_model
             ["store.rule.7", "storage.txn.4", "storage.view.2"]
             "Runs random operations of one to three calls, some of them forgotten, and compares all \

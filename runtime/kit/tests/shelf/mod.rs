@@ -10,7 +10,7 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 use postroom_kit::records::{CheckPage, Property};
-use postroom_kit::{Fault, Host, Knobs, Result, StoreError};
+use postroom_kit::{Fault, Host, Knobs, Result, StoreError, Told};
 
 /// What a store does wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +59,9 @@ pub enum Flaw {
     CutsLargeRows,
     LargeAnswersAreALimit,
     ChangesLetters,
+    ReadsOnlyWhatIsSaid,
+    MigratesNothing,
+    MigrationLosesRubbish,
     // Of records.
     InsertOverwrites,
     InsertAddsSomeBeforeItRefuses,
@@ -118,12 +121,15 @@ pub struct Shelf<R> {
     /// What each instance has listed once, where that is its flaw.
     remembered: RefCell<[Option<Rows<R>>; 2]>,
     turn: Cell<usize>,
+    told: Cell<Told>,
 }
 
 /// What is committed, or what a transaction makes of it.
 #[derive(Clone)]
 pub struct State<R> {
     pub rows: Rows<R>,
+    /// In which schema each was inserted, or to which it was brought.
+    pub schemas: BTreeMap<Vec<u8>, u32>,
     pub bodies: BTreeMap<String, Vec<u8>>,
     /// Whether it was dropped last, where dropping twice is the flaw.
     pub dropped: bool,
@@ -150,12 +156,26 @@ impl Drop for Unlock<'_> {
     }
 }
 
-/// The value of every row that is none of rubbish.
-const VALUE: &[u8] = b"row";
+/// Schemas of rows.
+const SCHEMAS: [u32; 2] = [1, 2];
+
+/// The value of every row of a schema that is none of rubbish, and of one that is.
+fn value(schema: Option<&u32>, is_rubbish: bool) -> Vec<u8> {
+    match (schema, is_rubbish) {
+        (_, true) => vec![0xff; 3],
+        (Some(1), false) => b"old".to_vec(),
+        (Some(_) | None, false) => b"row".to_vec(),
+    }
+}
 
 impl<R: Clone> Shelf<R> {
     pub fn new(flaw: Flaw) -> Self {
-        let empty = State { rows: BTreeMap::new(), bodies: BTreeMap::new(), dropped: false };
+        let empty = State {
+            rows: BTreeMap::new(),
+            schemas: BTreeMap::new(),
+            bodies: BTreeMap::new(),
+            dropped: false,
+        };
         Self {
             flaw,
             committed: RefCell::new(empty),
@@ -171,6 +191,7 @@ impl<R: Clone> Shelf<R> {
             seen: RefCell::default(),
             remembered: RefCell::default(),
             turn: Cell::new(0),
+            told: Cell::default(),
         }
     }
 
@@ -214,7 +235,7 @@ impl<R: Clone> Shelf<R> {
         waited?;
         Ok(match txn {
             Some(txn) => txn.0.borrow().clone(),
-            None => self.committed.borrow().clone(),
+            None => self.seen_by(self.committed.borrow().clone()),
         })
     }
 
@@ -243,8 +264,33 @@ impl<R: Clone> Shelf<R> {
         if self.has(Flaw::WritesAtOnce) {
             change(&mut self.committed.borrow_mut());
         }
-        change(&mut txn.0.borrow_mut());
+        let mut state = txn.0.borrow_mut();
+        change(&mut state);
+        // Rows of which nothing is known here are of the newest.
+        if self.told.get() == Told::default() {
+            return Ok(());
+        }
+        let State { rows, schemas, .. } = &mut *state;
+        schemas.retain(|key, _| rows.contains_key(key));
+        let schema = self.schema();
+        for key in rows.keys() {
+            schemas.entry(key.clone()).or_insert(schema);
+        }
         Ok(())
+    }
+
+    /// In which schema rows are written.
+    fn schema(&self) -> u32 {
+        self.told.get().schema.unwrap_or(SCHEMAS[1])
+    }
+
+    /// Rows of other schemas than that which is said, where the flaw does not see them.
+    fn seen_by(&self, mut state: State<R>) -> State<R> {
+        if self.has(Flaw::ReadsOnlyWhatIsSaid) {
+            let State { rows, schemas, .. } = &mut state;
+            rows.retain(|key, _| schemas.get(key).unwrap_or(&SCHEMAS[1]) == &self.schema());
+        }
+        state
     }
 
     /// Whether the next change of a row is lost.
@@ -296,6 +342,15 @@ impl<R: Clone> Shelf<R> {
                 })?;
             }
         }
+        let Told { migrate, .. } = self.told.get();
+        if migrate && !self.has(Flaw::MigratesNothing) {
+            let schema = self.schema();
+            let loses = self.has(Flaw::MigrationLosesRubbish);
+            self.write(txn, |state| {
+                state.schemas.values_mut().for_each(|has| *has = schema);
+                state.rows.retain(|_, row| row.is_some() || !loses);
+            })?;
+        }
         page.next = self.has(Flaw::CheckNeverEnds).then(|| "again".to_owned());
         Ok(page)
     }
@@ -335,6 +390,14 @@ impl<R: Clone> Host for Shelf<R> {
         self.handles.get()
     }
 
+    fn schemas(&self) -> Vec<u32> {
+        SCHEMAS.to_vec()
+    }
+
+    fn tell(&self, told: Told) {
+        self.told.set(told);
+    }
+
     fn linked(&self, txn: &Txn<R>) -> Vec<String> {
         let there = &self.committed.borrow().bodies;
         let names = txn.0.borrow().bodies.keys().cloned().collect::<Vec<_>>();
@@ -358,14 +421,20 @@ impl<R: Clone> Host for Shelf<R> {
 
     async fn stored(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
         let committed = self.committed.borrow();
-        Ok(committed.rows.keys().map(|key| (key.clone(), VALUE.to_vec())).collect())
+        let stored = committed
+            .rows
+            .iter()
+            .map(|(key, row)| (key.clone(), value(committed.schemas.get(key), row.is_none())));
+        Ok(stored.collect())
     }
 
     async fn tamper(&self, key: Vec<u8>, value: Option<Vec<u8>>) -> Result<()> {
-        let rows = &mut self.committed.borrow_mut().rows;
-        match value.as_deref() {
-            None => drop(rows.remove(&key)),
-            Some(VALUE) if rows.contains_key(&key) => {}
+        let mut committed = self.committed.borrow_mut();
+        let State { rows, schemas, .. } = &mut *committed;
+        let has = rows.get(&key).map(|row| self::value(schemas.get(&key), row.is_none()));
+        match value {
+            None => drop((rows.remove(&key), schemas.remove(&key))),
+            Some(value) if has == Some(value.clone()) => {}
             Some(_) => drop(rows.insert(key, None)),
         }
         Ok(())

@@ -277,7 +277,11 @@ fn describe(inspection: &guest::Inspection) -> String {
     if let Some(manifest) = &inspection.manifest {
         lines.push(format!("{} {}", manifest.name, manifest.version));
         lines.extend(manifest.description.clone());
-        let (reads, writes) = (manifest.schema.reads, manifest.schema.writes);
+        let (reads, writes) = (manifest.schema.reads, manifest.schema.writes.range());
+        let writes = match writes[0] == writes[1] {
+            true => writes[1].to_string(),
+            false => format!("{}, or older down to {} when it is told", writes[1], writes[0]),
+        };
         lines.push(format!("reads schemas {} to {}, writes {writes}", reads[0], reads[1]));
         for directory in &manifest.asks.directories {
             let access = if directory.write { "read and write" } else { "read" };

@@ -198,8 +198,15 @@ impl Composed {
         let of_cluster = message_store.cluster().map(|cluster| cluster.me().to_string());
         let clustered = of_cluster.is_some();
         let node = of_cluster.unwrap_or(identity.id);
-        let deployer =
-            Deployer::begin(engine.clone(), host, node, identity.generation, clustered, deployed);
+        let deployer = Deployer::begin(
+            engine.clone(),
+            host,
+            node,
+            identity.generation,
+            clustered,
+            &message_store,
+            deployed,
+        );
         let deployer = Arc::new(deployer);
         Ok(Self { message_store, engine, components, deployer, hooks, alone, _lock: lock })
     }
@@ -366,7 +373,9 @@ async fn load(
     let configured = deploy::version(&guest::inspect(&octets).with_context(|| shown.clone())?);
     let permanent = deploy::permanent(engine, name).await;
     let permanent = permanent.with_context(|| format!("the deployments of store {name}"))?;
-    let (octets, shown) = match permanent {
+    let (record, deployed) = permanent;
+    let rows = record.rows(&configured);
+    let (octets, shown) = match deployed {
         Some((version, deployed)) if version.digest != configured.digest => {
             let (label, before) = (version.label.as_str(), configured.label.as_str());
             tracing::info!(
@@ -380,7 +389,17 @@ async fn load(
         Some(_) | None => (octets, shown),
     };
     let serves = ComponentSource { from: ComponentFrom::Octets(octets), ..source.clone() };
-    let component = host.load(serves, &grants, limits.clone()).await.with_context(|| shown)?;
+    let component =
+        host.load(serves, &grants, limits.clone()).await.with_context(|| shown.clone())?;
+    let schema = deploy::version(component.inspection()).schema;
+    if !schema.reads_all(rows.span()) {
+        bail!(
+            "{shown} reads rows of schemas {} to {}, and those that are kept have {}: use a version that reads them",
+            schema.reads.0,
+            schema.reads.1,
+            rows.shown()
+        );
+    }
     if let Some(kind) = kinds.iter().find(|kind| !component.keeps(**kind)) {
         bail!(
             "the store component {name} keeps no {} records; choose another for stores.{}",
@@ -392,6 +411,9 @@ async fn load(
         bail!("the store component {name} exports no hooks; take it out of stores.hooks");
     }
     let swappable = Arc::new(SwappableStore::new(name, component, kinds.clone(), is_hook));
+    if let Some(told) = deploy::told(rows, schema) {
+        swappable.tell(told);
+    }
     let name = name.to_owned();
     Ok(deploy::Store { name, swappable, configured, source, kinds, grants, limits })
 }

@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use postroom_core::deploy::{Ended, Step};
+use postroom_core::deploy::{Ended, Schema, Step, Sweep, Version};
 
 use super::args::{Deploy, Door};
 use super::output::Output;
@@ -15,6 +15,8 @@ use crate::front::admin::stores::{Begun, Plan, StoreStatus};
 const WATCH_EVERY: Duration = Duration::from_millis(500);
 /// Times in a row that the node may not answer while a deployment is followed: half a minute.
 const MAX_SILENT: u32 = 60;
+/// Accounts that a sweep could not bring over and that are named; more are counted.
+const MAX_FAILED_SHOWN: usize = 10;
 /// How `--to` and friends are named in queries.
 const STORE: &str = "store";
 
@@ -86,11 +88,18 @@ fn agreed() -> Result<()> {
 fn shown(plan: &Plan) -> String {
     let mut lines = vec![format!("store {}: {} -> {}", plan.store, plan.from.label, plan.to.label)];
     lines.push(format!("  digest   {} -> {}", short(&plan.from.digest), short(&plan.to.digest)));
-    let (from, to) = (plan.from.schema, plan.to.schema);
-    lines.push(format!(
-        "  schema   writes {} (reads {} to {}) -> writes {} (reads {} to {})",
-        from.writes, from.reads.0, from.reads.1, to.writes, to.reads.0, to.reads.1
-    ));
+    let (from, to) = (written(&plan.from), written(&plan.to));
+    lines.push(format!("  schema   {from} -> {to}"));
+    lines.push(format!("  rows     have {}", plan.rows.shown()));
+    let writes = plan.to.schema.writes;
+    lines.push(match plan.way_back {
+        true if writes != plan.rows.writes => format!(
+            "  writes schema {} until it is permanent, then {writes}; a sweep brings the rest to it, and then there is no way back",
+            plan.rows.writes
+        ),
+        true => "  can be rolled back until it is permanent".to_owned(),
+        false => "  cannot be rolled back: it is permanent as soon as all nodes have it ready".to_owned(),
+    });
     lines.extend(plan.asks_more.iter().map(|asked| format!("  asks for + {asked}")));
     lines.extend(plan.asks_less.iter().map(|asked| format!("  asks for - {asked}")));
     if plan.asks_more.is_empty() && plan.asks_less.is_empty() {
@@ -98,6 +107,15 @@ fn shown(plan: &Plan) -> String {
     }
     lines.extend(plan.refused.iter().map(|why| format!("  refused: {why}")));
     lines.join("\n")
+}
+
+fn written(version: &Version) -> String {
+    let Schema { reads, writes, writes_from } = version.schema;
+    let writes = match writes_from.filter(|from| *from != writes) {
+        None => writes.to_string(),
+        Some(from) => format!("{from} to {writes}"),
+    };
+    format!("writes {writes} (reads {} to {})", reads.0, reads.1)
 }
 
 /// The first octets of a digest: enough for people.
@@ -227,8 +245,35 @@ fn described(status: &StoreStatus) -> String {
             generation.calls
         ));
     }
+    lines.push(format!("  rows have {}, {} is written", status.rows.shown(), status.rows.writes));
+    if let Some(sweep) = &status.sweep {
+        lines.extend(swept(sweep));
+    }
+    if !status.waits_for.is_empty() {
+        lines.push(format!("    another schema waits for {}", status.waits_for.join(", ")));
+    }
     lines.extend(status.trouble.iter().map(|why| format!("  {} cannot go on: {why}", status.here)));
     lines.join("\n")
+}
+
+/// How far a sweep is.
+fn swept(sweep: &Sweep) -> Vec<String> {
+    let Sweep { node, accounts, of, records, rewritten, failures, done, .. } = sweep;
+    // Accounts that have come since are swept too.
+    let of = of.max(accounts);
+    let is = if *done { "has brought" } else { "brings" };
+    let mut lines = vec![format!(
+        "    {node} {is} the rest to it: {accounts} of {of} accounts, {records} records looked at, {rewritten} rows written"
+    )];
+    let shown = sweep.failed.iter().take(MAX_FAILED_SHOWN);
+    lines.extend(shown.map(|failed| {
+        let account = failed.account.as_deref().unwrap_or("the directory");
+        format!("      {account}: {}", failed.why)
+    }));
+    if *failures > 0 {
+        lines.push(format!("      {failures} in all are tried again; `postroom check` says more"));
+    }
+    lines
 }
 
 /// `postroom store commit`.

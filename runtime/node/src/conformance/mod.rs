@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use postroom_kit::records::{Domain, Mailbox, User};
 use postroom_kit::run::{Planned, Ran};
 
-use crate::guest::{ComponentSource, Grants, Host, Kind, Lift, Limits, StoreComponent};
+use crate::guest::{ComponentSource, Grants, Host, Kind, Lift, Limits, StoreComponent, Writes};
 use crate::storage::MemoryEngine;
 
 /// Instances of a component as this host loads it.
@@ -45,6 +45,24 @@ impl Instances<StoreComponent> for Fresh {
 
     fn handles(&self, store: &StoreComponent) -> usize {
         store.handles()
+    }
+
+    fn schemas(&self, store: &StoreComponent) -> Vec<u32> {
+        schemas(store)
+    }
+}
+
+/// Most schemas of one component that cases are asked in; the newest ones.
+const MAX_SCHEMAS: u32 = 4;
+
+/// The schemas in which a component writes as it is told.
+pub fn schemas(store: &StoreComponent) -> Vec<u32> {
+    let manifest = store.inspection().manifest.as_ref();
+    match manifest.map(|manifest| manifest.schema.writes) {
+        Some(Writes::Told([oldest, newest])) => {
+            (oldest.max(newest.saturating_sub(MAX_SCHEMAS - 1))..=newest).collect()
+        }
+        Some(Writes::One(_)) | None => Vec::new(),
     }
 }
 

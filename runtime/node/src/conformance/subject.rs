@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use postroom_core::types::{AccountId, MailboxId, Slot, TransactionId, Uid};
 use postroom_kit::records as wit;
-use postroom_kit::{Host, Knobs, MessageSubject, Parts, RecordSubject, Result};
+use postroom_kit::{Host, Knobs, MessageSubject, Parts, RecordSubject, Result, Told};
 
 use super::convert::{self, Row, wit_error};
 use super::gate::Faults;
@@ -37,6 +37,11 @@ pub trait Instances<S>: Send + Sync {
     fn handles(&self, _: &S) -> usize {
         0
     }
+
+    /// The schemas in which such an instance writes as it is told.
+    fn schemas(&self, _: &S) -> Vec<u32> {
+        Vec::new()
+    }
 }
 
 /// A store (a component, or another thing behind the node's traits) over an engine of its own.
@@ -50,6 +55,7 @@ pub struct Subject<S = StoreComponent> {
     area: Area,
     fence: Option<Fence>,
     faults: Arc<Faults>,
+    told: Mutex<Told>,
     /// What has to live as long as it does: folders.
     _kept: Box<dyn Any + Send + Sync>,
 }
@@ -100,6 +106,7 @@ impl<S> Subject<S> {
             area,
             fence,
             faults: Arc::new(Faults::none()),
+            told: Mutex::default(),
             _kept: Box::new(()),
         })
     }
@@ -114,7 +121,8 @@ impl<S> Subject<S> {
             Space::Directory => AccountId::from_u128(0),
             Space::Account(account) => account,
         };
-        CallInfo { account, transaction: TransactionId::from_u128(7) }
+        let Told { schema, migrate } = *self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        CallInfo { schema, migrate, ..CallInfo::new(account, TransactionId::from_u128(7)) }
     }
 
     /// The instance that calls reach.
@@ -187,6 +195,14 @@ impl<S> Host for Subject<S> {
 
     fn handles(&self) -> usize {
         self.source.handles(&self.store())
+    }
+
+    fn schemas(&self) -> Vec<u32> {
+        self.source.schemas(&self.store())
+    }
+
+    fn tell(&self, told: Told) {
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = told;
     }
 
     fn linked(&self, txn: &Txn) -> Vec<String> {

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
-use postroom_core::deploy::{Deployment, Report, Seen, StoreRecord, begin, commit, roll_back};
+use postroom_core::deploy::{
+    Deployment, Report, Seen, StoreRecord, begin, commit, is_one_way, roll_back,
+};
 use postroom_core::error::StoreError;
 
 use super::keeper::{Keeper, lacks};
@@ -25,21 +27,23 @@ impl Keeper {
         inspection: &Inspection,
     ) -> Result<Plan, StoreError> {
         let serving = self.store.swappable.serving();
-        let refused = match self.refused(inspection) {
-            Some(why) => Some(why),
-            None => {
-                let (found, live) = (self.shelf.look(&[]).await?.0, self.live().await?);
-                self.begun(&found.record, deployment, &live).err().map(|error| error.to_string())
-            }
-        };
+        let (found, live) = (self.shelf.look(&[]).await?.0, self.live().await?);
+        let begun = self.begun(&found.record, deployment, &live);
+        let (rows, from) =
+            (found.record.rows(&self.store.configured), super::version(serving.inspection()));
+        let way_back = !is_one_way(rows, &from.schema, &deployment.version.schema);
+        let refused =
+            self.refused(inspection).or_else(|| begun.err().map(|error| error.to_string()));
         let asks = |inspection: &Inspection| {
             inspection.manifest.as_ref().map(|manifest| manifest.asks.clone()).unwrap_or_default()
         };
         let (before, after) = (asks(serving.inspection()), asks(inspection));
         Ok(Plan {
             store: self.store.name.clone(),
-            from: super::version(serving.inspection()),
+            from,
             to: deployment.version.clone(),
+            rows,
+            way_back,
             asks_more: more(&before, &after),
             asks_less: more(&after, &before),
             refused,
@@ -134,6 +138,8 @@ impl Keeper {
         let nodes: Vec<&str> = live.iter().map(String::as_str).collect();
         let (found, reports) = self.shelf.look(&nodes).await?;
         let record = found.record;
+        let rows = record.rows(&self.store.configured);
+        let (sweep, waits_for) = self.swept(&record, &nodes).await?;
         let number = record.under_way.as_ref().map(|under_way| under_way.number);
         let of_this = |report: Option<Report>| report.filter(|r| Some(r.deployment) == number);
         let nodes = match number {
@@ -158,6 +164,9 @@ impl Keeper {
             here: self.node.clone(),
             generations: generations.collect(),
             history: record.history,
+            rows,
+            sweep,
+            waits_for,
             trouble: self.trouble.borrow().clone(),
         })
     }

@@ -82,7 +82,7 @@ impl Comparison<'_> {
     }
 
     async fn reading(&self, store: &StoreComponent, account: AccountId) -> Reading {
-        let call = CallInfo { account, transaction: TransactionId(random()) };
+        let call = CallInfo::new(account, TransactionId(random()));
         let view = View::new(self.engine.clone(), Space::Account(account));
         let keeps = |kind| self.kinds.contains(&kind);
         let mailboxes = match keeps(Kind::Mailboxes) {

@@ -13,8 +13,10 @@ use postroom_core::error::StoreError;
 use postroom_core::types::AccountId;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::compare::{ACCOUNTS, Comparison};
+use super::rows::Sweeping;
 use super::shelf::{Found, Shelf};
 use super::verify::verify;
 use crate::guest::{
@@ -23,6 +25,7 @@ use crate::guest::{
 };
 use crate::mailbox::error::read;
 use crate::mailbox::now;
+use crate::message_store::MessageStore;
 
 /// How often the record is looked at while nothing is under way: how late a node begins to stage.
 const IDLE_LOOK: Duration = Duration::from_secs(1);
@@ -62,8 +65,12 @@ struct Memory {
     said: Option<(Report, Instant)>,
     /// The account that was read by both versions last, and when.
     compared: Option<(Option<AccountId>, Instant)>,
+    /// The deployment whose version this node has switched to, said or not.
+    switched: Option<u64>,
     /// The deployment whose version this node does not serve, because it was started anew meanwhile.
     held: Option<u64>,
+    /// The sweep that this node carries out.
+    sweeping: Option<Sweeping>,
 }
 
 /// Keeps one store.
@@ -74,6 +81,9 @@ pub(super) struct Keeper {
     generation: u64,
     clustered: bool,
     pub(super) store: Store,
+    /// Where accounts are reached, wherever they are open.
+    pub(super) mail: MessageStore,
+    pub(super) tasks: TaskTracker,
     /// Something is to be looked at now.
     pub(super) nudge: Notify,
     /// Why the last step could not be taken.
@@ -86,17 +96,19 @@ impl Keeper {
         host: Arc<Host>,
         (node, generation): (String, u64),
         clustered: bool,
+        (mail, tasks): (MessageStore, TaskTracker),
         store: Store,
     ) -> Self {
         let trouble = watch::Sender::new(None);
         let nudge = Notify::new();
-        Self { shelf, host, node, generation, clustered, store, nudge, trouble }
+        Self { shelf, host, node, generation, clustered, store, mail, tasks, nudge, trouble }
     }
 
     /// Until it is stopped.
     pub(super) async fn keep(self: Arc<Self>, stop: CancellationToken) {
         let mut memory = Memory::default();
         let mut tripped = self.store.swappable.tripped();
+        let outdated = self.store.swappable.outdated();
         loop {
             let busy = match self.step(&mut memory).await {
                 Ok(busy) => {
@@ -117,6 +129,7 @@ impl Keeper {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = self.nudge.notified() => {}
+                () = outdated.notified() => {}
                 changed = tripped.changed() => {
                     if changed.is_err() {
                         return;
@@ -136,9 +149,12 @@ impl Keeper {
             memory.forget();
             self.settle(&found.record, memory).await?;
             memory.staged = None;
-            return Ok(false);
+            self.tell_schema(&found.record);
+            return self.keep_rows(&found, &live, &mut memory.sweeping).await;
         };
+        memory.sweeping = None;
         self.settle(&found.record, memory).await?;
+        self.tell_schema(&found.record);
         let of_this = |report: &Option<Report>| {
             report.as_ref().is_some_and(|report| report.deployment == under_way.number)
         };
@@ -207,6 +223,7 @@ impl Keeper {
         }
         match self.store.swappable.switch(component, !under_way.no_rollback) {
             Ok(()) => {
+                memory.switched = Some(under_way.number);
                 let Version { label, digest, .. } = &under_way.version;
                 let store = &*self.store.name;
                 tracing::info!(store, label, digest, "a new version of the store component serves");
@@ -222,12 +239,12 @@ impl Keeper {
 
     /// Why this node has gone back to the version before in this deployment, if it has.
     fn tripped(&self, under_way: &Deployment, memory: &Memory) -> Option<String> {
-        let (said, _) = memory.said.as_ref()?;
-        match &said.progress {
-            _ if said.deployment != under_way.number => None,
-            Progress::Tripped(why) => Some(why.clone()),
-            Progress::Serving => self.store.swappable.evidence().trip,
-            Progress::Staged | Progress::Refused(_) | Progress::Held => None,
+        let said = memory.said.as_ref().filter(|(said, _)| said.deployment == under_way.number);
+        match said.map(|(said, _)| &said.progress) {
+            Some(Progress::Tripped(why)) => Some(why.clone()),
+            // What could not be said has happened all the same.
+            _ if memory.switched == Some(under_way.number) => self.store.swappable.evidence().trip,
+            _ => None,
         }
     }
 
@@ -268,6 +285,8 @@ impl Keeper {
     ) -> Result<Result<Arc<StoreComponent>, String>, StoreError> {
         if let Some((digest, outcome)) = &memory.staged
             && *digest == version.digest
+            // One that was given up takes no more calls.
+            && !outcome.as_ref().is_ok_and(|component| component.is_closed())
         {
             return Ok(outcome.clone());
         }
@@ -409,6 +428,7 @@ impl Memory {
     /// Nothing is under way.
     fn forget(&mut self) {
         (self.phase, self.said, self.held, self.compared) = (None, None, None, None);
+        self.switched = None;
     }
 
     /// What the node has said before it was started anew counts.

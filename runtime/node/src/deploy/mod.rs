@@ -4,13 +4,16 @@
 //! record, the nodes' reports and the files of components in the shared engine, so that each node
 //! finds all of it there, also one that starts later; `keeper` is the task that makes one store of
 //! this node be what the record says, `asked` what operators want of it; `verify` is what a component has to stand before it serves.
+//! In which schema rows are written, and how the rest come into it, is in `rows` and `sweep`.
 //! The pointer that is switched, and what is seen of a version on probation, is in
 //! `guest::swap`.
 
 mod asked;
 mod compare;
 mod keeper;
+mod rows;
 mod shelf;
+mod sweep;
 mod verify;
 
 use std::collections::BTreeMap;
@@ -18,16 +21,18 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use postroom_core::deploy::{self as rules, Deployment, Phase, Schema, Version};
+use postroom_core::deploy::{self as rules, Deployment, Phase, Schema, StoreRecord, Version};
 use postroom_core::error::StoreError;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::keeper::Keeper;
 pub use self::keeper::Store;
+pub use self::rows::told;
 use self::shelf::Shelf;
 use crate::front::admin::stores::{Asked, NodeOfStore, Plan, StoreStatus, Stores};
-use crate::guest::{ComponentFrom, ComponentSource, Host, Inspection};
+use crate::guest::{ComponentFrom, ComponentSource, Host, Inspection, Writes};
+use crate::message_store::MessageStore;
 use crate::storage::Engine;
 
 /// What people call a version: its own name and version, or the begin of its digest.
@@ -37,20 +42,26 @@ pub fn version(inspection: &Inspection) -> Version {
         None => inspection.digest.chars().take(12).collect(),
     };
     let schema = inspection.manifest.as_ref().map(|manifest| manifest.schema).unwrap_or_default();
-    let schema = Schema { reads: (schema.reads[0], schema.reads[1]), writes: schema.writes };
+    let ([first, last], [oldest, newest]) = (schema.reads, schema.writes.range());
+    let writes_from = match schema.writes {
+        Writes::One(_) => None,
+        Writes::Told(_) => Some(oldest),
+    };
+    let schema = Schema { reads: (first, last), writes: newest, writes_from };
     Version { digest: inspection.digest.clone(), label, octets: inspection.size, schema }
 }
 
-/// What serves for good as a store, if a deployment has replaced the component of the configuration:
-/// to be loaded before the node claims anything.
+/// The record of a store's deployments, and the file of what serves for good, if a deployment has replaced
+/// the component of the configuration: to be read before the node claims anything.
 pub async fn permanent(
     engine: &Arc<dyn Engine>,
     store: &str,
-) -> Result<Option<(Version, Bytes)>, StoreError> {
+) -> Result<(StoreRecord, Option<(Version, Bytes)>), StoreError> {
     let shelf = Shelf::new(engine.clone(), store);
-    let Some(version) = shelf.record().await?.permanent else { return Ok(None) };
+    let record = shelf.record().await?;
+    let Some(version) = record.permanent.clone() else { return Ok((record, None)) };
     let octets = shelf.component(&version.digest).await?;
-    Ok(Some((version, octets)))
+    Ok((record, Some((version, octets))))
 }
 
 /// Carries deployments out on this node.
@@ -70,6 +81,7 @@ impl Deployer {
         node: String,
         generation: u64,
         clustered: bool,
+        mail: &MessageStore,
         stores: Vec<Store>,
     ) -> Self {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
@@ -77,8 +89,14 @@ impl Deployer {
         for store in stores {
             let shelf = Shelf::new(engine.clone(), &store.name);
             let name = store.name.clone();
-            let keeper =
-                Keeper::new(shelf, host.clone(), (node.clone(), generation), clustered, store);
+            let keeper = Keeper::new(
+                shelf,
+                host.clone(),
+                (node.clone(), generation),
+                clustered,
+                (mail.clone(), tasks.clone()),
+                store,
+            );
             let keeper = Arc::new(keeper);
             tasks.spawn(keeper.clone().keep(stop.clone()));
             keepers.insert(name, keeper);
@@ -149,6 +167,7 @@ fn deployment(asked: &Asked, inspection: &Inspection) -> Deployment {
         canary: asked.canary.clone(),
         probation_s: asked.probation_s,
         no_rollback: asked.no_rollback,
+        one_way: false,
         phase: Phase::Staging,
         steps: Vec::new(),
     }

@@ -4,6 +4,9 @@
 //! |---|---|
 //! | `S` store | the record, JSON: few and rare, and an operator can read it in a damaged cluster |
 //! | `T` store, 0, node | the node's report, JSON |
+//! | `R` store | the round of the store's rows as the record has it: what others hold theirs against |
+//! | `V` store, 0, node | how the node writes rows, JSON; only while that changes |
+//! | `W` store | how far the sweep of the rows is, JSON |
 //!
 //! A component's file is a body under the name `component/STORE/DIGEST`, linked in the commit that
 //! begins its deployment and unlinked when nothing names it any more. So whoever reads the record
@@ -12,19 +15,19 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use postroom_core::deploy::{Report, StoreRecord};
+use postroom_core::deploy::{Report, StoreRecord, Sweep, Writer};
 use postroom_core::error::StoreError;
 
+use crate::guest::{MAX_STORE_OCTETS, round_key};
 use crate::mailbox::error::{read, storage_error};
 use crate::mailbox::now;
 use crate::storage::{Area, Commit, Engine, Key, Space, StorageError, Write};
 
-/// Longest name of a store in octets: it is a part of keys.
-const MAX_STORE_OCTETS: usize = 256;
 /// Octets of a component that are read at a time.
 const PIECE: u64 = 8 << 20;
 
 /// The shelf of one store.
+#[derive(Clone)]
 pub(super) struct Shelf {
     engine: Arc<dyn Engine>,
     store: String,
@@ -33,6 +36,12 @@ pub(super) struct Shelf {
 /// A record, and the octets that it was read from: what compare-and-set compares.
 pub(super) struct Found {
     pub(super) record: StoreRecord,
+    octets: Option<Bytes>,
+}
+
+/// A sweep, and the octets that it was read from.
+pub(super) struct FoundSweep {
+    pub(super) sweep: Option<Sweep>,
     octets: Option<Bytes>,
 }
 
@@ -53,6 +62,15 @@ impl Shelf {
     fn report_key(&self, node: &str) -> Key {
         let octets = [b"T", self.store.as_bytes(), &[0], node.as_bytes()].concat();
         Key { area: Area::Ledger, octets: octets.into() }
+    }
+
+    fn writer_key(&self, node: &str) -> Key {
+        let octets = [b"V", self.store.as_bytes(), &[0], node.as_bytes()].concat();
+        Key { area: Area::Ledger, octets: octets.into() }
+    }
+
+    fn sweep_key(&self) -> Key {
+        Key { area: Area::Ledger, octets: [b"W", self.store.as_bytes()].concat().into() }
     }
 
     fn body_name(&self, digest: &str) -> String {
@@ -91,6 +109,10 @@ impl Shelf {
         file: Option<(&str, Bytes)>,
     ) -> Result<bool, StoreError> {
         let mut writes = vec![Write::Put(self.record_key(), json(record)?)];
+        if let Some(rows) = record.rows.filter(|rows| Some(*rows) != found.record.rows) {
+            let round = Bytes::copy_from_slice(&rows.round.to_be_bytes());
+            writes.push(Write::Put(round_key(&self.store), round));
+        }
         if let Some((digest, octets)) = file {
             let name = self.body_name(digest);
             if read(self.engine.body(Space::Directory, &name)).await?.is_none() {
@@ -109,6 +131,44 @@ impl Shelf {
     pub(super) async fn say(&self, node: &str, report: &Report) -> Result<(), StoreError> {
         let write = Write::Put(self.report_key(node), json(report)?);
         self.commit(Vec::new(), vec![write]).await.map(drop)
+    }
+
+    /// How these nodes write rows, in their order, and how far the sweep is.
+    pub(super) async fn rows(
+        &self,
+        nodes: &[&str],
+    ) -> Result<(Vec<Option<Writer>>, FoundSweep), StoreError> {
+        let mut keys = vec![self.sweep_key()];
+        keys.extend(nodes.iter().map(|node| self.writer_key(node)));
+        let mut rows = read(self.engine.get_many(Space::Directory, keys)).await?.into_iter();
+        let octets = rows.next().flatten();
+        let sweep = octets.as_ref().map(|octets| parse("the sweep", &self.store, octets));
+        let found = FoundSweep { sweep: sweep.transpose()?, octets };
+        let writers =
+            rows.map(|row| row.map(|row| parse("a writer", &self.store, &row)).transpose());
+        Ok((writers.collect::<Result<_, _>>()?, found))
+    }
+
+    /// Says how this node writes; nobody else writes that row.
+    pub(super) async fn say_writer(&self, node: &str, writer: &Writer) -> Result<(), StoreError> {
+        let write = Write::Put(self.writer_key(node), json(writer)?);
+        self.commit(Vec::new(), vec![write]).await.map(drop)
+    }
+
+    /// Says how far the sweep is, if nobody else has since it was found; false: somebody has.
+    pub(super) async fn say_sweep(
+        &self,
+        found: &mut FoundSweep,
+        sweep: &Sweep,
+    ) -> Result<bool, StoreError> {
+        let octets = json(sweep)?;
+        let write = Write::Put(self.sweep_key(), octets.clone());
+        let before = vec![(self.sweep_key(), found.octets.clone())];
+        let said = self.commit(before, vec![write]).await?;
+        if said {
+            *found = FoundSweep { sweep: Some(sweep.clone()), octets: Some(octets) };
+        }
+        Ok(said)
     }
 
     /// The file of a component, held against its digest.
@@ -175,4 +235,21 @@ fn parse<T: serde::de::DeserializeOwned>(
 fn json<T: serde::Serialize>(value: &T) -> Result<Bytes, StoreError> {
     let octets = serde_json::to_vec(value);
     octets.map(Bytes::from).map_err(|error| StoreError::Broken(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use postroom_core::deploy::Schema;
+
+    use super::*;
+
+    #[test]
+    fn a_record_of_before_is_read() {
+        let octets = br#"{"permanent":{"digest":"d","label":"l","octets":1,
+            "schema":{"reads":[1,2],"writes":2}},"under_way":null,"history":[]}"#;
+        let record: StoreRecord = parse("the record", "mail", octets).unwrap();
+        assert_eq!(record.rows, None);
+        let schema = Schema { reads: (1, 2), writes: 2, writes_from: None };
+        assert_eq!(record.permanent.unwrap().schema, schema);
+    }
 }

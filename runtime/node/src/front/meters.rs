@@ -43,6 +43,7 @@ fn describe() {
         ("postroom_guest_quarantine_refusals_total", "Calls refused as they had killed instances."),
         ("postroom_guest_cache_total", "Components found compiled, or not."),
         ("postroom_store_switches_total", "Switches of a store's component, by outcome."),
+        ("postroom_store_rewritten_total", "Rows that sweeps have brought to another schema."),
         ("postroom_storage_commits_total", "Transactions committed."),
         ("postroom_storage_refused_total", "Transactions that storage refused."),
         ("postroom_storage_groups_total", "Groups of transactions made durable together."),
@@ -66,6 +67,8 @@ fn describe() {
         ("postroom_guest_instances", "Instances of store components, by component."),
         ("postroom_guest_quarantined", "Operations that store components are not given any more."),
         ("postroom_store_generation", "Number of the generation of a store that serves."),
+        ("postroom_store_sweep_accounts", "Accounts that a sweep has looked at, and all of them."),
+        ("postroom_store_sweep_failures", "Accounts whose rows a sweep could not bring over."),
     ];
     const SECONDS: &[(&str, &str)] = &[
         ("postroom_call_seconds", "How long calls took, by kind."),

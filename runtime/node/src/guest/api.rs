@@ -10,6 +10,7 @@ use postroom_core::types::{AccountId, MailboxId, TransactionId};
 use serde::{Deserialize, Serialize};
 
 use super::manifest::Medium;
+use super::round::Round;
 use crate::storage::{Body, Txn, View};
 
 /// What every call carries.
@@ -19,6 +20,17 @@ pub struct CallInfo {
     pub account: AccountId,
     /// Follows the call from the client to storage and back.
     pub transaction: TransactionId,
+    /// In which schema rows are written; `None`: the component's own choice.
+    pub schema: Option<u32>,
+    /// Whether a check brings rows of other schemas to that one.
+    pub migrate: bool,
+}
+
+impl CallInfo {
+    /// A call about an account's records (of the zero id: the directory's).
+    pub fn new(account: AccountId, transaction: TransactionId) -> Self {
+        Self { account, transaction, schema: None, migrate: false }
+    }
 }
 
 /// A page of a list: rows in order of their names.
@@ -65,6 +77,10 @@ pub enum Part {
 /// check). `R` is the record, `N` its name.
 #[async_trait]
 pub trait Records<R: Send + 'static, N: Send + 'static>: Send + Sync {
+    /// In which round the schema of its rows is; `None`: there is only one.
+    fn round(&self) -> Option<Round> {
+        None
+    }
     /// Prepares the space. Repeatable.
     async fn create(&self, call: CallInfo, txn: &Txn) -> Result<(), StoreError>;
     /// Removes every record of this kind from the space. Repeatable.
@@ -112,6 +128,10 @@ pub struct MessagePlace {
 /// The store of messages. `insert` takes bodies besides, `list` stays within one mailbox.
 #[async_trait]
 pub trait Messages: Send + Sync {
+    /// In which round the schema of its rows is; `None`: there is only one.
+    fn round(&self) -> Option<Round> {
+        None
+    }
     /// Whether the octets live in the host's storage or elsewhere. Only a store whose medium is
     /// outside is told of operations after their commit.
     fn medium(&self) -> Medium {

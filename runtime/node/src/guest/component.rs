@@ -87,6 +87,11 @@ impl StoreComponent {
         self.pool.drain_time()
     }
 
+    /// Whether it takes no more calls.
+    pub fn is_closed(&self) -> bool {
+        self.pool.is_closed()
+    }
+
     /// Takes no more calls; returns when the running ones have finished or their time is over.
     pub async fn close(&self) {
         self.pool.close().await;

@@ -263,7 +263,13 @@ pub(super) fn change(change: MessageChange) -> wit::MessageChange {
 /// What every call carries.
 pub(super) fn call(info: CallInfo) -> wit::Call {
     let TransactionId(transaction) = info.transaction;
-    wit::Call { account: id(info.account.0), transaction: id(transaction), extra: Vec::new() }
+    let schema = info.schema.map(|schema| wit::Property {
+        name: "schema".to_owned(),
+        value: schema.to_string().into_bytes(),
+    });
+    let migrate = wit::Property { name: "migrate".to_owned(), value: Vec::new() };
+    let extra = schema.into_iter().chain(info.migrate.then_some(migrate)).collect();
+    wit::Call { account: id(info.account.0), transaction: id(transaction), extra }
 }
 
 /// An id, to the guest.

@@ -76,13 +76,34 @@ pub struct Manifest {
 pub struct Schema {
     /// Reads rows of the first to the last of these.
     pub reads: [u32; 2],
-    /// Writes rows of this one.
-    pub writes: u32,
+    /// Writes rows of these.
+    pub writes: Writes,
+}
+
+/// Schemas in which a component writes rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Writes {
+    /// In this one, whatever it is told.
+    One(u32),
+    /// In whichever of the first to the last of these it is told, as the WIT says; in the last one
+    /// unless it is told. It brings rows from one to another.
+    Told([u32; 2]),
+}
+
+impl Writes {
+    /// The first and the last one.
+    pub fn range(self) -> [u32; 2] {
+        match self {
+            Self::One(only) => [only, only],
+            Self::Told(range) => range,
+        }
+    }
 }
 
 impl Default for Schema {
     fn default() -> Self {
-        Self { reads: [1, 1], writes: 1 }
+        Self { reads: [1, 1], writes: Writes::One(1) }
     }
 }
 
@@ -152,7 +173,8 @@ impl Manifest {
             return Some("kinds names a kind twice".to_owned());
         }
         let [first, last] = self.schema.reads;
-        if first > last || !(first..=last).contains(&self.schema.writes) {
+        let [oldest, newest] = self.schema.writes.range();
+        if oldest > newest || oldest < first || newest > last {
             return Some("schema.reads must be a range that has schema.writes in it".to_owned());
         }
         if self.asks.directories.len() > MAX_ASKED || self.asks.http.len() > MAX_ASKED {
@@ -202,6 +224,19 @@ mod tests {
         check(r#"{"name":"a","version":"1","kinds":["users","users"]}"#, Err("twice"));
         let schema = r#"{"name":"a","version":"1","kinds":[],"schema":{"reads":[2,1],"writes":1}}"#;
         check(schema, Err("range"));
+        for (writes, expected) in [
+            ("2", Ok(())),
+            ("[1,2]", Ok(())),
+            ("[2,2]", Ok(())),
+            ("[2,1]", Err("range")),
+            ("[0,2]", Err("range")),
+            ("[1,3]", Err("range")),
+            ("[1]", Err("Writes")),
+            (r#""2""#, Err("Writes")),
+        ] {
+            let schema = format!(r#""schema":{{"reads":[1,2],"writes":{writes}}}"#);
+            check(&format!(r#"{{"name":"a","version":"1","kinds":[],{schema}}}"#), expected);
+        }
         let asks =
             r#"{"name":"a","version":"1","kinds":[],"asks":{"directories":[{"name":"../x"}]}}"#;
         check(asks, Err("no plain name"));

@@ -33,6 +33,7 @@ pub mod native_outside;
 pub mod native_plain;
 mod pool;
 mod quarantine;
+mod round;
 mod running;
 mod state;
 mod swap;
@@ -45,8 +46,11 @@ pub use error::LoadError;
 pub use inspect::{HOOKS, HOST_PACKAGE, Inspection, Lift, SERVED_VERSION, STORE_PACKAGE, inspect};
 pub use limits::{DirectoryGrant, Grants, HostConfig, Limits, MAX_ANSWER_TIME};
 pub use load::{ComponentFrom, ComponentSource, Host};
-pub use manifest::{AskedDirectory, Asks, Kind, MANIFEST_SECTION, Manifest, Medium, Schema};
+pub use manifest::{
+    AskedDirectory, Asks, Kind, MANIFEST_SECTION, Manifest, Medium, Schema, Writes,
+};
 pub use quarantine::Quarantined;
+pub use round::{MAX_STORE_OCTETS, Round, Told, round_key};
 pub use swap::{GenerationInfo, SwappableStore, SwitchError};
 pub use wasi::Listener;
 

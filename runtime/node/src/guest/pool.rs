@@ -178,6 +178,11 @@ impl Pool {
         self.template.limits.drain_time()
     }
 
+    /// Whether it takes no more calls.
+    pub(super) fn is_closed(&self) -> bool {
+        self.stop.is_cancelled()
+    }
+
     /// Ends all instances; running calls get the drain time.
     pub(super) async fn close(&self) {
         self.stop.cancel();

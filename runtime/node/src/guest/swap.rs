@@ -4,44 +4,35 @@
 //! pointer; the generation before it gets its drain time ([`Limits`](super::Limits)) for the calls that it
 //! has, then these are *fenced*: their futures end, which closes every handle that they hold, so that
 //! whatever the guest does later reaches nothing. A fenced read is made again on the generation that
-//! serves; a fenced write is `Unavailable`. As no guest commits anything, a late commit of an old
-//! generation cannot exist.
+//! serves; a fenced write is `Unavailable`, but on probation, where it is made again too. As no guest
+//! commits anything, a late commit of an old generation cannot exist.
 //!
 //! Two generations at most. While the newer one is *tentative* the other is kept at hand, with its
 //! instances. What the newer one fails at is asked of the other, after what was written so far was taken
 //! out of the transaction: nobody above sees the fault. Where the other can do it, or does not say so in
-//! a moment ([`PROOF_TIME`]), the fault is the newer one's own, and it goes back before that call is
-//! answered. Where the other fails too, it is the call that is bad, as it was before the switch.
+//! a moment (`run` says how long), the fault is the newer one's own, and it goes back before that call is
+//! answered. Where the other fails too, it is the call that is bad, as it was before the switch. Where the
+//! newer one was only not available, and the other was, that is a failure in the evidence. What the other is
+//! asked so counts for neither: its own record is of the time in which it served.
 
 mod calls;
 mod count;
 mod proof;
+mod run;
 
-use std::pin::pin;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
 use postroom_core::deploy::evidence::{Evidence, Wear, Wears};
-use postroom_core::error::StoreError;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use self::count::Counts;
+use super::api::CallInfo;
 use super::component::StoreComponent;
 use super::manifest::{Kind, Medium};
-use super::pool::Verb;
-use crate::storage::Txn;
-
-/// Times that a call is made whose generation went: a switch follows another only when that is settled, so
-/// more than one repeat is a coincidence.
-const MAX_CALLS: usize = 3;
-/// How long the version before may take to show that it does what a tentative one has failed at. A
-/// healthy one takes milliseconds; while it is awaited the next calls still go to the tentative one, so
-/// it is short.
-const PROOF_TIME: Duration = Duration::from_secs(1);
+use super::round::{Telling, Told};
 
 /// Why a component does not take over, by what is to be done.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -107,41 +98,7 @@ pub struct SwappableStore {
     /// Generations that go.
     draining: TaskTracker,
     tripped: watch::Sender<Option<String>>,
-}
-
-/// A call's place in a generation: the generation does not end while it is held, or fences it.
-struct Place {
-    generation: Arc<Generation>,
-    _tokens: [TaskTrackerToken; 2],
-}
-
-/// What became of a call in a generation.
-enum Ran<T> {
-    Answered(Result<T, StoreError>),
-    /// Nothing came of it: the generation's time was over, or it was a tentative one's and need not be
-    /// believed. The call has a place elsewhere.
-    Again(Place),
-    /// A tentative generation has failed; the one before it has a place for the call, to show whose fault
-    /// it is.
-    Suspect(Suspicion),
-}
-
-/// Who is asked next when a tentative generation was not available to a call.
-#[derive(Clone, Copy)]
-enum Next {
-    /// The same one: a write that was lost with its instance is alone there the next time, which shows
-    /// whether it was the reason.
-    Same,
-    /// The one before: a read has been alone already, and a write that was needs no third chance.
-    Before,
-}
-
-/// A tentative generation that has failed at a call.
-struct Suspicion {
-    generation: Arc<Generation>,
-    why: String,
-    /// In the generation before.
-    before: Place,
+    telling: Telling,
 }
 
 impl SwappableStore {
@@ -155,6 +112,7 @@ impl SwappableStore {
         let name = name.into();
         let serving = Arc::new(Generation::new(1, component, false, Arc::default()));
         let slots = Slots { serving, previous: None, trip: None, count: 1 };
+        let telling = Telling::new(&name);
         measure(&name, &slots);
         Self {
             name,
@@ -163,7 +121,27 @@ impl SwappableStore {
             slots: Mutex::new(slots),
             draining: TaskTracker::new(),
             tripped: watch::Sender::new(None),
+            telling,
         }
+    }
+
+    /// Says in which schema rows are written from now on, in calls that have not begun yet.
+    pub fn tell(&self, told: Told) {
+        self.telling.tell(told);
+    }
+
+    /// What it was told last.
+    pub fn told(&self) -> Told {
+        self.telling.told()
+    }
+
+    /// Notified when what it was told may be out of date.
+    pub fn outdated(&self) -> Arc<Notify> {
+        self.telling.outdated()
+    }
+
+    fn as_told(&self, info: CallInfo) -> CallInfo {
+        CallInfo { schema: self.telling.told().schema, ..info }
     }
 
     /// What the configuration calls it.
@@ -200,7 +178,8 @@ impl SwappableStore {
     pub fn switch(&self, to: Arc<StoreComponent>, tentative: bool) -> Result<(), SwitchError> {
         self.fits(&to).inspect_err(|_| self.count("refused"))?;
         let mut slots = self.lock();
-        if slots.previous.is_some() || !self.draining.is_empty() {
+        // One that was given up meanwhile has to be made anew.
+        if slots.previous.is_some() || !self.draining.is_empty() || to.is_closed() {
             self.count("refused");
             return Err(SwitchError::Unsettled);
         }
@@ -340,53 +319,6 @@ impl SwappableStore {
         });
     }
 
-    /// A place in the generation that serves.
-    fn enter(&self) -> Place {
-        // Under the lock: a generation is closed for good only after it has stopped to serve.
-        Place::in_generation(&self.lock().serving)
-    }
-
-    /// What an answer comes to. A tentative generation's errors are not believed while there is another
-    /// one to ask.
-    fn judged<T>(
-        &self,
-        generation: Arc<Generation>,
-        verb: Verb,
-        next: Next,
-        error: StoreError,
-    ) -> Ran<T> {
-        let unsure = match &error {
-            StoreError::Broken(_) | StoreError::Unavailable(_) | StoreError::Busy(_) => {
-                generation.tentative
-            }
-            _ => false,
-        };
-        if !unsure {
-            return Ran::Answered(Err(error));
-        }
-        let slots = self.lock();
-        if !Arc::ptr_eq(&slots.serving, &generation) {
-            return match Arc::ptr_eq(&slots.serving.component, &generation.component) {
-                // It was made permanent meanwhile: there is nobody else to ask.
-                true => Ran::Answered(Err(error)),
-                false => Ran::Again(Place::in_generation(&slots.serving)),
-            };
-        }
-        let Some(previous) = &slots.previous else { return Ran::Answered(Err(error)) };
-        let before = Place::in_generation(previous);
-        let again = Place::in_generation(&slots.serving);
-        drop(slots);
-        match (error, next) {
-            (error @ StoreError::Broken(_), _) => {
-                let why = format!("{verb}: {error}");
-                Ran::Suspect(Suspicion { generation, why, before })
-            }
-            (StoreError::Unavailable(_), Next::Same) => Ran::Again(again),
-            // Where storage is away the one before says so too.
-            _ => Ran::Again(before),
-        }
-    }
-
     /// Switches back because of what was seen of this component, if it serves and is tentative.
     pub fn trip(&self, component: &Arc<StoreComponent>, why: String) {
         let slots = self.lock();
@@ -408,184 +340,11 @@ impl SwappableStore {
         let store = &*self.name;
         tracing::warn!(store, why, "a version on probation failed: the one before serves again");
     }
-
-    async fn run<T>(
-        &self,
-        place: Place,
-        verb: Verb,
-        next: Next,
-        call: impl Future<Output = Result<T, StoreError>>,
-    ) -> Ran<T> {
-        let began = Instant::now();
-        let generation = place.generation.clone();
-        let answer = tokio::select! {
-            biased;
-            answer = call => answer,
-            () = generation.fence.cancelled() => {
-                drop(place);
-                return Ran::Again(self.enter());
-            }
-        };
-        generation.counts.note(verb, began.elapsed(), answer.as_ref().err());
-        match answer {
-            Ok(answer) => Ran::Answered(Ok(answer)),
-            Err(error) => self.judged(generation, verb, next, error),
-        }
-    }
-
-    /// Holds the second answer against a failure: one that the version before shares is no reason to go
-    /// back to it.
-    async fn proved<T>(
-        &self,
-        generation: Arc<Generation>,
-        why: String,
-        second: impl Future<Output = Ran<T>>,
-    ) -> Ran<T> {
-        let mut second = pin!(second);
-        let trips = |why| {
-            let slots = self.lock();
-            if Arc::ptr_eq(&slots.serving, &generation) {
-                self.trip_now(slots, why);
-            }
-        };
-        match tokio::time::timeout(PROOF_TIME, &mut second).await {
-            Ok(Ran::Answered(Err(error @ StoreError::Broken(_)))) => {
-                let (store, error_text) = (&*self.name, error.to_string());
-                tracing::info!(store, why, error_text, "both versions fail at a call");
-                self.count("shared failure");
-                Ran::Answered(Err(error))
-            }
-            Ok(ran) => {
-                trips(why);
-                ran
-            }
-            Err(_) => {
-                trips(why);
-                second.await
-            }
-        }
-    }
-
-    /// A call that only reads.
-    async fn read<T, F>(
-        &self,
-        verb: Verb,
-        call: impl Fn(Arc<StoreComponent>) -> F + Send + Sync,
-    ) -> Result<T, StoreError>
-    where
-        T: Send,
-        F: Future<Output = Result<T, StoreError>> + Send,
-    {
-        let ask = |place: Place| {
-            let component = place.generation.component.clone();
-            self.run(place, verb, Next::Before, call(component))
-        };
-        let mut ran = ask(self.enter()).await;
-        for _ in 1..MAX_CALLS {
-            ran = match ran {
-                Ran::Answered(answer) => return answer,
-                Ran::Again(place) => ask(place).await,
-                Ran::Suspect(Suspicion { generation, why, before }) => {
-                    self.proved(generation, why, ask(before)).await
-                }
-            };
-        }
-        ran.answer()
-    }
-
-    /// A call that writes to a transaction, as often as a version on probation makes it come to nothing:
-    /// what that one has written is taken out again before.
-    async fn write<T, A, F>(
-        &self,
-        verb: Verb,
-        txn: &Txn,
-        arguments: A,
-        call: impl Fn(Arc<StoreComponent>, Txn, A) -> F + Send + Sync,
-    ) -> Result<T, StoreError>
-    where
-        T: Send,
-        A: Clone + Send + Sync,
-        F: Future<Output = Result<T, StoreError>> + Send,
-    {
-        let place = self.enter();
-        let component = place.generation.component.clone();
-        // Nothing else comes again: its arguments need not be there twice.
-        if !place.generation.tentative {
-            let only = call(component, txn.clone(), arguments);
-            return self.run(place, verb, Next::Before, only).await.answer();
-        }
-        let ask = |place: Place, next: Next| {
-            let (attempt, component) = (txn.attempt(), place.generation.component.clone());
-            let call = call(component, attempt.txn(), arguments.clone());
-            async move {
-                let ran = self.run(place, verb, next, call).await;
-                if !matches!(ran, Ran::Answered(Ok(_))) {
-                    txn.take_back(&attempt);
-                }
-                ran
-            }
-        };
-        let mut ran = ask(place, Next::Same).await;
-        for _ in 1..MAX_CALLS {
-            ran = match ran {
-                Ran::Answered(answer) => return answer,
-                Ran::Again(place) => ask(place, Next::Before).await,
-                Ran::Suspect(Suspicion { generation, why, before }) => {
-                    self.proved(generation, why, ask(before, Next::Before)).await
-                }
-            };
-        }
-        ran.answer()
-    }
-
-    /// A call that is made once, whatever becomes of it. What a tentative version fails at is held
-    /// against it unproved: asking the other would be making it twice.
-    async fn once<T, F>(
-        &self,
-        verb: Verb,
-        call: impl FnOnce(Arc<StoreComponent>) -> F + Send,
-    ) -> Result<T, StoreError>
-    where
-        F: Future<Output = Result<T, StoreError>> + Send,
-    {
-        let place = self.enter();
-        let component = place.generation.component.clone();
-        let ran = self.run(place, verb, Next::Before, call(component)).await;
-        if let Ran::Suspect(Suspicion { generation, why, .. }) = &ran {
-            let slots = self.lock();
-            if Arc::ptr_eq(&slots.serving, generation) {
-                self.trip_now(slots, why.clone());
-            }
-        }
-        ran.answer()
-    }
-}
-
-impl Place {
-    /// Only while the generation serves or stands by, which the lock holds.
-    fn in_generation(generation: &Arc<Generation>) -> Self {
-        let tokens = [generation.calls.token(), generation.of_component.token()];
-        Self { generation: generation.clone(), _tokens: tokens }
-    }
-}
-
-impl<T> Ran<T> {
-    /// For a call that is not made again.
-    fn answer(self) -> Result<T, StoreError> {
-        match self {
-            Self::Answered(answer) => answer,
-            Self::Again(_) | Self::Suspect(_) => Err(changing()),
-        }
-    }
 }
 
 fn measure(store: &str, slots: &Slots) {
     let number = slots.serving.number as f64;
     metrics::gauge!("postroom_store_generation", "component" => store.to_owned()).set(number);
-}
-
-fn changing() -> StoreError {
-    StoreError::Unavailable("the store component was replaced while the call ran".to_owned())
 }
 
 fn medium(component: &StoreComponent) -> Medium {

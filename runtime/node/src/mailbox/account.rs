@@ -62,7 +62,7 @@ impl Account {
     }
 
     pub(super) fn call(&self, transaction: TransactionId) -> CallInfo {
-        CallInfo { account: self.id, transaction }
+        CallInfo::new(self.id, transaction)
     }
 
     /// Whether the messages' octets are where the host commits nothing.
@@ -109,6 +109,11 @@ impl Account {
                 let lost = StoreError::Unavailable("the check took too long".into());
                 let job = |answer| Job::Check { step, repair, answer };
                 Ok(Answer::Checked(self.queued(job, lost).await?))
+            }
+            Ask::Sweep(step) => {
+                let lost = StoreError::Unavailable("the sweep took too long".into());
+                let job = |answer| Job::Sweep { step, answer };
+                Ok(Answer::Swept(self.queued(job, lost).await?))
             }
         }
     }

@@ -18,7 +18,7 @@ use crate::storage::{Body, Fence, FreshBodies};
 
 use super::account::Account;
 use super::accounts::Registry;
-use super::ask::{CheckStep, Checked};
+use super::ask::{CheckStep, Checked, SweepStep, Swept};
 use super::limits::{
     IDLE_ACCOUNT, MAX_BATCH_OCTETS, MAX_BATCH_OPS, MAX_IDLE_MAILBOXES, SETTLE_AFTER, SETTLE_PAUSE,
 };
@@ -48,6 +48,13 @@ pub(super) enum Job {
         repair: bool,
         /// What it came to.
         answer: oneshot::Sender<Result<Checked, StoreError>>,
+    },
+    /// A step of a sweep.
+    Sweep {
+        /// Which.
+        step: SweepStep,
+        /// What it came to.
+        answer: oneshot::Sender<Result<Swept, StoreError>>,
     },
     /// A session has left, or has been told of removals: look what can be closed and settled.
     Tend,
@@ -167,6 +174,10 @@ impl Actor {
                     let checked = self.check(step, repair).await;
                     let _ = answer.send(checked);
                 }
+                Some(Job::Sweep { step, answer }) => {
+                    let swept = self.sweep(step).await;
+                    let _ = answer.send(swept);
+                }
                 Some(Job::Tend) => self.account.with(|s| s.close_idle(MAX_IDLE_MAILBOXES)),
                 Some(Job::Retire) => {
                     if self.retire(registry).await {
@@ -277,7 +288,7 @@ impl Actor {
                     let _ = answer.send(Err(StoreError::Unavailable(text)));
                 }
                 // Whoever waits is told by its absence.
-                Job::Check { .. } | Job::Tend | Job::Retire | Job::Close => {}
+                Job::Check { .. } | Job::Sweep { .. } | Job::Tend | Job::Retire | Job::Close => {}
             }
         }
         while let Some(write) = self.backlog.pop_front() {

@@ -85,6 +85,42 @@ pub enum Ask {
         /// Whether what can be mended is mended.
         repair: bool,
     },
+    /// One step of bringing rows to the schema that is written → [`Answer::Swept`].
+    Sweep(SweepStep),
+}
+
+/// A part of an account's rows that a store component brings to the schema that is written, small enough
+/// not to keep its writer for long.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SweepStep {
+    /// Which of its rows.
+    pub of: SweptKind,
+    /// From a cursor of its own on.
+    pub after: Option<String>,
+    /// In which round that schema is the right one: a node that knows of another one refuses.
+    pub round: u64,
+}
+
+/// The kinds of record in an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SweptKind {
+    /// Mailboxes.
+    Mailboxes,
+    /// Messages.
+    Messages,
+}
+
+/// What a step of a sweep came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Swept {
+    /// Records looked at.
+    pub records: u64,
+    /// Rows written.
+    pub rewritten: u64,
+    /// A record that could not be read, and why: its rows stay as they are.
+    pub problem: Option<String>,
+    /// Where the next step goes on; `None`: all has been looked at.
+    pub next: Option<String>,
 }
 
 /// A part of the check of an account, small enough not to keep its writer for long.
@@ -232,6 +268,8 @@ pub enum Answer {
     Done(Reply),
     /// What was found.
     Checked(Checked),
+    /// What was brought to another schema.
+    Swept(Swept),
 }
 
 /// What watchers of a mailbox see.

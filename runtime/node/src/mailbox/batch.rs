@@ -76,6 +76,10 @@ impl Actor {
 
     async fn load(&mut self, transaction: TransactionId) -> Result<(), StoreError> {
         self.fence = Some(self.present_fence().await?);
+        // After the claim: whoever begins a round later takes the slot over, or is heard.
+        let stores = &self.account.env.stores;
+        let rounds = [stores.mailboxes.round(), stores.messages.round()];
+        super::current(&self.account.env.engine, rounds).await?;
         for _ in 0..MAX_ATTEMPTS {
             // Before anything is read: a guard whose outcome was unknown may come to be in between.
             if self.must_be_guarded().await? {
@@ -649,7 +653,7 @@ enum Opened {
 }
 
 impl Failed {
-    fn error(self) -> StoreError {
+    pub(super) fn error(self) -> StoreError {
         match self {
             Self::Together(error) | Self::All(error) | Self::Page(error) => error,
             Self::Stale | Self::Conflict => {

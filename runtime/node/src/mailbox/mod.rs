@@ -39,6 +39,10 @@ mod count;
 
 mod mend;
 
+mod rounds;
+
+mod sweep;
+
 mod claims;
 
 mod mint;
@@ -46,7 +50,10 @@ mod mint;
 pub mod error;
 
 pub use accounts::{Accounts, Env};
-pub use ask::{Answer, Ask, CheckStep, Checked, DELETED, News, Request, Write};
+pub use ask::{
+    Answer, Ask, CheckStep, Checked, DELETED, News, Request, SweepStep, Swept, SweptKind, Write,
+};
 pub use claims::Claims;
 pub use mint::{Mint, now, random};
 pub use recent::RecentBodies;
+pub use rounds::current;

@@ -232,7 +232,7 @@ fn count(function: &'static str, hook: &dyn Hook, outcome: &'static str) {
 }
 
 fn call_info(asking: &Asking<'_>) -> CallInfo {
-    CallInfo { account: asking.account, transaction: asking.transaction }
+    CallInfo::new(asking.account, asking.transaction)
 }
 
 fn message(body: Bytes) -> NewMessage {

@@ -25,6 +25,8 @@ mod admin;
 
 mod check;
 
+mod sweep;
+
 mod limits;
 
 #[cfg(test)]
@@ -46,6 +48,7 @@ use crate::storage::Engine;
 
 pub use admin::{Export, ExportedMessage, NewUser};
 pub use check::{CheckEvent, CheckFinding};
+pub use directory::Kind as DirectoryKind;
 pub use session::SessionHandle;
 
 use delivery::DeliveryHooks;

@@ -56,7 +56,7 @@ impl Hub {
         }
         match state.mailboxes.entry(mailbox) {
             Entry::Occupied(mut there) => {
-                there.get_mut().open_at.clone_from(open_at);
+                there.get_mut().moved(open_at);
                 raise(&there.get().sender, at);
                 there.get().sender.subscribe()
             }
@@ -68,49 +68,66 @@ impl Hub {
         }
     }
 
-    /// A mailbox is open at another node than before.
+    /// A mailbox is open at this node, maybe another one than before: whoever waits is woken then, and asks it.
     pub fn moved(&self, mailbox: MailboxId, open_at: &NodeId) {
         if let Some(there) = self.state().mailboxes.get_mut(&mailbox) {
-            there.open_at.clone_from(open_at);
+            there.moved(open_at);
         }
     }
 
     /// A mailbox has changed, as its owner says. False: nobody waits for it.
     pub fn changed(&self, mailbox: MailboxId, at: ModSeq) -> bool {
-        let mut state = self.state();
-        let Some(there) = state.mailboxes.get(&mailbox).filter(|it| !it.sender.is_closed()) else {
-            state.mailboxes.remove(&mailbox);
-            return false;
-        };
-        raise(&there.sender, at);
-        if at == DELETED {
-            state.mailboxes.remove(&mailbox);
-            return false;
-        }
-        true
+        self.state().changed(mailbox, at)
     }
 
     /// A node says that a mailbox has changed, which need not be open there.
     pub fn told(&self, by: &NodeId, mailbox: MailboxId, at: ModSeq) {
-        let open_at =
-            |state: &State| state.mailboxes.get(&mailbox).is_some_and(|it| it.open_at == *by);
-        if open_at(&self.state()) {
-            self.changed(mailbox, at);
-        } else {
-            self.wake(mailbox);
+        let mut state = self.state();
+        match state.mailboxes.get(&mailbox) {
+            Some(there) if there.open_at == *by => drop(state.changed(mailbox, at)),
+            Some(there) => there.wake(),
+            None => {}
         }
     }
 
     /// Something may have happened in a mailbox of which nobody has told: whoever waits is woken, and asks.
     pub fn wake(&self, mailbox: MailboxId) {
         if let Some(there) = self.state().mailboxes.get(&mailbox) {
-            there.sender.send_modify(|news| news.missed = news.missed.wrapping_add(1));
+            there.wake();
         }
     }
 
     /// As [`wake`](Self::wake), of several.
     pub fn wake_all(&self, mailboxes: impl IntoIterator<Item = MailboxId>) {
         mailboxes.into_iter().for_each(|mailbox| self.wake(mailbox));
+    }
+}
+
+impl State {
+    fn changed(&mut self, mailbox: MailboxId, at: ModSeq) -> bool {
+        let Some(there) = self.mailboxes.get(&mailbox).filter(|it| !it.sender.is_closed()) else {
+            self.mailboxes.remove(&mailbox);
+            return false;
+        };
+        raise(&there.sender, at);
+        if at == DELETED {
+            self.mailboxes.remove(&mailbox);
+            return false;
+        }
+        true
+    }
+}
+
+impl Subscription {
+    fn moved(&mut self, open_at: &NodeId) {
+        if self.open_at != *open_at {
+            self.open_at.clone_from(open_at);
+            self.wake();
+        }
+    }
+
+    fn wake(&self) {
+        self.sender.send_modify(|news| news.missed = news.missed.wrapping_add(1));
     }
 }
 
@@ -176,7 +193,7 @@ mod tests {
         hub.moved(INBOX, &node("b"));
         hub.told(&node("a"), INBOX, ModSeq(9));
         hub.told(&node("b"), INBOX, ModSeq(7));
-        assert_eq!(*watch.borrow_and_update(), News { at: ModSeq(7), missed: 3 });
+        assert_eq!(*watch.borrow_and_update(), News { at: ModSeq(7), missed: 4 });
         hub.told(&node("b"), INBOX, DELETED);
         assert_eq!(watch.borrow_and_update().at, DELETED);
     }

@@ -24,7 +24,9 @@ struct Look {
 
 impl Looks {
     /// Whether `node` is dead: by a look that was begun a moment ago, else by the one that `begin` makes now.
-    /// Nothing is lost when the future is dropped.
+    ///
+    /// A look is a task of its own, which goes to its end whoever still waits for it: it has a connection to
+    /// storage, of which there are few, and would keep it for good if nobody polled it any more.
     pub fn is_dead(
         &self,
         node: &NodeId,
@@ -33,7 +35,12 @@ impl Looks {
     ) -> Shared<BoxFuture<'static, bool>> {
         let mut looks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         looks.retain(|_, look| now.saturating_duration_since(look.begun) < SHARED_FOR);
-        let fresh = || Look { begun: now, is_dead: begin().shared() };
+        let fresh = || {
+            let look = tokio::spawn(begin());
+            // One that has panicked has found nothing out.
+            let is_dead = async move { look.await.unwrap_or(false) };
+            Look { begun: now, is_dead: is_dead.boxed().shared() }
+        };
         looks.entry(node.clone()).or_insert_with(fresh).is_dead.clone()
     }
 }
@@ -72,5 +79,30 @@ mod tests {
         assert_eq!(reads.load(Ordering::Relaxed), 2);
         assert!(looks.is_dead(&one, now + SHARED_FOR, read(true)).await);
         assert_eq!(reads.load(Ordering::Relaxed), 3);
+    }
+
+    #[tokio::test]
+    async fn a_look_comes_to_its_end_though_nobody_waits_for_it_any_more() {
+        let (looks, one) = (Looks::default(), "one".parse().unwrap());
+        let connection = Arc::new(());
+        let held = connection.clone();
+        let (answer, answered) = tokio::sync::oneshot::channel::<bool>();
+        let look = async move {
+            let is_dead = answered.await.unwrap();
+            drop(held);
+            is_dead
+        };
+        let asked = looks.is_dead(&one, Instant::now(), || look.boxed());
+        // It has begun, and whoever asked goes away.
+        assert_eq!(asked.clone().now_or_never(), None);
+        drop(asked);
+        answer.send(true).unwrap();
+        let ended = async {
+            while Arc::strong_count(&connection) > 1 {
+                tokio::task::yield_now().await;
+            }
+        };
+        let patience = Duration::from_secs(10);
+        tokio::time::timeout(patience, ended).await.expect("the connection is given back");
     }
 }

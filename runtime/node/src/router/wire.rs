@@ -14,7 +14,7 @@ use postroom_core::types::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::mailbox::{Answer, Checked, Request};
+use crate::mailbox::{Answer, Checked, Request, Swept};
 
 /// The version that this program writes.
 pub const VERSION: u32 = 1;
@@ -77,6 +77,8 @@ pub enum Said {
     Done(Made),
     /// What was found.
     Checked(Checked),
+    /// What was brought to another schema.
+    Swept(Swept),
 }
 
 /// What a change came to.
@@ -150,6 +152,7 @@ impl Said {
             Answer::Body(octets) => Self::Body(octets),
             Answer::Done(reply) => Self::Done(Made::of(reply)?),
             Answer::Checked(checked) => Self::Checked(checked),
+            Answer::Swept(swept) => Self::Swept(swept),
         })
     }
 }

@@ -189,7 +189,14 @@ fn perform(cli: &Cli) -> Result<bool> {
         options.folder.display()
     );
     let interrupted = listen_for_interrupt()?;
-    let report = soak::run(&options, &interrupted, &|progress| tell(cli.json, progress))?;
+    let report = match soak::run(&options, &interrupted, &|progress| tell(cli.json, progress)) {
+        Ok(report) => report,
+        Err(error) if cli.keep.is_some() => return Err(error),
+        Err(error) => {
+            let kept = scratch.keep();
+            return Err(error.context(format!("logs and events stay in {}", kept.display())));
+        }
+    };
     match cli.json {
         true => println!("{}", report.json()),
         false => print!("{}", report.text()),

@@ -232,8 +232,14 @@ fn report(
     for (number, account) in load.accounts.iter().enumerate() {
         // Whatever node is asked, it is the same.
         let node = &cluster.nodes[number % cluster.nodes.len()];
-        let there = present(node.imap, account)
-            .with_context(|| format!("what {account} has cannot be read at node {}", node.name))?;
+        let there = match present(node.imap, account) {
+            Ok(there) => there,
+            Err(error) => {
+                let at = &node.name;
+                wrong.push(format!("what {account} has cannot be read at node {at}: {error:#}"));
+                continue;
+            }
+        };
         let (found, sentences) = load.ledger(number).check(&there);
         wrong.extend(sentences.into_iter().map(|sentence| format!("{account}: {sentence}")));
         count.add(found);

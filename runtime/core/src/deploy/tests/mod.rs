@@ -1,5 +1,6 @@
 //! The record of a deployment, by its rules and by whole runs in random orders.
 
+mod rows;
 mod rules;
 mod runs;
 
@@ -11,7 +12,7 @@ use super::*;
 
 /// A version by its number; its schema is 1 unless said otherwise.
 pub fn version(number: u32) -> Version {
-    let schema = Schema { reads: (1, 1), writes: 1 };
+    let schema = Schema { reads: (1, 1), writes: 1, writes_from: None };
     let (digest, label) = (format!("{number:064x}"), format!("keyed {number}"));
     Version { digest, label, octets: 100, schema }
 }
@@ -24,6 +25,7 @@ pub fn deployment(number: u32) -> Deployment {
         canary: None,
         probation_s: 10,
         no_rollback: false,
+        one_way: false,
         phase: Phase::Staging,
         steps: Vec::new(),
     }
@@ -35,6 +37,9 @@ pub struct World {
     pub live: BTreeSet<String>,
     pub reports: BTreeMap<String, Report>,
     pub phase_for: Duration,
+    /// By node: how it writes.
+    pub writers: BTreeMap<String, Writer>,
+    pub sweep: Option<Sweep>,
 }
 
 impl World {
@@ -54,6 +59,13 @@ impl World {
         })
     }
 
+    /// Lets a function look at what is known of the rows.
+    pub fn rows_seen<R>(&self, look: impl FnOnce(&RowsSeen<'_>) -> R) -> R {
+        let live: Vec<&str> = self.live.iter().map(String::as_str).collect();
+        let writers: Vec<_> = live.iter().map(|node| self.writers.get(*node).cloned()).collect();
+        look(&RowsSeen { live: &live, writers: &writers, sweep: self.sweep.as_ref() })
+    }
+
     pub fn says(&mut self, node: &str, progress: Progress) -> &mut Evidence {
         let report =
             Report { deployment: 1, generation: 1, progress, evidence: Evidence::default() };
@@ -64,5 +76,6 @@ impl World {
 
 /// Numbers of one function.
 pub fn verb(calls: u64, failures: u64, micros: u64) -> Vec<VerbEvidence> {
-    vec![VerbEvidence { verb: "messages insert".to_owned(), calls, failures, micros }]
+    let verb = "messages insert".to_owned();
+    vec![VerbEvidence { verb, calls, failures, micros, ..VerbEvidence::default() }]
 }

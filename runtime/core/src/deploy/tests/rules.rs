@@ -145,6 +145,37 @@ fn numbers_that_are_worse_than_before_roll_back_and_a_few_calls_prove_nothing() 
 }
 
 #[test]
+fn a_version_that_is_not_available_to_what_the_one_before_carries_out_goes_back() {
+    let mut world = World::of(&["a"]);
+    let record = staged(&mut world, deployment(2));
+    let table = [
+        ((2, 2), None),
+        ((3, 3), Some("3 of 3 calls")),
+        ((6, 3), None),
+        ((7, 4), Some("4 of 7")),
+        ((49, 20), None),
+        ((50, 5), None),
+        ((50, 6), Some("6 of 50")),
+        ((1000, 100), None),
+    ];
+    for ((calls, unavailable), expected) in table {
+        let evidence = world.says("a", Progress::Serving);
+        evidence.tentative = verb(calls, 0, 0);
+        evidence.tentative[0].unavailable = unavailable;
+        // It was never asked this before.
+        evidence.baseline = Vec::new();
+        match (world.seen(|seen| next(&record, seen)), expected) {
+            (None, None) => {}
+            (Some(record), Some(part)) => {
+                let why = outcome(&record).why().unwrap();
+                assert!(why.contains(part), "{why}");
+            }
+            (got, expected) => panic!("{unavailable} of {calls}: {got:?}, expected {expected:?}"),
+        }
+    }
+}
+
+#[test]
 fn instances_that_go_before_their_time_roll_back_unless_both_versions_cost_them() {
     let mut world = World::of(&["a"]);
     let record = staged(&mut world, deployment(2));
@@ -214,10 +245,15 @@ fn what_cannot_be_begun_says_what_to_do() {
     check(&fresh, deployment(1), "serves already");
     let schema = |first, last, writes| {
         let mut deployment = deployment(2);
-        deployment.version.schema = Schema { reads: (first, last), writes };
+        deployment.version.schema = Schema { reads: (first, last), writes, writes_from: None };
         deployment
     };
-    check(&fresh, schema(2, 3, 2), "reads rows of schema 2 to 3");
+    check(
+        &fresh,
+        schema(2, 3, 2),
+        "reads rows of schemas 2 to 3, and those that are kept have schema 1",
+    );
+    check(&fresh, schema(1, 1, 2), "which it does not read");
     check(&fresh, schema(1, 2, 2), "--no-rollback");
     check(&fresh, Deployment { canary: Some("z".into()), ..deployment(2) }, "no node z");
     let meant = Deployment { no_rollback: true, ..schema(1, 2, 2) };

@@ -12,7 +12,7 @@ use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Query, State};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use postroom_core::deploy::{Deployment, Ended, Version};
+use postroom_core::deploy::{Deployment, Ended, Rows, Sweep, Version};
 use postroom_core::error::StoreError;
 use serde::{Deserialize, Serialize};
 
@@ -49,6 +49,10 @@ pub struct Plan {
     pub from: Version,
     /// What would.
     pub to: Version,
+    /// The rows that are in storage.
+    pub rows: Rows,
+    /// Whether there is a way back while it is watched.
+    pub way_back: bool,
     /// What it asks for and the one before it does not, a line each.
     pub asks_more: Vec<String>,
     /// What the one before it asks for and it does not.
@@ -111,6 +115,12 @@ pub struct StoreStatus {
     pub generations: Vec<GenerationOfStore>,
     /// Deployments that have ended, oldest first.
     pub history: Vec<Ended>,
+    /// The rows in storage.
+    pub rows: Rows,
+    /// How far they are brought to the schema that is written, or what that came to.
+    pub sweep: Option<Sweep>,
+    /// The live nodes that are waited for before rows are written in another schema, or brought to it.
+    pub waits_for: Vec<String>,
     /// Why that node cannot go on, if it cannot.
     pub trouble: Option<String>,
 }

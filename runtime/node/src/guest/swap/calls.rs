@@ -11,6 +11,7 @@ use super::{SwappableStore, medium};
 use crate::guest::api::{CallInfo, CheckPage, Hook, MessagePlace, Messages, Page, Part, Records};
 use crate::guest::manifest::{Kind, Medium};
 use crate::guest::pool::Verb;
+use crate::guest::round::Round;
 use crate::storage::{Body, Txn, View};
 
 fn verb(kind: Kind, name: &'static str) -> Verb {
@@ -22,7 +23,12 @@ macro_rules! records {
     ($row:ty, $name:ty, $kind:expr) => {
         #[async_trait]
         impl Records<$row, $name> for SwappableStore {
+            fn round(&self) -> Option<Round> {
+                Some(self.telling.round())
+            }
+
             async fn create(&self, info: CallInfo, txn: &Txn) -> Result<(), StoreError> {
+                let info = self.as_told(info);
                 self.write(verb($kind, "create"), txn, (), |to, txn, ()| async move {
                     Records::<$row, $name>::create(&*to, info, &txn).await
                 })
@@ -30,6 +36,7 @@ macro_rules! records {
             }
 
             async fn drop_all(&self, info: CallInfo, txn: &Txn) -> Result<(), StoreError> {
+                let info = self.as_told(info);
                 self.write(verb($kind, "drop"), txn, (), |to, txn, ()| async move {
                     Records::<$row, $name>::drop_all(&*to, info, &txn).await
                 })
@@ -42,6 +49,7 @@ macro_rules! records {
                 txn: &Txn,
                 rows: Vec<$row>,
             ) -> Result<(), StoreError> {
+                let info = self.as_told(info);
                 self.write(verb($kind, "insert"), txn, rows, |to, txn, rows| async move {
                     Records::<$row, $name>::insert(&*to, info, &txn, rows).await
                 })
@@ -54,6 +62,7 @@ macro_rules! records {
                 txn: &Txn,
                 rows: Vec<$row>,
             ) -> Result<(), StoreError> {
+                let info = self.as_told(info);
                 self.write(verb($kind, "update"), txn, rows, |to, txn, rows| async move {
                     Records::<$row, $name>::update(&*to, info, &txn, rows).await
                 })
@@ -66,6 +75,7 @@ macro_rules! records {
                 txn: &Txn,
                 names: Vec<$name>,
             ) -> Result<(), StoreError> {
+                let info = self.as_told(info);
                 self.write(verb($kind, "delete"), txn, names, |to, txn, names| async move {
                     Records::<$row, $name>::delete(&*to, info, &txn, names).await
                 })
@@ -78,6 +88,7 @@ macro_rules! records {
                 view: &View,
                 names: Vec<$name>,
             ) -> Result<Vec<Option<$row>>, StoreError> {
+                let info = self.as_told(info);
                 self.read(verb($kind, "select"), |to| {
                     let names = names.clone();
                     async move { Records::<$row, $name>::select(&*to, info, view, names).await }
@@ -92,6 +103,7 @@ macro_rules! records {
                 after: Option<$name>,
                 limit: u32,
             ) -> Result<Page<$row>, StoreError> {
+                let info = self.as_told(info);
                 self.read(verb($kind, "list"), |to| {
                             let after = after.clone();
                             async move {
@@ -108,6 +120,7 @@ macro_rules! records {
                 after: Option<String>,
                 repair: bool,
             ) -> Result<CheckPage, StoreError> {
+                let info = self.as_told(info);
                 self.write(verb($kind, "check"), txn, after, |to, txn, after| async move {
                     Records::<$row, $name>::check(&*to, info, &txn, after, repair).await
                 })
@@ -123,12 +136,17 @@ records!(MailboxRow, MailboxId, Kind::Mailboxes);
 
 #[async_trait]
 impl Messages for SwappableStore {
+    fn round(&self) -> Option<Round> {
+        Some(self.telling.round())
+    }
+
     fn medium(&self) -> Medium {
         // All generations have the same.
         medium(&self.serving())
     }
 
     async fn create(&self, info: CallInfo, txn: &Txn) -> Result<(), StoreError> {
+        let info = self.as_told(info);
         self.write(verb(Kind::Messages, "create"), txn, (), |to, txn, ()| async move {
             Messages::create(&*to, info, &txn).await
         })
@@ -141,6 +159,7 @@ impl Messages for SwappableStore {
         txn: &Txn,
         mailbox: MailboxId,
     ) -> Result<(), StoreError> {
+        let info = self.as_told(info);
         self.write(verb(Kind::Messages, "drop"), txn, (), |to, txn, ()| async move {
             to.drop_mailbox(info, &txn, mailbox).await
         })
@@ -154,6 +173,7 @@ impl Messages for SwappableStore {
         rows: Vec<MessageRow>,
         bodies: Vec<Body>,
     ) -> Result<(), StoreError> {
+        let info = self.as_told(info);
         let written = Written {
             arguments: (rows, bodies),
             places: |(rows, _): &(Vec<MessageRow>, Vec<Body>)| {
@@ -176,6 +196,7 @@ impl Messages for SwappableStore {
         txn: &Txn,
         changes: Vec<MessageChange>,
     ) -> Result<(), StoreError> {
+        let info = self.as_told(info);
         let written = Written {
             arguments: changes,
             places: |changes: &Vec<MessageChange>| {
@@ -209,6 +230,7 @@ impl Messages for SwappableStore {
         txn: &Txn,
         places: Vec<MessagePlace>,
     ) -> Result<(), StoreError> {
+        let info = self.as_told(info);
         self.write(verb(Kind::Messages, "delete"), txn, places, |to, txn, places| async move {
             Messages::delete(&*to, info, &txn, places).await
         })
@@ -221,6 +243,7 @@ impl Messages for SwappableStore {
         view: &View,
         places: Vec<MessagePlace>,
     ) -> Result<Vec<Option<MessageRow>>, StoreError> {
+        let info = self.as_told(info);
         self.read(verb(Kind::Messages, "select"), |to| {
             let places = places.clone();
             async move { Messages::select(&*to, info, view, places).await }
@@ -236,6 +259,7 @@ impl Messages for SwappableStore {
         after: Option<Uid>,
         limit: u32,
     ) -> Result<Page<MessageRow>, StoreError> {
+        let info = self.as_told(info);
         self.read(verb(Kind::Messages, "list"), |to| async move {
             Messages::list(&*to, info, view, mailbox, after, limit).await
         })
@@ -251,6 +275,7 @@ impl Messages for SwappableStore {
         at: u64,
         max: u64,
     ) -> Result<Option<Part>, StoreError> {
+        let info = self.as_told(info);
         self.read(verb(Kind::Messages, "fetch"), |to| {
             let name = name.clone();
             async move { to.fetch(info, view, mailbox, name, at, max).await }
@@ -265,6 +290,7 @@ impl Messages for SwappableStore {
         mailbox: MailboxId,
         names: Vec<String>,
     ) -> Result<(), StoreError> {
+        let info = self.as_told(info);
         // Repeatable, as a read is.
         self.read(verb(Kind::Messages, "settle"), |to| {
             let names = names.clone();
@@ -280,6 +306,7 @@ impl Messages for SwappableStore {
         after: Option<String>,
         repair: bool,
     ) -> Result<CheckPage, StoreError> {
+        let info = self.as_told(info);
         self.write(verb(Kind::Messages, "check"), txn, after, |to, txn, after| async move {
             Messages::check(&*to, info, &txn, after, repair).await
         })

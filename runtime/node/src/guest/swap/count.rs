@@ -15,6 +15,7 @@ use crate::guest::pool::Verb;
 struct Count {
     calls: AtomicU64,
     failures: AtomicU64,
+    unavailable: AtomicU64,
     micros: AtomicU64,
 }
 
@@ -35,6 +36,18 @@ impl Counts {
         }
     }
 
+    /// Notes a call that it has failed at, where another version has not.
+    pub(super) fn failed(&self, verb: Verb, took: Duration) {
+        self.note(verb, took, None);
+        self.of(verb).failures.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Notes a call that it was not available to, where another version was.
+    pub(super) fn was_unavailable(&self, verb: Verb, took: Duration) {
+        self.note(verb, took, None);
+        self.of(verb).unavailable.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// What it comes to, in the order of names.
     pub(super) fn told(&self) -> Vec<VerbEvidence> {
         let counts = self.0.read().unwrap_or_else(PoisonError::into_inner);
@@ -42,6 +55,7 @@ impl Counts {
             verb: verb.to_string(),
             calls: count.calls.load(Ordering::Relaxed),
             failures: count.failures.load(Ordering::Relaxed),
+            unavailable: count.unavailable.load(Ordering::Relaxed),
             micros: count.micros.load(Ordering::Relaxed),
         });
         let mut told: Vec<_> = told.collect();

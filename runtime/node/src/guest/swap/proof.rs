@@ -8,7 +8,8 @@ use std::sync::atomic::Ordering;
 use postroom_core::error::StoreError;
 use postroom_core::records::MessageRow;
 
-use super::{Place, SwappableStore};
+use super::SwappableStore;
+use super::run::Place;
 use crate::guest::api::{CallInfo, MessagePlace, Messages};
 use crate::guest::component::StoreComponent;
 use crate::guest::pool::Verb;

@@ -100,7 +100,7 @@ fn space(account: u128) -> Space {
 
 /// A call for an account; zero for the directory.
 fn call(account: u128) -> CallInfo {
-    CallInfo { account: AccountId::from_u128(account), transaction: TransactionId::from_u128(7) }
+    CallInfo::new(AccountId::from_u128(account), TransactionId::from_u128(7))
 }
 
 fn domain(name: &str) -> DomainRow {

@@ -2,6 +2,8 @@
 
 use futures::future::join_all;
 use metrics_exporter_prometheus::PrometheusBuilder;
+use postroom_core::deploy::evidence::VerbEvidence;
+use postroom_core::deploy::fault;
 
 use super::gate::Gate;
 use super::losses::{PATIENCE, is_broken};
@@ -199,5 +201,80 @@ async fn a_thousand_switches_leave_no_instance_and_no_handle() {
     assert_eq!((instances(), serving.handles()), (1.0, 0));
     assert_eq!(serving.load(), Load { instances: 1, calls: 0 });
     assert!(metrics.render().contains("postroom_store_generation{component=\"mail\"}"));
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_version_that_is_never_available_to_what_the_one_before_carries_out_is_held_to_account() {
+    for verb in ["mailbox.select", "message.insert"] {
+        let versions = Versions::new(&[("sin", "away"), ("verb", verb)]);
+        let (engine, store) = (memory(), versions.store(one_instance()).await);
+        let account = Account::new(&engine, &store, 1).await;
+        store.switch(versions.load(guest("faulty"), one_instance()).await, true).unwrap();
+        for _ in 0..4 {
+            // Nobody notices.
+            assert_eq!(account.reads(&store).await, Ok(true));
+            assert_eq!(account.insert(&store, &account.txn()).await, Ok(()));
+        }
+        let held = fault(&store.evidence()).expect("something is held against it");
+        assert!(held.contains("not available to 4 of 4 calls"), "{held}");
+        store.close().await;
+    }
+}
+
+#[tokio::test]
+async fn what_both_versions_fail_at_is_no_part_of_the_evidence() {
+    let (versions, store) = both_sin("mailbox.select").await;
+    let engine = memory();
+    let (bad, good) =
+        (Account::new(&engine, &store, BAD).await, Account::new(&engine, &store, 1).await);
+    for _ in 0..100 {
+        assert_eq!(good.reads(&store).await, Ok(true));
+    }
+    let before = calls(&store.evidence().baseline);
+    assert_eq!(before, 0, "nothing is on probation");
+    on_probation(&versions, &store).await;
+    let before = calls(&store.evidence().baseline);
+    is_broken(&bad.reads(&store).await, "");
+    for _ in 0..60 {
+        assert_eq!(good.reads(&store).await, Ok(true));
+    }
+    let evidence = store.evidence();
+    assert_eq!(fault(&evidence), None);
+    assert_eq!(evidence.tentative.iter().map(|verb| verb.failures).sum::<u64>(), 0);
+    assert_eq!(calls(&evidence.baseline), before, "what it is asked besides is none of its record");
+    store.close().await;
+}
+
+fn calls(side: &[VerbEvidence]) -> u64 {
+    side.iter().map(|verb| verb.calls).sum()
+}
+
+/// Each is bad alone; beside each other in the version before neither shows which one it was.
+#[tokio::test]
+async fn calls_that_both_versions_fail_at_together_are_no_reason_to_go_back() {
+    let versions = Versions::new(&[("sin", "trap"), ("verb", "message.insert")]);
+    let first = versions.load(guest("faulty"), one_instance()).await;
+    let store = SwappableStore::new("mail", first, Kind::ALL.to_vec(), false);
+    on_probation(&versions, &store).await;
+    let engine = memory();
+    let accounts = [1, 2, 3, 4].map(|number| Account { engine: engine.clone(), number });
+    for _ in 0..3 {
+        let all = accounts.iter().map(async |account| {
+            let txn = account.txn();
+            let written = account.insert(&store, &txn).await;
+            assert!(txn.take().is_empty());
+            written
+        });
+        for answer in join_all(all).await {
+            let failed = matches!(
+                &answer,
+                Err(StoreError::Broken(_) | StoreError::Unavailable(_) | StoreError::Busy(_))
+            );
+            assert!(failed, "{answer:?}");
+        }
+    }
+    assert!(store.is_tentative());
+    assert_eq!(store.evidence().trip, None);
     store.close().await;
 }

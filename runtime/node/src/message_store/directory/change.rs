@@ -9,9 +9,9 @@ use postroom_core::records::{DomainRow, UserRow};
 use postroom_core::types::AccountId;
 use tokio::sync::SemaphorePermit;
 
-use crate::guest::CheckPage;
+use crate::guest::{CallInfo, CheckPage, Stores};
 use crate::mailbox::error::{guest, read, storage_error};
-use crate::mailbox::now;
+use crate::mailbox::{Swept, current, now};
 use crate::storage::{Commit, Space, StorageError, Txn, Write};
 
 use super::super::NewUser;
@@ -40,6 +40,14 @@ pub(super) enum Change {
         repair: bool,
         page: Mutex<CheckPage>,
     },
+    /// The store component brings a page of its records to the schema that is written in a round; what
+    /// came of it at the last attempt is left in `swept`.
+    Sweep {
+        kind: Kind,
+        after: Option<String>,
+        round: u64,
+        swept: Mutex<Swept>,
+    },
 }
 
 impl Change {
@@ -56,7 +64,7 @@ impl Change {
             Self::RemoveDomain(name) | Self::RemoveUser(name) => name,
             Self::SetPassword { user, .. } => user,
             Self::ClaimAccount(claim) => &claim.name,
-            Self::Check { .. } => "",
+            Self::Check { .. } | Self::Sweep { .. } => "",
         }
     }
 }
@@ -171,6 +179,58 @@ impl Directory {
         }
     }
 
+    /// Lets the store component bring a page of its records to the schema that is written.
+    ///
+    /// # Errors
+    /// `Unavailable` when that is not the one of this round.
+    pub async fn sweep(
+        &self,
+        kind: Kind,
+        after: Option<String>,
+        round: u64,
+    ) -> Result<Swept, StoreError> {
+        let change = Change::Sweep { kind, after, round, swept: Mutex::default() };
+        self.change(&change).await?;
+        match change {
+            Change::Sweep { swept, .. } => Ok(swept.into_inner().unwrap_or_default()),
+            _ => Ok(Swept::default()),
+        }
+    }
+
+    async fn plan_sweep(
+        &self,
+        kind: Kind,
+        after: Option<String>,
+        round: u64,
+        txn: &Txn,
+    ) -> Result<Swept, StoreError> {
+        let call = CallInfo { migrate: true, ..self.call() };
+        let Stores { domains, users, .. } = &self.stores;
+        let known = match kind {
+            Kind::Domains => domains.round(),
+            Kind::Users => users.round(),
+        };
+        // Captured before the component is called, which is told no earlier one then.
+        let known = known.map(|known| known.known.borrow().round);
+        if known != Some(round) {
+            return Err(StoreError::Unavailable(format!(
+                "the sweep is of round {round}, this node is in {}",
+                known.unwrap_or(0)
+            )));
+        }
+        let page = match kind {
+            Kind::Domains => guest(domains.check(call, txn, after, false)).await,
+            Kind::Users => guest(users.check(call, txn, after, false)).await,
+        }?;
+        let problem = page.findings.first();
+        Ok(Swept {
+            records: page.checked,
+            rewritten: 0,
+            problem: problem.map(|found| format!("{}: {}", found.name, found.problem)),
+            next: page.next,
+        })
+    }
+
     fn name(&self, user: &str) -> Result<String, StoreError> {
         let address = Address::parse(user)?;
         Ok(Address::user(&address.local, address.domain.as_deref()))
@@ -203,6 +263,11 @@ impl Directory {
                     Kind::Users => guest(self.stores.users.check(call, txn, after, *repair)).await,
                 }?;
                 *page.lock().unwrap_or_else(PoisonError::into_inner) = found;
+                Ok(())
+            }
+            Change::Sweep { kind, after, round, swept } => {
+                let found = self.plan_sweep(*kind, after.clone(), *round, txn).await?;
+                *swept.lock().unwrap_or_else(PoisonError::into_inner) = found;
                 Ok(())
             }
             Change::RemoveUser(name) => self.plan_user_removal(name, txn).await,
@@ -296,8 +361,14 @@ impl Directory {
             }
             self.prepare(&txn).await?;
         }
+        let rounds = [self.stores.domains.round(), self.stores.users.round()];
+        current(&self.engine, rounds).await?;
         self.plan(change, &txn).await?;
         let writes = txn.take();
+        if let Change::Sweep { swept, .. } = change {
+            let mut swept = swept.lock().unwrap_or_else(PoisonError::into_inner);
+            swept.rewritten = writes.len() as u64;
+        }
         match change.may_write() || writes.is_empty() {
             true => Ok(writes),
             false => Err(StoreError::Broken("the store wrote in a check without repair".into())),

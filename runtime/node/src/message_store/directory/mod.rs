@@ -117,7 +117,7 @@ impl Directory {
     }
 
     fn call(&self) -> CallInfo {
-        CallInfo { account: AccountId::NONE, transaction: TransactionId(self.mint.next()) }
+        CallInfo::new(AccountId::NONE, TransactionId(self.mint.next()))
     }
 
     fn view(&self) -> View {

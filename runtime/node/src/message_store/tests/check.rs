@@ -114,8 +114,7 @@ async fn a_wrong_size_is_mended_also_where_an_update_writes_flags_only() {
     drop(client);
     bench.store.close().await;
     let account = bench.account().await;
-    let (space, call) =
-        (Space::Account(account), CallInfo { account, transaction: TransactionId([7; 16]) });
+    let (space, call) = (Space::Account(account), CallInfo::new(account, TransactionId([7; 16])));
     let view = View::new(bench.engine.clone(), space);
     let page = Messages::list(&*bench.plain, call, &view, inbox, None, 10).await.unwrap();
     let row = page.rows[0].clone();

@@ -175,7 +175,7 @@ async fn a_hook_is_asked_about_what_is_delivered_and_nothing_else() {
         let size = MAIL.len() as u64;
         let sender = Some("s@x.org".to_owned());
         let delivery = Delivery { sender, user: "alice".into(), mailbox: mailbox(name), size };
-        let call = CallInfo { account: bench.account().await, transaction };
+        let call = CallInfo::new(bench.account().await, transaction);
         assert_eq!(hook.asked(), [(call, delivery, MAIL.to_owned())], "{address}");
     }
     assert_eq!(alice.bodies("INBOX").await, ["by a client", MAIL, MAIL]);
@@ -321,7 +321,7 @@ async fn what_was_delivered_is_told_and_a_failure_then_changes_nothing() {
         let reply = alice.deliver_as(transaction, "alice", MAIL).await.unwrap();
         let (call, delivered) = soon("it is told", told.recv()).await.unwrap();
         let account = bench.account().await;
-        assert_eq!(call, CallInfo { account, transaction });
+        assert_eq!(call, CallInfo::new(account, transaction));
         assert_eq!(delivered.delivery.mailbox, mailbox("box"));
         assert_eq!(delivered.delivery.size, MAIL.len() as u64 + 8);
         let status = alice.select("box").await.status;

@@ -26,6 +26,8 @@ mod model;
 
 mod outside;
 
+mod schemas;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -145,7 +147,7 @@ impl Bench {
     async fn rows(&self, mailbox: MailboxId) -> Vec<MessageRow> {
         let account = self.store.principal("alice").await.unwrap().account;
         let view = View::new(self.engine.clone(), Space::Account(account));
-        let call = CallInfo { account, transaction: self.store.transaction() };
+        let call = CallInfo::new(account, self.store.transaction());
         let messages: &dyn Messages = &*self.plain;
         messages.list(call, &view, mailbox, None, 100).await.unwrap().rows
     }

@@ -262,7 +262,9 @@ impl Cluster {
         if !matches!(said, Said::Selected(..)) {
             // That node has not noticed yet that it is the owner no more.
             let admitted = self.attachments.admit(request.session, epoch, modseq);
-            admitted.map_err(|_| NoReply::not_mine())?;
+            // What it has answered may have been done, before it was the owner no more.
+            let uncertain = matches!(said, Said::Done(_));
+            admitted.map_err(|_| NoReply { uncertain, ..NoReply::not_mine() })?;
         }
         Ok(Ok(match said {
             Said::Mailboxes(list) => Answer::Mailboxes(list),
@@ -279,6 +281,7 @@ impl Cluster {
             Said::Body(octets) => Answer::Body(octets),
             Said::Done(made) => Answer::Done(made.reply()),
             Said::Checked(checked) => Answer::Checked(checked),
+            Said::Swept(swept) => Answer::Swept(swept),
         }))
     }
 
@@ -396,7 +399,7 @@ fn peer_id(node: &NodeId) -> Option<crate::cluster::NodeId> {
 /// What a call needs of the claim.
 fn kind(ask: &Ask) -> CallKind {
     match ask {
-        Ask::Write(_) | Ask::Check { repair: true, .. } => CallKind::Write,
+        Ask::Write(_) | Ask::Check { repair: true, .. } | Ask::Sweep(_) => CallKind::Write,
         Ask::Select { .. } | Ask::Attach { .. } | Ask::Changes { .. } => CallKind::Validated,
         Ask::Mailboxes
         | Ask::Status(_)
@@ -427,7 +430,8 @@ fn needs_active(ask: &Ask) -> bool {
         | Ask::Used
         | Ask::Select { .. }
         | Ask::Attach { .. }
-        | Ask::Check { .. } => false,
+        | Ask::Check { .. }
+        | Ask::Sweep(_) => false,
     }
 }
 

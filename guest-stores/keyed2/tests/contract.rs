@@ -1,0 +1,3 @@
+//! The contract of the WIT, over maps.
+
+postroom_guest::store_contract!(keyed2::Keyed);

@@ -1,0 +1,271 @@
+//! A cluster whose store is replaced by other versions under load: what the tests of deployments share.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::cluster::{ClusterNode, LocalCluster, PASSWORD};
+use crate::{ImapClient, LmtpClient, eventually, scratch};
+
+/// Users, each with a client on each node.
+pub const USERS: [&str; 2] = ["anna", "berta"];
+/// The store in the configuration of all nodes.
+pub const STORE: &str = "mail";
+
+/// A configuration in which one component of a file keeps everything.
+fn tables(file: &Path, settings: &str) -> String {
+    let kinds = ["domain", "user", "mailbox", "message"];
+    let kinds: String = kinds.iter().map(|kind| format!("{kind} = {STORE:?}\n")).collect();
+    format!(
+        "[stores]\n{kinds}[components.{STORE}]\nfile = {file:?}\ngrants.settings = {{ {settings} }}\n"
+    )
+}
+
+/// The same component with another digest: a custom section is added that means nothing.
+pub fn tagged(file: &Path, folder: &Path, tag: u8) -> PathBuf {
+    let mut octets = std::fs::read(file).expect("the component was built");
+    octets.extend([0, 9, 7]);
+    octets.extend(b"version");
+    octets.push(tag);
+    let path = folder.join(format!("version-{tag}.wasm"));
+    std::fs::write(&path, octets).expect("the folder is ours");
+    path
+}
+
+/// One cluster under load at a time: two cores do not serve three, each with a database.
+static ONE: Mutex<()> = Mutex::new(());
+
+/// The cluster.
+pub struct Versions {
+    /// Its nodes.
+    pub cluster: LocalCluster,
+    /// A folder of its own.
+    pub folder: tempfile::TempDir,
+    _one: MutexGuard<'static, ()>,
+}
+
+impl Versions {
+    /// Starts nodes whose store is this component, with these settings.
+    pub fn start(nodes: usize, component: &Path, settings: &str) -> Self {
+        // Who failed holding it has nothing to do with who comes next.
+        let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let folder = scratch();
+        let tables = tables(component, settings);
+        let cluster = LocalCluster::start_configured(folder.path(), nodes, &tables);
+        let cluster = cluster.expect("the cluster starts");
+        for user in USERS {
+            cluster.add_user(user).expect("a user can be made");
+        }
+        let versions = Self { cluster, folder, _one: one };
+        for node in &versions.cluster.nodes {
+            eventually("all nodes are heard", || {
+                let heard = node.command(&["cluster", "status"], "").ok()?;
+                (heard.len() == nodes).then_some(())
+            });
+        }
+        versions
+    }
+
+    /// The first node.
+    pub fn first(&self) -> &ClusterNode {
+        &self.cluster.nodes[0]
+    }
+
+    /// Deploys a file and follows it to its end; why it failed, if it did.
+    pub fn deploy(&self, file: &Path, more: &[&str]) -> Result<(), String> {
+        let file = file.to_str().expect("a plain path");
+        let args = ["store", "deploy", file, "--to", STORE, "--yes", "--watch"];
+        let done = self.first().command(&[&args[..], more].concat(), "");
+        done.map(drop).map_err(|error| format!("{error:#}"))
+    }
+
+    /// How the store is, as a node says.
+    pub fn status(&self, node: usize) -> Value {
+        let all = self.cluster.nodes[node].command(&["store", "status", STORE], "");
+        all.expect("a node says how its store is").remove(0)[0].clone()
+    }
+
+    /// What serves on a node, by digest.
+    pub fn serves(&self, node: usize) -> String {
+        let status = self.status(node);
+        let generations = status["generations"].as_array().expect("a list");
+        let serving = generations.iter().find(|generation| generation["serves"] == true);
+        let digest = &serving.expect("one serves")["version"]["digest"];
+        digest.as_str().expect("a text").to_owned()
+    }
+
+    /// The outcomes of all deployments, with their reasons.
+    pub fn history(&self) -> Vec<(String, String)> {
+        let status = self.status(0);
+        let ended = status["history"].as_array().expect("a list").iter();
+        let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
+        ended.map(|ended| (text(&ended["outcome"]), text(&ended["why"]))).collect()
+    }
+
+    /// Waits until every node serves this.
+    pub fn all_serve(&self, digest: &str) {
+        for node in 0..self.cluster.nodes.len() {
+            eventually("every node serves it", || (self.serves(node) == digest).then_some(()));
+        }
+    }
+}
+
+/// What one client did.
+#[derive(Debug, Default)]
+struct Done {
+    /// UIDs that were acknowledged, and what was appended under them.
+    appended: BTreeMap<u32, String>,
+    commands: u64,
+    longest: Duration,
+}
+
+/// Clients of all users on all nodes, and deliveries.
+pub struct Load {
+    end: Arc<AtomicBool>,
+    acknowledged: Arc<AtomicU64>,
+    clients: Vec<(String, JoinHandle<Done>)>,
+    deliveries: JoinHandle<u64>,
+}
+
+impl Load {
+    /// Begins.
+    pub fn on(cluster: &LocalCluster) -> Self {
+        let (end, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let mut clients = Vec::new();
+        for node in &cluster.nodes {
+            for user in USERS {
+                let (address, name) = (node.imap, format!("{user}-{}", node.name));
+                let (end, acknowledged) = (end.clone(), acknowledged.clone());
+                let client = move || works(address, user, &name, &end, &acknowledged);
+                clients.push((user.to_owned(), std::thread::spawn(client)));
+            }
+        }
+        let (lmtp, own) = (cluster.nodes[0].lmtp, end.clone());
+        let deliveries = std::thread::spawn(move || delivers(lmtp, &own));
+        Self { end, acknowledged, clients, deliveries }
+    }
+
+    /// Waits for so many more appends.
+    pub fn goes_on(&self, appends: u64) {
+        let at = self.acknowledged.load(Ordering::Relaxed) + appends;
+        eventually("clients go on", || {
+            let dead = self.clients.iter().any(|(_, client)| client.is_finished());
+            (dead || self.acknowledged.load(Ordering::Relaxed) >= at).then_some(())
+        });
+    }
+
+    /// Ends it, and holds what was acknowledged against what is there.
+    pub fn check(self, cluster: &LocalCluster) {
+        self.end.store(true, Ordering::Relaxed);
+        let mut by_user: BTreeMap<String, BTreeMap<u32, String>> = BTreeMap::new();
+        let (mut commands, mut longest) = (0, Duration::ZERO);
+        for (user, client) in self.clients {
+            let done = client.join().expect("no client met an error");
+            commands += done.commands;
+            longest = longest.max(done.longest);
+            let all = by_user.entry(user).or_default();
+            for (uid, text) in done.appended {
+                assert_eq!(all.insert(uid, text), None, "UID {uid} was given twice");
+            }
+        }
+        let delivered = self.deliveries.join().expect("no delivery met an error");
+        println!("{commands} commands, {delivered} deliveries, longest {longest:?}");
+        let mut present = 0;
+        for (user, acknowledged) in &by_user {
+            let mut client =
+                ImapClient::log_in(cluster.nodes[0].imap, user, PASSWORD).expect("a login");
+            ok(&mut client, "SELECT INBOX");
+            let lines = ok(&mut client, "UID FETCH 1:* (BODY.PEEK[HEADER.FIELDS (SUBJECT)])");
+            let text = lines.join("\n");
+            for (uid, subject) in acknowledged {
+                let (uid, subject) = (format!("UID {uid} "), format!("Subject: {subject}\r"));
+                let there =
+                    text.split("* ").any(|one| one.contains(&uid) && one.contains(&subject));
+                assert!(there, "{user}: {uid} with {subject} is not there");
+                assert_eq!(text.matches(&subject).count(), 1, "{subject} is there once");
+                present += 1;
+            }
+        }
+        println!("acknowledged = present = {present}");
+        let subjects = {
+            let mut client =
+                ImapClient::log_in(cluster.nodes[0].imap, USERS[0], PASSWORD).expect("a login");
+            ok(&mut client, "SELECT INBOX");
+            ok(&mut client, "SEARCH SUBJECT delivery").join(" ")
+        };
+        let found = subjects.split_whitespace().filter(|word| word.parse::<u32>().is_ok());
+        assert_eq!(found.count() as u64, delivered, "each delivery is there once");
+    }
+}
+
+/// A command that must end OK; its untagged responses.
+pub fn ok(client: &mut ImapClient, command: &str) -> Vec<String> {
+    let answer = client.command(command).unwrap_or_else(|error| panic!("{command}: {error}"));
+    assert!(answer.is_ok(), "{command}: {}", answer.tagged);
+    answer.lines()
+}
+
+/// One client: appends, reads, marks. Any NO, BYE or lost connection is a panic.
+fn works(
+    address: SocketAddr,
+    user: &str,
+    name: &str,
+    end: &AtomicBool,
+    acknowledged: &AtomicU64,
+) -> Done {
+    let mut done = Done::default();
+    let mut client =
+        eventually("the user can log in", || ImapClient::log_in(address, user, PASSWORD).ok());
+    ok(&mut client, "SELECT INBOX");
+    let mut last = 0;
+    for number in 0.. {
+        if end.load(Ordering::Relaxed) {
+            ok(&mut client, "LOGOUT");
+            return done;
+        }
+        let subject = format!("{name}-{number}");
+        let body = format!("Subject: {subject}\r\n\r\n{subject}\r\n");
+        let began = Instant::now();
+        let answer = client.append("INBOX", "", body.as_bytes()).expect("the connection holds");
+        assert!(answer.is_ok(), "APPEND: {}", answer.tagged);
+        let uid: u32 = answer.code("APPENDUID").expect("a UID")[1].parse().expect("a number");
+        assert!(uid > last, "UIDs rise: {uid} after {last}");
+        last = uid;
+        done.longest = done.longest.max(began.elapsed());
+        done.appended.insert(uid, subject.clone());
+        acknowledged.fetch_add(1, Ordering::Relaxed);
+        for command in [
+            "NOOP".to_owned(),
+            format!("UID FETCH {uid} (FLAGS BODY.PEEK[])"),
+            format!("UID STORE {uid} +FLAGS (\\Seen)"),
+        ] {
+            let began = Instant::now();
+            let lines = ok(&mut client, &command).join("\n");
+            done.longest = done.longest.max(began.elapsed());
+            done.commands += 1;
+            if command.contains("BODY") {
+                assert!(lines.contains(&subject), "{command}: {lines}");
+            }
+        }
+    }
+    done
+}
+
+/// Delivers to the first user; how many were taken.
+fn delivers(lmtp: SocketAddr, end: &AtomicBool) -> u64 {
+    let mut client = LmtpClient::connect(lmtp).expect("the port is open");
+    let mut taken = 0;
+    while !end.load(Ordering::Relaxed) {
+        let body = format!("Subject: delivery {taken}\r\n\r\nhello\r\n");
+        let replies = client.deliver(&[USERS[0]], body.as_bytes()).expect("the connection holds");
+        assert!(replies.iter().all(|reply| reply.starts_with("250")), "{replies:?}");
+        taken += 1;
+    }
+    taken
+}
