@@ -129,13 +129,15 @@ fn p5_what_cannot_serve_is_refused_in_one_line_and_never_serves() {
 }
 
 /// Swaps before what is left behind is counted: pools and caches of the process are filled by then.
-const WARM_UP: u32 = 5;
+const WARM_UP: u32 = 2;
 /// Swaps that are counted.
-const SWAPS: u32 = 20;
-/// Mappings that may come meanwhile: threads and arenas come and go. One that stays with each swap is too much.
-const MAPPINGS: u64 = 15;
-/// KiB of memory that may come meanwhile: less than two MiB with each swap.
-const RESIDENT: u64 = 32 << 10;
+const SWAPS: u32 = 8;
+/// Mappings that may come meanwhile. A generation with its four instances has some 300, so two of them: if
+/// each stayed there would be 2,400 more.
+const MAPPINGS: u64 = 600;
+/// KiB of memory that may come meanwhile: what compiling and verifying a component takes, and not 20 MiB with
+/// each swap.
+const RESIDENT: u64 = 160 << 10;
 
 #[test]
 fn p5_nothing_of_a_version_stays_when_another_one_has_replaced_it() {
