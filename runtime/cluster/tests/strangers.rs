@@ -9,7 +9,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use common::*;
 use postroom_cluster::certificates::{Reach, Revoked, renew, revoke};
-use postroom_cluster::links::{LinkError, LinkState, MAX_DATAGRAM_OCTETS, Notice, WireVersion};
+use postroom_cluster::links::{
+    LinkError, LinkState, Links, MAX_DATAGRAM_OCTETS, Notice, WireVersion,
+};
 use postroom_cluster::refusals::Reason;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
@@ -238,7 +240,7 @@ async fn expired_certificates_are_refused_at_both_ends() {
     assert!(matches!(&error, LinkError::NotAdmitted(_)), "{error:?}");
 }
 
-fn links_of(cluster: &Cluster, name: &str, from: SystemTime) -> postroom_cluster::links::Links {
+fn links_of(cluster: &Cluster, name: &str, from: SystemTime) -> Links {
     links(cluster.limited(name, from, DAY), VERSION)
 }
 
@@ -330,6 +332,15 @@ async fn a_server_that_is_revoked_is_not_talked_to_any_more() {
     assert!(matches!(&error, LinkError::WrongPeer(_)), "{error:?}");
 }
 
+/// Until the only link is one that was made after this.
+async fn until_anew(links: &Links, renewed: Instant) {
+    eventually("a new link", || {
+        let status = links.status();
+        matches!(status[0].state, LinkState::Up { since, .. } if since < renewed.elapsed())
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_link_that_was_given_up_for_a_new_one_is_cut_too() {
     let cluster = Cluster::new();
@@ -344,11 +355,7 @@ async fn a_link_that_was_given_up_for_a_new_one_is_cut_too() {
     renew(&cluster.directory("first"), SystemTime::now()).unwrap();
     let renewed = Instant::now();
     credentials.look();
-    eventually("a new link", || {
-        let status = links.status();
-        matches!(status[0].state, LinkState::Up { since, .. } if since < renewed.elapsed())
-    })
-    .await;
+    until_anew(&links, renewed).await;
     ask(&links, &two.name, "hello").await.unwrap();
     assert!(!hanging.is_finished(), "it goes on over the old one");
 
@@ -376,11 +383,7 @@ async fn a_renewed_certificate_is_used_without_a_restart() {
     let renewed = Instant::now();
     credentials.look();
     // Made with the old one, and then anew.
-    eventually("a new link", || {
-        let status = links.status();
-        matches!(status[0].state, LinkState::Up { since, .. } if since < renewed.elapsed())
-    })
-    .await;
+    until_anew(&links, renewed).await;
     ask(&links, &two.name, "hello").await.unwrap();
     // Whoever comes now sees the new one.
     let connector = tls(&cluster, true, &[&rustls::version::TLS13]);

@@ -157,3 +157,10 @@ pub fn literal(line: &[u8]) -> Option<usize> {
     let open = line.iter().rposition(|&octet| octet == b'{')?;
     std::str::from_utf8(&line[open + 1..]).ok()?.parse().ok()
 }
+
+/// A command that must end OK; its untagged responses.
+pub fn ok(client: &mut ImapClient, command: &str) -> Vec<String> {
+    let answer = client.command(command).unwrap_or_else(|error| panic!("{command}: {error}"));
+    assert!(answer.is_ok(), "{command}: {}", answer.tagged);
+    answer.lines()
+}

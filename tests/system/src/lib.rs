@@ -10,7 +10,7 @@ pub mod lmtp;
 pub mod node;
 pub mod proxy;
 pub mod soak;
-pub mod versions;
+pub mod store_cluster;
 
 pub use eventually::eventually;
 pub use imap::ImapClient;

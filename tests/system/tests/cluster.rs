@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use postroom_system::cluster::{ClusterNode, LocalCluster, PASSWORD};
 use postroom_system::eventually::within;
+use postroom_system::imap::ok;
 use postroom_system::{ImapClient, LmtpClient, eventually, scratch};
 
 /// A cluster with a user, anna. It ends with the folder.
@@ -65,12 +66,6 @@ fn heard(node: &ClusterNode) -> Vec<(String, String)> {
     let lines = node.command(&["cluster", "status"], "").expect("a node says what it hears");
     let text = |line: &serde_json::Value, key: &str| line[key].as_str().unwrap_or("").to_owned();
     lines.iter().map(|line| (text(line, "node"), text(line, "state"))).collect()
-}
-
-fn ok(client: &mut ImapClient, command: &str) -> Vec<String> {
-    let answer = client.command(command).unwrap_or_else(|error| panic!("{command}: {error}"));
-    assert!(answer.is_ok(), "{command}: {}", answer.tagged);
-    answer.lines()
 }
 
 /// Appends a message; its UID.

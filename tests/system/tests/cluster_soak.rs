@@ -2,10 +2,8 @@
 //! and nothing goes back in any client's record. `cargo xtask soak` does it for longer, and takes more apart.
 //! `POSTROOM_SEED` replays the choices of a run, `POSTROOM_SECONDS` sets its length.
 
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use postroom_system::scratch;
 use postroom_system::soak::fault::Fault;
 use postroom_system::soak::{self, Options};
 
@@ -19,27 +17,11 @@ fn what_was_acknowledged_is_there_whatever_happens_to_nodes_and_database() {
     };
     let (seed, seconds) = (number("POSTROOM_SEED", 1), number("POSTROOM_SECONDS", SECONDS));
     println!("POSTROOM_SEED={seed} POSTROOM_SECONDS={seconds}");
-    let folder = scratch();
-    let options = Options {
+    soak::small(|small| Options {
         seed,
         time: Duration::from_secs(seconds),
-        nodes: 3,
-        accounts: 3,
-        writers: 2,
-        idlers: 1,
-        pace: Duration::ZERO,
-        swaps: None,
-        rounds: None,
         // Versions of the store component have a test of their own.
         faults: Fault::of_cluster(),
-        log: "info".to_owned(),
-        folder: folder.path().to_owned(),
-    };
-    let never = AtomicBool::new(false);
-    let report = soak::run(&options, &never, &|_| {}).expect("the cluster can be run and read");
-    println!("{}", report.text());
-    if !report.is_sound() {
-        println!("logs and events stay in {}", folder.keep().display());
-    }
-    assert!(report.is_sound(), "{:#?}", report.wrong);
+        ..small
+    });
 }

@@ -1,19 +1,35 @@
 //! A version of the store's component takes over whose rows have another schema.
 
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use postroom_system::cluster::PASSWORD;
 use postroom_system::components::component;
 use postroom_system::eventually::{PATIENCE, within};
-use postroom_system::versions::{Load, STORE, Versions, ok};
-use postroom_system::{ImapClient, eventually};
+use postroom_system::imap::ok;
+use postroom_system::store_cluster::{Load, STORE, StoreCluster, USERS, tables};
+use postroom_system::{ImapClient, eventually, scratch};
 use serde_json::Value;
 
 /// A user whose mail nobody changes while the rest goes on.
 const QUIET: &str = "quiet";
 
+/// One cluster under load at a time: two cores do not serve two, each with a database.
+static ONE: Mutex<()> = Mutex::new(());
+
+/// Three nodes with the users of a load.
+fn start() -> (MutexGuard<'static, ()>, StoreCluster) {
+    // Who failed holding it has nothing to do with who comes next.
+    let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let bench = StoreCluster::start(scratch(), 3, &tables(&component("keyed")));
+    for user in USERS {
+        bench.cluster.add_user(user).expect("a user can be made");
+    }
+    (one, bench)
+}
+
 /// Gives the quiet user some mail, with flags and removals.
-fn mail(bench: &Versions) {
+fn mail(bench: &StoreCluster) {
     bench.cluster.add_user(QUIET).expect("a user can be made");
     let mut client = client(bench, 0);
     ok(&mut client, "CREATE Other");
@@ -31,13 +47,13 @@ fn mail(bench: &Versions) {
     ok(&mut client, "EXPUNGE");
 }
 
-fn client(bench: &Versions, node: usize) -> ImapClient {
+fn client(bench: &StoreCluster, node: usize) -> ImapClient {
     let address = bench.cluster.nodes[node].imap;
     eventually("the user can log in", || ImapClient::log_in(address, QUIET, PASSWORD).ok())
 }
 
 /// All that a client sees of the quiet user's mail.
-fn seen(bench: &Versions, node: usize) -> Vec<String> {
+fn seen(bench: &StoreCluster, node: usize) -> Vec<String> {
     let mut client = client(bench, node);
     let mut lines = Vec::new();
     for mailbox in ["INBOX", "Other"] {
@@ -50,7 +66,7 @@ fn seen(bench: &Versions, node: usize) -> Vec<String> {
 }
 
 /// Reads every row of every account by what serves: damage is an error.
-fn check(bench: &Versions, node: usize) {
+fn check(bench: &StoreCluster, node: usize) {
     let checked = bench.cluster.nodes[node].command(&["check"], "");
     checked.expect("nothing is damaged");
 }
@@ -60,7 +76,7 @@ fn rows(status: &Value) -> [u64; 3] {
 }
 
 /// Waits until all rows have a schema; how they came to it.
-fn all_rows_have(bench: &Versions, node: usize, schema: u64) -> Value {
+fn all_rows_have(bench: &StoreCluster, node: usize, schema: u64) -> Value {
     let ended = within(3 * PATIENCE, || {
         // It may not know while storage is away.
         let told = bench.cluster.nodes[node].command(&["store", "status", STORE], "");
@@ -71,14 +87,14 @@ fn all_rows_have(bench: &Versions, node: usize, schema: u64) -> Value {
 }
 
 /// Records that a sweep by this node has looked at, while it goes on and as the second node says.
-fn going(bench: &Versions, by: &str) -> Option<u64> {
+fn going(bench: &StoreCluster, by: &str) -> Option<u64> {
     let status = bench.status(1);
     let sweep = &status["sweep"];
     let records = sweep["records"].as_u64().filter(|records| *records > 0)?;
     (rows(&status) == [1, 2, 2] && sweep["node"] == by).then_some(records)
 }
 
-fn begin(bench: &Versions, file: &Path, probation: &str) {
+fn begin(bench: &StoreCluster, file: &Path, probation: &str) {
     let file = file.to_str().expect("a plain path");
     let args = ["store", "deploy", file, "--to", STORE, "--probation", probation];
     bench.first().command(&args, "").expect("it begins");
@@ -86,7 +102,7 @@ fn begin(bench: &Versions, file: &Path, probation: &str) {
 
 #[test]
 fn p5_rows_come_to_another_schema_and_back_until_that_is_permanent() {
-    let bench = Versions::start(3, &component("keyed"), "");
+    let (_one, bench) = start();
     mail(&bench);
     let load = Load::on(&bench.cluster);
     load.goes_on(50);
@@ -120,14 +136,14 @@ fn p5_rows_come_to_another_schema_and_back_until_that_is_permanent() {
 
 #[test]
 fn p5_a_sweep_goes_on_after_its_node_was_killed_and_storage_was_halted() {
-    let mut bench = Versions::start(3, &component("keyed"), "");
+    let (_one, mut bench) = start();
     mail(&bench);
     // Enough for some seconds.
     let archive = bench.folder.path().join("many.mbox");
     let message =
         "From a@example.org Thu Jan  1 00:00:01 2026\r\nSubject: many\r\n\r\nshort\r\n\r\n";
     std::fs::write(&archive, message.repeat(6_000)).expect("the folder is ours");
-    for user in postroom_system::versions::USERS {
+    for user in USERS {
         let import = ["import", archive.to_str().expect("a plain path"), "--user", user];
         bench.first().command(&import, "").expect("an import");
     }

@@ -1,8 +1,8 @@
 //! Whether a version on probation does worse than the one before it.
 //!
 //! It is held against that one's own record on the same node, function by function: whatever is slow
-//! or fails on this machine did so before too. A few calls prove nothing, so nothing is said about
-//! functions with fewer than [`ENOUGH_CALLS`] on either side.
+//! or fails on this machine did so before too. A few calls prove nothing, so nothing is said of the time and
+//! the failures of functions with fewer than [`ENOUGH_CALLS`].
 //!
 //! A function that traps now and then is answered all the same: the call is made again, alone. So instances
 //! that were lost, or wore out, are counted by themselves.

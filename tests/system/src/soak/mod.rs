@@ -73,6 +73,37 @@ pub struct Options {
     pub folder: PathBuf,
 }
 
+/// What tests run: three nodes, three accounts, three clients on each node. The report of a run that
+/// was sound.
+///
+/// # Panics
+/// When something is wrong, or the cluster cannot be run; says where logs and events stay.
+pub fn small(change: impl FnOnce(Options) -> Options) -> Report {
+    let folder = crate::scratch();
+    let options = change(Options {
+        seed: 1,
+        time: Duration::ZERO,
+        nodes: 3,
+        accounts: 3,
+        writers: 2,
+        idlers: 1,
+        pace: Duration::ZERO,
+        swaps: None,
+        rounds: None,
+        faults: Vec::new(),
+        log: "info".to_owned(),
+        folder: folder.path().to_owned(),
+    });
+    let never = AtomicBool::new(false);
+    let report = run(&options, &never, &|_| {}).expect("the cluster can be run and read");
+    println!("{}", report.text());
+    if !report.is_sound() {
+        println!("logs and events stay in {}", folder.keep().display());
+    }
+    assert!(report.is_sound(), "{:#?}", report.wrong);
+    report
+}
+
 /// Runs it. `interrupted` ends it early, with the check of what there is; `progress` is told all the time.
 ///
 /// # Errors

@@ -11,9 +11,9 @@ use super::disturb::Disturber;
 use super::fault::Fault;
 use super::load::Now;
 use super::memory::Memory;
-use super::versions::STORE;
 use crate::cluster::ClusterNode;
 use crate::eventually::every;
+use crate::store_cluster::STORE;
 
 /// How often a deployment is looked at.
 const LOOK: Duration = Duration::from_millis(100);

@@ -7,9 +7,8 @@ use anyhow::{Context, Result, ensure};
 
 use super::fault::Fault;
 use crate::components::component;
+use crate::store_cluster::tables;
 
-/// The store in the configuration of all nodes.
-pub const STORE: &str = "mail";
 /// How many good versions there are: two that take turns, and one for a second operator.
 const GOOD: u8 = 3;
 /// Where `faulty` reads what it is to do wrong, and how much room there is.
@@ -46,9 +45,7 @@ impl Versions {
 
     /// Tables of a node's configuration, in which the first good version keeps everything.
     pub fn tables(&self) -> String {
-        let kinds = ["domain", "user", "mailbox", "message"];
-        let kinds: String = kinds.iter().map(|kind| format!("{kind} = {STORE:?}\n")).collect();
-        format!("[stores]\n{kinds}[components.{STORE}]\nfile = {:?}\n", self.good)
+        tables(&self.good)
     }
 
     /// A good version that is not the one that serves, by digest. They take turns.

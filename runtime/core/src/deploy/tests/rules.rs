@@ -114,6 +114,18 @@ fn one_trip_anywhere_rolls_all_back() {
     assert_eq!(duty(&record, "a", false), Duty { stage: None, serve: None });
 }
 
+/// Whether what nodes say ends it, with a reason that has this part; or it goes on.
+fn is_held(world: &World, record: &StoreRecord, expected: Option<&str>, case: &str) {
+    match (world.seen(|seen| next(record, seen)), expected) {
+        (None, None) => {}
+        (Some(record), Some(part)) => {
+            let why = outcome(&record).why().unwrap();
+            assert!(why.contains(part), "{why}");
+        }
+        (got, expected) => panic!("{case}: {got:?}, expected {expected:?}"),
+    }
+}
+
 #[test]
 fn numbers_that_are_worse_than_before_roll_back_and_a_few_calls_prove_nothing() {
     let mut world = World::of(&["a"]);
@@ -132,14 +144,7 @@ fn numbers_that_are_worse_than_before_roll_back_and_a_few_calls_prove_nothing() 
         let evidence = world.says("a", Progress::Serving);
         evidence.tentative = verb(new.0, new.1, new.2);
         evidence.baseline = verb(old.0, old.1, old.2);
-        match (world.seen(|seen| next(&record, seen)), expected) {
-            (None, None) => {}
-            (Some(record), Some(part)) => {
-                let why = outcome(&record).why().unwrap();
-                assert!(why.contains(part), "{why}");
-            }
-            (got, expected) => panic!("{new:?} {old:?}: {got:?}, expected {expected:?}"),
-        }
+        is_held(&world, &record, expected, &format!("{new:?} {old:?}"));
     }
 }
 
@@ -163,14 +168,7 @@ fn a_version_that_is_not_available_to_what_the_one_before_carries_out_goes_back(
         evidence.tentative[0].unavailable = unavailable;
         // It was never asked this before.
         evidence.baseline = Vec::new();
-        match (world.seen(|seen| next(&record, seen)), expected) {
-            (None, None) => {}
-            (Some(record), Some(part)) => {
-                let why = outcome(&record).why().unwrap();
-                assert!(why.contains(part), "{why}");
-            }
-            (got, expected) => panic!("{unavailable} of {calls}: {got:?}, expected {expected:?}"),
-        }
+        is_held(&world, &record, expected, &format!("{unavailable} of {calls}"));
     }
 }
 
@@ -198,14 +196,7 @@ fn instances_that_go_before_their_time_roll_back_unless_both_versions_cost_them(
         evidence.tentative = verb(100, 0, 0);
         evidence.baseline = verb(1000, 0, 0);
         evidence.wear = Wears { tentative, meanwhile, before };
-        match (world.seen(|seen| next(&record, seen)), expected) {
-            (None, None) => {}
-            (Some(record), Some(part)) => {
-                let why = outcome(&record).why().unwrap();
-                assert!(why.contains(part), "{why}");
-            }
-            (got, expected) => panic!("{tentative:?}: {got:?}, expected {expected:?}"),
-        }
+        is_held(&world, &record, expected, &format!("{tentative:?}"));
     }
 }
 

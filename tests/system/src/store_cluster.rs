@@ -1,19 +1,20 @@
-//! A cluster whose store is replaced by other versions under load: what the tests of deployments share.
+//! A cluster whose store is replaced by other versions, and a load for it: what the tests of deployments share.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::cluster::{ClusterNode, LocalCluster, PASSWORD};
-use crate::{ImapClient, LmtpClient, eventually, scratch};
+use crate::imap::ok;
+use crate::{ImapClient, LmtpClient, eventually};
 
-/// Users, each with a client on each node.
+/// Users of the load, each with a client on each node.
 pub const USERS: [&str; 2] = ["anna", "berta"];
 /// The store in the configuration of all nodes.
 pub const STORE: &str = "mail";
@@ -22,58 +23,34 @@ pub const STORE: &str = "mail";
 /// most of a test.
 const PACE: Duration = Duration::from_millis(50);
 
-/// A configuration in which one component of a file keeps everything.
-fn tables(file: &Path, settings: &str) -> String {
+/// Tables of a node's configuration, in which one component keeps everything.
+pub fn tables(component: &Path) -> String {
     let kinds = ["domain", "user", "mailbox", "message"];
     let kinds: String = kinds.iter().map(|kind| format!("{kind} = {STORE:?}\n")).collect();
-    format!(
-        "[stores]\n{kinds}[components.{STORE}]\nfile = {file:?}\ngrants.settings = {{ {settings} }}\n"
-    )
+    format!("[stores]\n{kinds}[components.{STORE}]\nfile = {component:?}\n")
 }
-
-/// The same component with another digest: a custom section is added that means nothing.
-pub fn tagged(file: &Path, folder: &Path, tag: u8) -> PathBuf {
-    let mut octets = std::fs::read(file).expect("the component was built");
-    octets.extend([0, 9, 7]);
-    octets.extend(b"version");
-    octets.push(tag);
-    let path = folder.join(format!("version-{tag}.wasm"));
-    std::fs::write(&path, octets).expect("the folder is ours");
-    path
-}
-
-/// One cluster under load at a time: two cores do not serve three, each with a database.
-static ONE: Mutex<()> = Mutex::new(());
 
 /// The cluster.
-pub struct Versions {
+pub struct StoreCluster {
     /// Its nodes.
     pub cluster: LocalCluster,
     /// A folder of its own.
     pub folder: tempfile::TempDir,
-    _one: MutexGuard<'static, ()>,
 }
 
-impl Versions {
-    /// Starts nodes whose store is this component, with these settings.
-    pub fn start(nodes: usize, component: &Path, settings: &str) -> Self {
-        // Who failed holding it has nothing to do with who comes next.
-        let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
-        let folder = scratch();
-        let tables = tables(component, settings);
-        let cluster = LocalCluster::start_configured(folder.path(), nodes, &tables);
+impl StoreCluster {
+    /// Starts nodes with these tables in their configuration, in a folder in which some files may be already;
+    /// comes back when all of them have heard of each other.
+    pub fn start(folder: tempfile::TempDir, nodes: usize, tables: &str) -> Self {
+        let cluster = LocalCluster::start_configured(folder.path(), nodes, tables);
         let cluster = cluster.expect("the cluster starts");
-        for user in USERS {
-            cluster.add_user(user).expect("a user can be made");
-        }
-        let versions = Self { cluster, folder, _one: one };
-        for node in &versions.cluster.nodes {
+        for node in &cluster.nodes {
             eventually("all nodes are heard", || {
                 let heard = node.command(&["cluster", "status"], "").ok()?;
                 (heard.len() == nodes).then_some(())
             });
         }
-        versions
+        Self { cluster, folder }
     }
 
     /// The first node.
@@ -138,7 +115,7 @@ pub struct Load {
 }
 
 impl Load {
-    /// Begins.
+    /// Begins; its users must be there.
     pub fn on(cluster: &LocalCluster) -> Self {
         let (end, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let mut clients = Vec::new();
@@ -206,13 +183,6 @@ impl Load {
         let found = subjects.split_whitespace().filter(|word| word.parse::<u32>().is_ok());
         assert_eq!(found.count() as u64, delivered, "each delivery is there once");
     }
-}
-
-/// A command that must end OK; its untagged responses.
-pub fn ok(client: &mut ImapClient, command: &str) -> Vec<String> {
-    let answer = client.command(command).unwrap_or_else(|error| panic!("{command}: {error}"));
-    assert!(answer.is_ok(), "{command}: {}", answer.tagged);
-    answer.lines()
 }
 
 /// One client: appends, reads, marks. Any NO, BYE or lost connection is a panic.
