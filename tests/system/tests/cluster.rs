@@ -244,13 +244,13 @@ fn an_owner_that_was_paused_past_a_take_over_commits_nothing_late() {
 fn e3_e5_what_nobody_has_open_any_more_is_opened_by_the_next_clients_own_node() {
     // An account stays in memory for a minute after its last client.
     const LET_GO: Duration = Duration::from_secs(150);
-    let bench = Bench::logging(2, "info,postroom_node=debug");
+    let bench = Bench::start(2);
     let mut a = bench.selected("a");
     append(&mut a, "one");
     ok(&mut a, "LOGOUT");
     let let_go = || {
         let log = std::fs::read_to_string(bench.node("a").log()).expect("a node has a log");
-        log.contains("nothing is open in it any more").then_some(())
+        log.contains("the slot is let go").then_some(())
     };
     within(LET_GO, let_go).expect("the slot is let go");
     eventually("nobody has it open", || bench.owner("b").0.is_none().then_some(()));

@@ -292,7 +292,10 @@ impl Owner {
             Action::Release { ask, fence, .. } => {
                 let released = in_time(record::release(&*self.engine, &fence)).await;
                 let released = match released {
-                    Ok(true) => Released::Done,
+                    Ok(true) => {
+                        info!(slot = fence.slot.0, epoch = fence.epoch.0, "the slot is let go");
+                        Released::Done
+                    }
                     Ok(false) => Released::Conflict,
                     Err(NoAnswer) => Released::NoAnswer,
                 };

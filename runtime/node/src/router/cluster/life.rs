@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, error, info, warn};
+use tracing::{error, info, warn};
 
 use super::meters;
 use super::service::{Serving, node_id};
@@ -358,7 +358,6 @@ impl Cluster {
             let open = self.owner.open().borrow().clone();
             let busy: SlotSet = self.accounts.slots().into_keys().collect();
             for slot in open.difference(&busy).iter().take(MAX_CLOSING) {
-                debug!(slot = slot.0, "nothing is open in it any more");
                 // Only if no call is on its way into it.
                 self.owner.input(Input::SlotIdle(slot));
             }
