@@ -18,8 +18,9 @@ fn said(octets: &[u8]) -> String {
 /// Runs a command that must succeed and returns what it printed.
 fn done(args: &[&str]) -> String {
     let output = postroom(args);
-    assert!(output.status.success(), "{args:?}: {}", said(&output.stderr));
-    said(&output.stdout)
+    let (printed, error) = (said(&output.stdout), said(&output.stderr));
+    assert!(output.status.success(), "{args:?}: {}: {error}{printed}", output.status);
+    printed
 }
 
 /// Runs a command that must fail with one line that contains `expected`.
