@@ -19,6 +19,9 @@ use crate::files::Files;
 use crate::rows::{BodyRow, Place, Rows, SegmentPlace, SegmentRow};
 use crate::{Space, StorageError, key, row};
 
+#[cfg(test)]
+mod tests;
+
 /// A segment that has reached this length is not appended to any more, in octets, unless the engine
 /// is opened with another: large enough
 /// that there are few files, small enough that rewriting one is short work.
@@ -40,6 +43,8 @@ pub struct Segments {
     /// Segments of the log that a restart would read, or whoever makes the rows anew. The last one is
     /// appended to, or was.
     log: Mutex<BTreeSet<u64>>,
+    /// Segments that are being made: they are there, and do not say yet what they are.
+    making: Mutex<BTreeSet<u64>>,
     /// Segments that are there and that nothing appends to any more, with their lengths.
     resting: Mutex<BTreeMap<u64, u64>>,
     /// Backups under way: as long as there are any, no segment goes.
@@ -133,6 +138,7 @@ impl Segments {
             active,
             next,
             log,
+            making: Mutex::default(),
             resting,
             pins: Mutex::new(0),
         };
@@ -314,6 +320,7 @@ impl Segments {
     fn create(&self, kind: Kind) -> io::Result<Arc<Segment>> {
         let id = self.next.fetch_add(1, Ordering::SeqCst);
         let name = file_name(id);
+        self.making().insert(id);
         let created = self.files.open(&name).and_then(|file| {
             let segment = Segment::create(file, self.directory, id, kind)?;
             self.counters.synced();
@@ -321,17 +328,13 @@ impl Segments {
             self.files.sync_names()?;
             Ok(Arc::new(segment))
         });
-        match created {
-            Ok(segment) => {
-                self.keep_open(&segment);
-                Ok(segment)
-            }
-            Err(error) => {
-                // On a full disk this is tried again and again: nothing may be left behind.
-                let _ = self.files.remove(&name);
-                Err(error)
-            }
+        match &created {
+            Ok(segment) => self.keep_open(segment),
+            // On a full disk this is tried again and again: nothing may be left behind.
+            Err(_) => drop(self.files.remove(&name)),
         }
+        self.making().remove(&id);
+        created
     }
 
     /// A new segment of the log, durable. It stays until the rows are durable beyond it.
@@ -481,10 +484,14 @@ impl Segments {
         self.pins.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// All segments that are there, ascending.
+    /// All segments that are there, ascending, without those that are being made.
     pub fn all(&self) -> Vec<u64> {
         let names = self.files.names().unwrap_or_default();
         let mut all: Vec<u64> = names.iter().filter_map(|name| segment_of(name)).collect();
+        // After the names: what was begun meanwhile is not among them.
+        let making = self.making();
+        all.retain(|id| !making.contains(id));
+        drop(making);
         all.sort_unstable();
         all
     }
@@ -531,6 +538,10 @@ impl Segments {
 
     fn log(&self) -> MutexGuard<'_, BTreeSet<u64>> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn making(&self) -> MutexGuard<'_, BTreeSet<u64>> {
+        self.making.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn rest(&self) -> MutexGuard<'_, BTreeMap<u64, u64>> {
