@@ -40,5 +40,5 @@ pub use schema::{
 };
 pub use step::{
     Duty, NotBegun, Progress, Report, STAGE_TIME, SWITCH_TIME, Seen, begin, commit, duty,
-    is_one_way, next, roll_back,
+    is_one_way, next, other_configuration, roll_back,
 };

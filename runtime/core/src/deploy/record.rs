@@ -74,6 +74,10 @@ pub struct Deployment {
     /// Whether the one before it could not read what it writes: it is permanent once all have staged it.
     #[serde(default)]
     pub one_way: bool,
+    /// Whether it is the component of the configuration: once it is permanent no deployment stands over
+    /// that any more.
+    #[serde(default)]
+    pub configured: bool,
     /// How far it is.
     pub phase: Phase,
     /// How it came there.
@@ -157,7 +161,8 @@ impl StoreRecord {
         let Some(mut under_way) = self.under_way.take() else { return self };
         under_way.note(step);
         if outcome == Outcome::Permanent {
-            self.permanent = Some(under_way.version.clone());
+            let version = under_way.version.clone();
+            self.permanent = (!under_way.configured).then_some(version);
         }
         let Deployment { number, version, steps, .. } = under_way;
         self.history.push(Ended { number, version, outcome, steps });

@@ -89,6 +89,9 @@ pub enum NotBegun {
         /// How far it is.
         phase: &'static str,
     },
+    /// Nothing has replaced the component of the configuration.
+    #[error("no deployment stands over the configuration, which names {0}")]
+    NothingToForget(String),
     /// It serves already.
     #[error("{0} serves already")]
     Serves(String),
@@ -143,7 +146,11 @@ pub fn begin(
         return Err(NotBegun::UnderWay { number, label, phase: under_way.phase.name() });
     }
     let new = &deployment.version;
-    if new.digest == serves.digest {
+    if deployment.configured && record.permanent.is_none() {
+        return Err(NotBegun::NothingToForget(new.label.clone()));
+    }
+    // Who goes back to the configuration may find there what was deployed: only the record changes then.
+    if new.digest == serves.digest && !deployment.configured {
         return Err(NotBegun::Serves(new.label.clone()));
     }
     let (rows, (first, last)) = (record.rows(serves), new.schema.reads);
@@ -164,7 +171,10 @@ pub fn begin(
     }
     deployment.number = record.next_number();
     deployment.phase = Phase::Staging;
-    deployment.steps = vec![seen.step("begun")];
+    deployment.steps = vec![seen.step(match deployment.configured {
+        true => "begun, back to the configuration",
+        false => "begun",
+    })];
     deployment.one_way = is_one_way(rows, &serves.schema, &deployment.version.schema);
     Ok(StoreRecord { under_way: Some(deployment), rows: Some(rows), ..record.clone() })
 }
@@ -299,7 +309,7 @@ fn onward(record: &StoreRecord, under_way: &Deployment, seen: &Seen<'_>) -> Stor
     }
     changed.phase = match under_way.phase {
         // Nothing goes back from it, so there is nothing to watch.
-        Phase::Staging if under_way.one_way => {
+        Phase::Staging if under_way.one_way || serves_already(&record, under_way) => {
             return record.ended(Outcome::Permanent, seen.step("permanent"));
         }
         Phase::Staging if canary => Phase::Canary,
@@ -310,6 +320,25 @@ fn onward(record: &StoreRecord, under_way: &Deployment, seen: &Seen<'_>) -> Stor
     };
     changed.note(seen.step(changed.phase.name()));
     StoreRecord { under_way: Some(changed), ..record }
+}
+
+/// Whether the switch would be to what is permanent already.
+fn serves_already(record: &StoreRecord, under_way: &Deployment) -> bool {
+    record.permanent.as_ref().is_some_and(|now| now.digest == under_way.version.digest)
+}
+
+/// Why a node cannot have a part in a deployment: it goes back to the configuration, and this node's names
+/// something else.
+pub fn other_configuration(under_way: &Deployment, configured: &Version) -> Option<String> {
+    let other = under_way.configured && under_way.version.digest != configured.digest;
+    other.then(|| {
+        let short = |digest: &str| digest.chars().take(12).collect::<String>();
+        let (mine, asked) = (short(&configured.digest), short(&under_way.version.digest));
+        format!(
+            "its configuration names {} ({mine}), and not {} ({asked})",
+            configured.label, under_way.version.label
+        )
+    })
 }
 
 /// What a node has to do. `held`: it was started anew after the component had served there, so that

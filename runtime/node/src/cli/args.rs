@@ -396,6 +396,24 @@ pub enum StoreCommand {
         #[command(flatten)]
         door: Door,
     },
+    /// Go back to the component that the configuration names: no deployment stands over it any more
+    ///
+    /// It goes the way of any deployment: all nodes make it ready, it serves on probation, and then it is
+    /// permanent. A node whose configuration names another component refuses it for all.
+    Forget(Forget),
+    /// What the store's components print on a node, and what happens to them there: the last lines
+    Logs {
+        /// Which store of the configuration
+        store: String,
+        /// Go on with what comes
+        #[arg(long)]
+        follow: bool,
+        /// Refuse unless the node at --admin is this one: each node remembers its own lines
+        #[arg(long, value_name = "NODE")]
+        node: Option<String>,
+        #[command(flatten)]
+        door: Door,
+    },
     /// Deployments that have ended: how, why, and step by step
     History {
         /// Which store of the configuration; without: all
@@ -416,6 +434,22 @@ pub struct Deploy {
     /// Which store of the configuration; `postroom store status` names them
     #[arg(long, value_name = "STORE")]
     pub to: String,
+    #[command(flatten)]
+    pub how: Rollout,
+}
+
+/// `postroom store forget`
+#[derive(Clone, Debug, Args)]
+pub struct Forget {
+    /// Which store of the configuration; `postroom store status` names them
+    pub store: String,
+    #[command(flatten)]
+    pub how: Rollout,
+}
+
+/// How a version takes over.
+#[derive(Clone, Debug, Args)]
+pub struct Rollout {
     /// Say what would change, and do nothing
     #[arg(long)]
     pub plan: bool,

@@ -10,7 +10,7 @@ use super::local::Local;
 use super::operator::{CheckLine, Operator};
 use super::output::Output;
 use super::remote::Remote;
-use super::{backup, cluster, config, deploy, dev, serve, store_check, transfer};
+use super::{backup, cluster, config, deploy, dev, logs, serve, store_check, transfer};
 use crate::front::admin::wire::NewUser;
 use crate::guest::{self, ComponentFrom, ComponentSource, Host, HostConfig};
 
@@ -59,6 +59,10 @@ pub fn perform(cli: Cli) -> Result<ExitCode> {
         }
         Command::Store { command: StoreCommand::Rollback { store, door } } => {
             deploy::roll_back(&store, &door, &output)?;
+        }
+        Command::Store { command: StoreCommand::Forget(args) } => deploy::forget(&args, &output)?,
+        Command::Store { command: StoreCommand::Logs { store, follow, node, door } } => {
+            logs::logs(&store, node.as_deref(), follow, &door, &output)?;
         }
         Command::Store { command: StoreCommand::History { store, door } } => {
             deploy::history(store.as_deref(), &door, &output)?;

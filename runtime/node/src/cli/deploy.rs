@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use postroom_core::deploy::{Ended, Schema, Step, Sweep, Version};
 
-use super::args::{Deploy, Door};
+use super::args::{Deploy, Door, Forget, Rollout};
 use super::output::Output;
 use super::remote::Remote;
 use crate::front::admin::stores::{Begun, Plan, StoreStatus};
@@ -18,9 +18,9 @@ const MAX_SILENT: u32 = 60;
 /// Accounts that a sweep could not bring over and that are named; more are counted.
 const MAX_FAILED_SHOWN: usize = 10;
 /// How `--to` and friends are named in queries.
-const STORE: &str = "store";
+pub(super) const STORE: &str = "store";
 
-fn remote(door: &Door) -> Result<Remote> {
+pub(super) fn remote(door: &Door) -> Result<Remote> {
     let address = door.choice.admin.context(
         "stores are deployed to running nodes: name one with --admin (the others find the rest in storage)",
     )?;
@@ -29,15 +29,40 @@ fn remote(door: &Door) -> Result<Remote> {
 
 /// `postroom store deploy`.
 pub fn deploy(args: &Deploy, output: &Output) -> Result<()> {
+    let file = args.file.display().to_string();
+    let octets = std::fs::read(&args.file).with_context(|| format!("cannot read {file}"))?;
+    // What is no component is not sent, and is refused by its name.
+    crate::guest::inspect(&octets).with_context(|| file.clone())?;
+    roll_out(&args.to, &file, Some(octets), &args.how, output)
+}
+
+/// `postroom store forget`.
+pub fn forget(args: &Forget, output: &Output) -> Result<()> {
+    let store = &args.store;
+    roll_out(store, &format!("the configuration of store {store}"), None, &args.how, output)
+}
+
+/// Plans, asks, begins and follows a deployment of a file, or of what the configuration names.
+fn roll_out(
+    store: &str,
+    from: &str,
+    file: Option<Vec<u8>>,
+    args: &Rollout,
+    output: &Output,
+) -> Result<()> {
     let remote = remote(&args.door)?;
-    let octets = std::fs::read(&args.file)
-        .with_context(|| format!("cannot read {}", args.file.display()))?;
     let probation = args.probation.as_secs().to_string();
-    let mut query = vec![(STORE, args.to.as_str()), ("probation_s", probation.as_str())];
+    let mut query = vec![(STORE, store), ("probation_s", probation.as_str())];
     query.extend(args.canary.as_ref().map(|node| ("canary", node.as_str())));
     if args.no_rollback {
         query.push(("no_rollback", "true"));
     }
+    let configured = file.is_none();
+    if configured {
+        query.push(("configured", "true"));
+    }
+    let octets = file.unwrap_or_default();
+    let shown = |plan: &Plan| shown(plan, configured);
     let plan: Plan = remote.post_octets("/v1/stores/plan", &query, octets.clone())?;
     if args.plan {
         output.result(&plan, || shown(&plan))?;
@@ -45,10 +70,15 @@ pub fn deploy(args: &Deploy, output: &Output) -> Result<()> {
         return Ok(());
     }
     if let Some(why) = &plan.refused {
-        bail!("{}: {why}", args.file.display());
+        bail!("{from}: {why}");
+    }
+    if configured {
+        output.warn(&shown(&plan));
     }
     if !plan.asks_more.is_empty() && !args.yes {
-        output.warn(&shown(&plan));
+        if !configured {
+            output.warn(&shown(&plan));
+        }
         agreed()?;
     }
     let begun: Begun = remote.post_octets("/v1/stores/deploy", &query, octets)?;
@@ -56,11 +86,11 @@ pub fn deploy(args: &Deploy, output: &Output) -> Result<()> {
         return output.result(&begun, || {
             format!(
                 "deployment {} of {} to store {} has begun; `postroom store status --watch` shows how it goes",
-                begun.number, plan.to.label, args.to
+                begun.number, plan.to.label, store
             )
         });
     }
-    let ended = followed(&remote, &args.to, begun.number, output)?;
+    let ended = followed(&remote, store, begun.number, output)?;
     let why = ended.outcome.why().map(str::to_owned);
     output.result(&ended, || {
         let outcome = ended.outcome.name();
@@ -85,7 +115,7 @@ fn agreed() -> Result<()> {
     Ok(())
 }
 
-fn shown(plan: &Plan) -> String {
+fn shown(plan: &Plan, configured: bool) -> String {
     let mut lines = vec![format!("store {}: {} -> {}", plan.store, plan.from.label, plan.to.label)];
     lines.push(format!("  digest   {} -> {}", short(&plan.from.digest), short(&plan.to.digest)));
     let (from, to) = (written(&plan.from), written(&plan.to));
@@ -100,6 +130,13 @@ fn shown(plan: &Plan) -> String {
         true => "  can be rolled back until it is permanent".to_owned(),
         false => "  cannot be rolled back: it is permanent as soon as all nodes have it ready".to_owned(),
     });
+    if configured {
+        let text = "  is what the configuration names; once it is permanent no deployment stands over that";
+        lines.push(text.to_owned());
+        if plan.from.digest == plan.to.digest {
+            lines.push("  serves already: only the record changes".to_owned());
+        }
+    }
     lines.extend(plan.asks_more.iter().map(|asked| format!("  asks for + {asked}")));
     lines.extend(plan.asks_less.iter().map(|asked| format!("  asks for - {asked}")));
     if plan.asks_more.is_empty() && plan.asks_less.is_empty() {

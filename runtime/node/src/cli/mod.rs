@@ -13,6 +13,7 @@ mod dev;
 mod doors;
 mod identity;
 mod local;
+mod logs;
 mod operator;
 mod output;
 mod remote;

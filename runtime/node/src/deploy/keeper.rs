@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use postroom_core::deploy::{
     Deployment, Duty, Phase, Progress, Report, Seen, StoreRecord, Version, duty, line, next,
+    other_configuration,
 };
 use postroom_core::error::StoreError;
 use postroom_core::types::AccountId;
@@ -16,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::compare::{ACCOUNTS, Comparison};
+use super::notes::Notes;
 use super::rows::Sweeping;
 use super::shelf::{Found, Shelf};
 use super::verify::verify;
@@ -71,6 +73,8 @@ struct Memory {
     held: Option<u64>,
     /// The sweep that this node carries out.
     sweeping: Option<Sweeping>,
+    /// What the journal has been told.
+    notes: Notes,
 }
 
 /// Keeps one store.
@@ -113,6 +117,7 @@ impl Keeper {
             let busy = match self.step(&mut memory).await {
                 Ok(busy) => {
                     self.trouble.send_if_modified(|trouble| trouble.take().is_some());
+                    self.note_trouble(&mut memory, None);
                     busy
                 }
                 Err(error) => {
@@ -120,6 +125,7 @@ impl Keeper {
                     if self.trouble.borrow().as_ref() != Some(&why) {
                         tracing::warn!(store, why, "a deployment cannot be followed; trying again");
                     }
+                    self.note_trouble(&mut memory, Some(&why));
                     self.trouble.send_replace(Some(why));
                     memory.phase.is_some()
                 }
@@ -140,11 +146,18 @@ impl Keeper {
         }
     }
 
+    fn note_trouble(&self, memory: &mut Memory, why: Option<&str>) {
+        let serving = self.store.swappable.serving();
+        let journal = self.store.swappable.journal();
+        memory.notes.trouble(why, &serving.inspection().label(), &journal);
+    }
+
     /// Looks, does this node's duty, moves the record on; whether a deployment is under way.
     async fn step(&self, memory: &mut Memory) -> Result<bool, StoreError> {
         let live = self.live().await?;
         let nodes: Vec<&str> = live.iter().map(String::as_str).collect();
         let (found, mut reports) = self.shelf.look(&nodes).await?;
+        memory.notes.record(&found.record, &self.store.swappable.journal());
         let Some(under_way) = &found.record.under_way else {
             memory.forget();
             self.settle(&found.record, memory).await?;
@@ -202,6 +215,9 @@ impl Keeper {
         };
         if let Some(why) = self.tripped(under_way, memory) {
             return Ok(report(Progress::Tripped(line(&why))));
+        }
+        if let Some(why) = other_configuration(under_way, &self.store.configured) {
+            return Ok(report(Progress::Refused(line(&why))));
         }
         if held {
             return Ok(report(Progress::Held));
@@ -292,10 +308,7 @@ impl Keeper {
         }
         // What storage cannot give now is no fault of the component.
         let octets = match version.digest == self.store.configured.digest {
-            true => {
-                let octets = self.host.read(&self.store.source).await;
-                octets.map_err(|error| StoreError::Unavailable(error.to_string()))
-            }
+            true => self.configured().await,
             false => self.shelf.component(&version.digest).await,
         };
         let outcome = match octets {
@@ -305,6 +318,19 @@ impl Keeper {
         };
         memory.staged = Some((version.digest.clone(), outcome.clone()));
         Ok(outcome)
+    }
+
+    /// The file of the configuration, as long as it is what it was when the node started.
+    pub(super) async fn configured(&self) -> Result<Bytes, StoreError> {
+        let octets = self.host.read(&self.store.source).await;
+        let octets = octets.map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        let digest = blake3::hash(&octets).to_hex();
+        match digest.as_str() == self.store.configured.digest {
+            true => Ok(octets),
+            false => Err(StoreError::Damaged(
+                "the file of the configuration is another one than when this node started: deploy it as a file, or start the node anew".to_owned(),
+            )),
+        }
     }
 
     async fn load(&self, octets: Bytes) -> Result<Result<Arc<StoreComponent>, String>, StoreError> {

@@ -4,6 +4,7 @@
 //! record, the nodes' reports and the files of components in the shared engine, so that each node
 //! finds all of it there, also one that starts later; `keeper` is the task that makes one store of
 //! this node be what the record says, `asked` what operators want of it; `verify` is what a component has to stand before it serves.
+//! `notes` writes what is decided into the store's journal.
 //! In which schema rows are written, and how the rest come into it, is in `rows` and `sweep`.
 //! The pointer that is switched, and what is seen of a version on probation, is in
 //! `guest::swap`.
@@ -11,6 +12,7 @@
 mod asked;
 mod compare;
 mod keeper;
+mod notes;
 mod rows;
 mod shelf;
 mod sweep;
@@ -30,17 +32,16 @@ use self::keeper::Keeper;
 pub use self::keeper::Store;
 pub use self::rows::told;
 use self::shelf::Shelf;
-use crate::front::admin::stores::{Asked, NodeOfStore, Plan, StoreStatus, Stores};
-use crate::guest::{ComponentFrom, ComponentSource, Host, Inspection, Writes};
+use crate::front::admin::stores::{
+    Asked, NodeOfStore, Plan, StoreLine, StoreLog, StoreStatus, Stores,
+};
+use crate::guest::{ComponentFrom, ComponentSource, Entry, Host, Inspection, Writes};
 use crate::message_store::MessageStore;
 use crate::storage::Engine;
 
-/// What people call a version: its own name and version, or the begin of its digest.
+/// The version that a file is.
 pub fn version(inspection: &Inspection) -> Version {
-    let label = match &inspection.manifest {
-        Some(manifest) => format!("{} {}", manifest.name, manifest.version),
-        None => inspection.digest.chars().take(12).collect(),
-    };
+    let label = inspection.label();
     let schema = inspection.manifest.as_ref().map(|manifest| manifest.schema).unwrap_or_default();
     let ([first, last], [oldest, newest]) = (schema.reads, schema.writes.range());
     let writes_from = match schema.writes {
@@ -114,8 +115,32 @@ impl Deployer {
     fn keeper(&self, store: &str) -> Result<&Arc<Keeper>, StoreError> {
         self.keepers.get(store).ok_or_else(|| {
             let names: Vec<_> = self.keepers.keys().map(String::as_str).collect();
-            StoreError::NotFound(format!("store {store}: this node has {}", names.join(", ")))
+            let names = names.join(", ");
+            StoreError::Invalid(format!("there is no store {store}: this node has {names}"))
         })
+    }
+
+    /// What is to be deployed: the file that was sent, or the one that the configuration names.
+    async fn asked(
+        &self,
+        keeper: &Keeper,
+        asked: &Asked,
+        sent: Bytes,
+    ) -> Result<(Bytes, Inspection), StoreError> {
+        let octets = match asked.configured {
+            false => sent,
+            true if sent.is_empty() => match keeper.configured().await {
+                // It is the operator's file, and not what storage keeps.
+                Err(StoreError::Damaged(why)) => return Err(StoreError::Refused(why)),
+                octets => octets?,
+            },
+            true => {
+                let text = "what the configuration names is deployed, or a file, not both";
+                return Err(StoreError::Invalid(text.to_owned()));
+            }
+        };
+        let inspection = self.inspected(&octets).await?;
+        Ok((octets, inspection))
     }
 
     async fn inspected(&self, octets: &Bytes) -> Result<Inspection, StoreError> {
@@ -133,13 +158,14 @@ impl Deployer {
 impl Stores for Deployer {
     async fn plan(&self, asked: &Asked, octets: Bytes) -> Result<Plan, StoreError> {
         let keeper = self.keeper(&asked.store)?;
-        let inspection = self.inspected(&octets).await?;
+        let (octets, inspection) = self.asked(keeper, asked, octets).await?;
+        drop(octets);
         keeper.plan(&deployment(asked, &inspection), &inspection).await
     }
 
     async fn deploy(&self, asked: &Asked, octets: Bytes) -> Result<u64, StoreError> {
         let keeper = self.keeper(&asked.store)?;
-        let inspection = self.inspected(&octets).await?;
+        let (octets, inspection) = self.asked(keeper, asked, octets).await?;
         keeper.begin(deployment(asked, &inspection), &inspection, octets).await
     }
 
@@ -158,6 +184,28 @@ impl Stores for Deployer {
         }
         Ok(all)
     }
+
+    async fn log(&self, store: &str, after: u64) -> Result<StoreLog, StoreError> {
+        let keeper = self.keeper(store)?;
+        let written = keeper.store.swappable.journal().after(after);
+        let line = |entry: Entry| StoreLine {
+            number: entry.number,
+            at_ms: entry.at_ms,
+            version: entry.version.to_string(),
+            generation: entry.generation,
+            instance: entry.instance,
+            what: entry.what.name().to_owned(),
+            text: entry.text,
+        };
+        Ok(StoreLog {
+            store: store.to_owned(),
+            node: keeper.node.clone(),
+            began_ms: written.began_ms,
+            lines: written.entries.into_iter().map(line).collect(),
+            forgotten: written.forgotten,
+            last: written.last,
+        })
+    }
 }
 
 fn deployment(asked: &Asked, inspection: &Inspection) -> Deployment {
@@ -168,6 +216,7 @@ fn deployment(asked: &Asked, inspection: &Inspection) -> Deployment {
         probation_s: asked.probation_s,
         no_rollback: asked.no_rollback,
         one_way: false,
+        configured: asked.configured,
         phase: Phase::Staging,
         steps: Vec::new(),
     }

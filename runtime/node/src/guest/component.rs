@@ -14,6 +14,7 @@ use super::convert::{self, Convert, breaks, broken, checked, listed, selected};
 use super::host::OpenCall;
 use super::inspect::Inspection;
 use super::instance::enter;
+use super::journal::Pen;
 use super::manifest::{Kind, Medium};
 use super::pool::{Pool, Verb};
 use super::quarantine::{Quarantined, Subject};
@@ -25,6 +26,7 @@ pub struct StoreComponent {
     pub(super) name: Arc<str>,
     pub(super) inspection: Inspection,
     pub(super) pool: Pool,
+    pub(super) pen: Pen,
 }
 
 /// How busy a component is.
@@ -37,8 +39,8 @@ pub struct Load {
 }
 
 impl StoreComponent {
-    pub(super) fn new(name: Arc<str>, inspection: Inspection, pool: Pool) -> Self {
-        Self { name, inspection, pool }
+    pub(super) fn new(name: Arc<str>, inspection: Inspection, pool: Pool, pen: Pen) -> Self {
+        Self { name, inspection, pool, pen }
     }
 
     /// What it is called in logs and metrics.

@@ -89,6 +89,14 @@ pub fn inspect(octets: &[u8]) -> Result<Inspection, LoadError> {
 }
 
 impl Inspection {
+    /// What people call it: its own name and version, or the begin of its digest.
+    pub fn label(&self) -> String {
+        match &self.manifest {
+            Some(manifest) => format!("{} {}", manifest.name, manifest.version),
+            None => self.digest.chars().take(12).collect(),
+        }
+    }
+
     /// Whether this node serves it, with these grants.
     pub fn refused(&self, grants: &Grants) -> Result<(), LoadError> {
         for name in self.imports.iter().chain(&self.exports) {

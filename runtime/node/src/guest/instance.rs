@@ -27,6 +27,7 @@ use super::exports::{Exports, Indices};
 use super::handles::Handles;
 use super::health::Health;
 use super::host::{BodyHandle, OpenCall, TxnHandle, ViewHandle};
+use super::journal::Pen;
 use super::limits::Limits;
 use super::quarantine::{Operation, Quarantine, Suspect};
 use super::running::{Oldest, Running, RunningEntry};
@@ -52,6 +53,8 @@ pub(super) struct Template {
     pub(super) room: Arc<Semaphore>,
     /// Who hears what the guests print, beside the log.
     pub(super) listener: Option<Listener>,
+    /// Remembers what the guests print and what happens to them.
+    pub(super) pen: Pen,
     /// Where lost calls are written down.
     pub(super) quarantine: Arc<Quarantine>,
     /// Where instances that go before their time are counted.
@@ -111,6 +114,7 @@ impl Template {
             spent,
             quarantine: self.quarantine.clone(),
             health: self.health.clone(),
+            pen: self.pen.clone(),
             _room: room,
         };
         Ok((instance, tokio::spawn(driver.drive(store).instrument(span))))
@@ -139,7 +143,7 @@ impl Template {
         worn: CancellationToken,
     ) -> wasmtime::Result<Store<InstanceState>> {
         let log = Log::new(self.name.clone(), number, self.limits.log_lines);
-        let log = log.heard_by(self.listener.clone());
+        let log = log.heard_by(self.listener.clone()).written_by(self.pen.clone());
         let mut wasi_resources = ResourceTable::new();
         wasi_resources.set_max_capacity(MAX_WASI_RESOURCES);
         let state = InstanceState {
@@ -486,6 +490,7 @@ struct Driver {
     spent: Arc<Spent>,
     quarantine: Arc<Quarantine>,
     health: Arc<Health>,
+    pen: Pen,
     _room: OwnedSemaphorePermit,
 }
 
@@ -559,6 +564,8 @@ impl Driver {
         let component = self.component.to_string();
         let (number, served, reason) = (self.instance.number, self.instance.taken(), by.name());
         tracing::warn!(component, number, served, reason, why, "a store instance was lost");
+        self.pen
+            .event(&format!("instance {number} was lost after {served} calls, {reason}: {why}"));
         let labels = [("component", component), ("reason", reason.to_owned())];
         metrics::counter!("postroom_guest_instances_lost_total", &labels).increment(1);
         let culprit = match suspects.as_slice() {

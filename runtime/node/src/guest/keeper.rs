@@ -135,6 +135,7 @@ impl Keeper {
                 Err(error) => {
                     let component = &*self.template.name;
                     tracing::error!(component, %error, "no new store instance; trying again");
+                    self.template.pen.event(&format!("no new instance: {error}; trying again"));
                 }
             }
             tokio::select! {
@@ -153,6 +154,8 @@ impl Keeper {
         let (number, served) = (instance.number, instance.taken());
         let (reason, why) = ("panic", "the host failed in one of its functions");
         tracing::warn!(component, number, served, reason, why, "a store instance was lost");
+        let pen = &self.template.pen;
+        pen.event(&format!("instance {number} was lost after {served} calls, {reason}: {why}"));
         let labels = [("component", component.to_owned()), ("reason", reason.to_owned())];
         metrics::counter!("postroom_guest_instances_lost_total", &labels).increment(1);
     }

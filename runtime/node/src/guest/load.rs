@@ -19,6 +19,7 @@ use super::error::LoadError;
 use super::exports::Indices;
 use super::inspect::{HOST_PACKAGE, Inspection, Lift, SERVED_VERSION, STORE_PACKAGE, inspect};
 use super::instance::{NotMade, Template};
+use super::journal::{Journals, Pen};
 use super::limits::{Grants, HostConfig, Limits, mib};
 use super::manifest::Kind;
 use super::pool::Pool;
@@ -51,6 +52,7 @@ pub struct Host {
     cache: Option<Cache>,
     room: Arc<Semaphore>,
     listener: Option<Listener>,
+    journals: Journals,
 }
 
 impl Host {
@@ -66,7 +68,8 @@ impl Host {
                 .ok()
         });
         let room = Arc::new(Semaphore::new(config.max_instances as usize));
-        Ok(Self { config, engine, cache, room, listener: None })
+        let journals = Journals::default();
+        Ok(Self { config, engine, cache, room, listener: None, journals })
     }
 
     /// With somebody who hears what the guests print.
@@ -114,6 +117,7 @@ impl Host {
         let component = self.compiled(octets, inspection.digest.clone()).await?;
         let pre = self.link(&component, &granted)?;
         let name: Arc<str> = source.name.as_str().into();
+        let pen = Pen::new(self.journals.of(&name), &inspection.label());
         let quarantine = Quarantine::new(name.clone(), limits.quarantine_time());
         let template = Template {
             name: name.clone(),
@@ -127,13 +131,14 @@ impl Host {
             limits,
             room: self.room.clone(),
             listener: self.listener.clone(),
+            pen: pen.clone(),
             quarantine: Arc::new(quarantine),
             health: Arc::default(),
         };
         let pool = Pool::start(template).await.map_err(not_made)?;
         let (digest, lift) = (&inspection.digest, inspection.lift);
         tracing::info!(component = &*name, digest, ?lift, "store component is loaded");
-        Ok(Arc::new(StoreComponent::new(name, inspection, pool)))
+        Ok(Arc::new(StoreComponent::new(name, inspection, pool, pen)))
     }
 
     /// Comes back with the room of so many instances, once it is free.

@@ -5,7 +5,7 @@
 //! `pool` of instances, whose places a `keeper` fills; `instance` is one of them, `host` what it may
 //! call, `cpu` how its time is counted; `quarantine` remembers what instances were lost by; `load`
 //! brings a file there, after `inspect` and `manifest` have said what it is. `swap` replaces one
-//! component by another while calls run.
+//! component by another while calls run. `journal` remembers what they print and what happened to them.
 
 pub mod api;
 mod bindings;
@@ -23,6 +23,7 @@ mod hook;
 mod host;
 mod inspect;
 mod instance;
+mod journal;
 mod keeper;
 mod limits;
 mod load;
@@ -44,6 +45,7 @@ pub use component::{Load, StoreComponent};
 pub use embedded::default_store;
 pub use error::LoadError;
 pub use inspect::{HOOKS, HOST_PACKAGE, Inspection, Lift, SERVED_VERSION, STORE_PACKAGE, inspect};
+pub use journal::{Entry, Journal, What, Written};
 pub use limits::{DirectoryGrant, Grants, HostConfig, Limits, MAX_ANSWER_TIME};
 pub use load::{ComponentFrom, ComponentSource, Host};
 pub use manifest::{

@@ -31,6 +31,7 @@ use tokio_util::task::TaskTracker;
 use self::count::Counts;
 use super::api::CallInfo;
 use super::component::StoreComponent;
+use super::journal::Journal;
 use super::manifest::{Kind, Medium};
 use super::round::{Telling, Told};
 
@@ -110,6 +111,8 @@ impl SwappableStore {
         hooks: bool,
     ) -> Self {
         let name = name.into();
+        component.pen.serves_as(1);
+        component.pen.event("serves");
         let serving = Arc::new(Generation::new(1, component, false, Arc::default()));
         let slots = Slots { serving, previous: None, trip: None, count: 1 };
         let telling = Telling::new(&name);
@@ -149,6 +152,11 @@ impl SwappableStore {
         &self.name
     }
 
+    /// What its components have printed here, and what happened to them.
+    pub fn journal(&self) -> Arc<Journal> {
+        self.serving().pen.journal().clone()
+    }
+
     /// The component that new calls go to.
     pub fn serving(&self) -> Arc<StoreComponent> {
         self.lock().serving.component.clone()
@@ -186,6 +194,8 @@ impl SwappableStore {
         slots.trip = None;
         slots.count += 1;
         to.set_probation(tentative);
+        to.pen.serves_as(slots.count);
+        to.pen.event(if tentative { "serves, on probation" } else { "serves" });
         let next = Arc::new(Generation::new(slots.count, to, tentative, Arc::default()));
         // Under the lock: a trip comes after it.
         self.tripped.send_replace(None);
@@ -210,6 +220,7 @@ impl SwappableStore {
         let old = std::mem::replace(&mut slots.serving, Arc::new(kept));
         drop(slots);
         self.count("permanent");
+        self.serving().pen.event("is permanent");
         // Calls stay where they are: it is the same component.
         drop(old);
         self.finish(previous, true);
@@ -218,7 +229,10 @@ impl SwappableStore {
     /// Lets the generation before serve again; nothing happens when none is kept.
     pub fn roll_back(&self, why: String) {
         let mut slots = self.lock();
+        let gone = slots.serving.component.clone();
         if self.go_back(&mut slots).is_some() {
+            gone.pen.event(&format!("is rolled back: {why}"));
+            slots.serving.component.pen.event("serves again");
             drop(slots);
             self.count("rolled back");
             let (store, why) = (&*self.name, why.as_str());
@@ -308,6 +322,9 @@ impl SwappableStore {
             if tokio::time::timeout(time, generation.calls.wait()).await.is_err() {
                 let (component, calls) = (generation.component.name(), generation.calls.len());
                 tracing::warn!(component, calls, "calls of an old generation are fenced");
+                let seconds = time.as_secs_f32();
+                let text = format!("{calls} calls are fenced: they did not end within {seconds} s");
+                generation.component.pen.event(&text);
                 generation.fence.cancel();
                 generation.calls.wait().await;
             }
@@ -329,9 +346,12 @@ impl SwappableStore {
 
     /// Switches back, if there is something to go back to.
     fn trip_now(&self, mut slots: MutexGuard<'_, Slots>, why: String) {
+        let gone = slots.serving.component.clone();
         if self.go_back(&mut slots).is_none() {
             return;
         }
+        gone.pen.event(&format!("failed on probation: {why}"));
+        slots.serving.component.pen.event("serves again");
         slots.trip = Some(why.clone());
         // Under the lock: the next switch clears it.
         self.tripped.send_replace(Some(why.clone()));

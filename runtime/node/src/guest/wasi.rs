@@ -15,6 +15,7 @@ use wasmtime_wasi::{FsPerms, WasiCtx};
 use wasmtime_wasi_http::{RequestOptions, WasiBody, WasiHttpHooks};
 
 use super::error::LoadError;
+use super::journal::Pen;
 use super::limits::{DirectoryGrant, Grants};
 use super::manifest::Manifest;
 
@@ -146,6 +147,7 @@ struct LogState {
     component: Arc<str>,
     instance: u64,
     listener: Option<Listener>,
+    pen: Option<Pen>,
     lines: Allowance,
     /// The unfinished line of each stream: `stdout`, `stderr`.
     unfinished: [Vec<u8>; 2],
@@ -163,13 +165,20 @@ impl Log {
     pub(super) fn new(component: Arc<str>, instance: u64, per_second: u32) -> Self {
         let lines = Allowance { per_second, left: per_second, since: Instant::now(), dropped: 0 };
         let unfinished = Default::default();
-        let state = LogState { component, instance, listener: None, lines, unfinished };
+        let (listener, pen) = (None, None);
+        let state = LogState { component, instance, listener, pen, lines, unfinished };
         Self { inner: Arc::new(Mutex::new(state)) }
     }
 
     /// Lets somebody hear each line, also those that the log does not get.
     pub(super) fn heard_by(self, listener: Option<Listener>) -> Self {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner).listener = listener;
+        self
+    }
+
+    /// Lets each line be remembered, also those that the log does not get.
+    pub(super) fn written_by(self, pen: Pen) -> Self {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).pen = Some(pen);
         self
     }
 
@@ -198,18 +207,18 @@ impl LogState {
 
     fn line(&mut self, stream: &'static str, line: &[u8]) {
         // Control characters would let a guest forge log lines or drive a terminal.
-        let text = || -> String {
-            let chars = String::from_utf8_lossy(line);
-            chars.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
-        };
+        let chars = String::from_utf8_lossy(line);
+        let text: String = chars.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        if let Some(pen) = &self.pen {
+            pen.printed(stream, self.instance, &text);
+        }
         if let Some(listener) = &self.listener {
-            listener(stream, text());
+            listener(stream, text.clone());
         }
         let now = Instant::now();
         if !self.lines.take(now) {
             return;
         }
-        let text = text();
         let (component, instance) = (&*self.component, self.instance);
         let dropped = std::mem::take(&mut self.lines.dropped);
         if dropped > 0 {

@@ -26,6 +26,7 @@ pub fn deployment(number: u32) -> Deployment {
         probation_s: 10,
         no_rollback: false,
         one_way: false,
+        configured: false,
         phase: Phase::Staging,
         steps: Vec::new(),
     }

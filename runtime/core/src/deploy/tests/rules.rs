@@ -277,3 +277,62 @@ fn history_is_bounded_and_numbers_only_rise() {
     }
     assert_eq!(record.history.len(), MAX_HISTORY);
 }
+
+/// Version 2 is deployed, and the configuration names version 1.
+fn deployed() -> StoreRecord {
+    StoreRecord { permanent: Some(version(2)), ..Default::default() }
+}
+
+fn forgets(world: &World, record: &StoreRecord, to: u32) -> Result<StoreRecord, NotBegun> {
+    let serves = record.permanent.clone().unwrap_or(version(1));
+    let deployment = Deployment { configured: true, ..deployment(to) };
+    world.seen(|seen| begin(record, &serves, deployment, seen))
+}
+
+#[test]
+fn back_to_the_configuration_goes_the_way_of_any_deployment_and_leaves_none() {
+    let mut world = World::of(&["a", "b"]);
+    let mut record = forgets(&world, &deployed(), 1).unwrap();
+    for node in ["a", "b"] {
+        world.says(node, Progress::Staged);
+    }
+    record = moved(&world, &record);
+    assert_eq!(phase(&record), Some(Phase::Probation));
+    assert_eq!(record.permanent, Some(version(2)));
+    world.says("a", Progress::Serving);
+    world.says("b", Progress::Serving);
+    stays(&world, &record);
+    world.phase_for = Duration::from_secs(10);
+    record = moved(&world, &record);
+    assert_eq!((outcome(&record), &record.permanent), (&Outcome::Permanent, &None));
+    let error = forgets(&world, &record, 1).unwrap_err().to_string();
+    assert!(error.contains("no deployment stands over the configuration"), "{error}");
+}
+
+#[test]
+fn what_was_deployed_stays_when_going_back_to_the_configuration_fails() {
+    let mut world = World::of(&["a", "b"]);
+    let record = forgets(&world, &deployed(), 1).unwrap();
+    world.says("a", Progress::Staged);
+    let under_way = record.under_way.as_ref().unwrap();
+    assert_eq!(other_configuration(under_way, &version(1)), None);
+    assert_eq!(other_configuration(&deployment(1), &version(3)), None);
+    let why = other_configuration(under_way, &version(3)).unwrap();
+    assert!(why.contains("names keyed 3") && why.contains("not keyed 1"), "{why}");
+    world.says("b", Progress::Refused(why));
+    let record = moved(&world, &record);
+    assert!(matches!(outcome(&record), Outcome::Refused(_)));
+    assert_eq!(record.permanent, Some(version(2)));
+}
+
+#[test]
+fn where_the_configuration_names_what_serves_only_the_record_changes() {
+    let mut world = World::of(&["a", "b"]);
+    let record = forgets(&world, &deployed(), 2).unwrap();
+    world.says("a", Progress::Staged);
+    stays(&world, &record);
+    world.says("b", Progress::Staged);
+    let record = moved(&world, &record);
+    assert_eq!((outcome(&record), &record.permanent), (&Outcome::Permanent, &None));
+    assert_eq!(record.under_way, None);
+}

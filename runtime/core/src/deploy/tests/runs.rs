@@ -31,6 +31,8 @@ enum Event {
     Sweeps,
     /// An operator deploys one of the versions there.
     Deploys(u32),
+    /// An operator goes back to the configuration there, which names the first one.
+    Forgets,
 }
 
 fn event() -> impl Strategy<Value = (usize, Event)> {
@@ -53,6 +55,7 @@ fn event_of_many() -> impl Strategy<Value = (usize, Event)> {
         8 => (0..3usize).prop_map(Event::Writes),
         8 => Just(Event::Sweeps),
         2 => (1..=VERSIONS).prop_map(Event::Deploys),
+        1 => Just(Event::Forgets),
     ];
     prop_oneof![1 => event(), 1 => (0..3usize, more)]
 }
@@ -122,7 +125,10 @@ impl Run {
 
     fn deploys(&mut self, number: u32, canary: Option<usize>) {
         let canary = canary.map(|node| NODES[node].to_owned());
-        let deployment = Deployment { canary, version: numbered(number), ..deployment(number) };
+        self.begins(Deployment { canary, version: numbered(number), ..deployment(number) });
+    }
+
+    fn begins(&mut self, deployment: Deployment) {
         let serves = numbered(self.permanent());
         let begun = self.world.seen(|seen| begin(&self.record, &serves, deployment, seen));
         if let Ok(begun) = begun {
@@ -274,10 +280,13 @@ impl Run {
             self.record = onward;
         }
         let before = self.record.under_way.as_ref().map(|under_way| under_way.phase);
+        let serves = self.permanent();
+        let to = self.record.under_way.as_ref().map(|under_way| number(&under_way.version));
         if let Some(record) = self.world.seen(|seen| next(&self.record, seen)) {
             let ended = record.history.len() > self.record.history.len();
             let permanent = record.history.last().map(|ended| &ended.outcome);
-            if ended && permanent == Some(&Outcome::Permanent) {
+            // Where it serves already only the record changes.
+            if ended && permanent == Some(&Outcome::Permanent) && to != Some(serves) {
                 assert_eq!(before, Some(Phase::Probation));
                 for (node, live) in
                     NODES.iter().enumerate().filter(|(_, n)| self.world.live.contains(**n))
@@ -332,6 +341,10 @@ impl Run {
             }
             Event::Sweeps => {}
             Event::Deploys(number) => self.deploys(number, None),
+            Event::Forgets => {
+                let version = numbered(1);
+                self.begins(Deployment { version, configured: true, ..deployment(1) });
+            }
             Event::Traps => self.trapped[node] = true,
             Event::Waits => self.world.phase_for += Duration::from_secs(4),
         }

@@ -3,8 +3,9 @@
 //! | method and path | query | body → answer |
 //! |---|---|---|
 //! | GET `/v1/stores` | | → list of [`StoreStatus`] |
-//! | POST `/v1/stores/plan` | [`Asked`] | the component's file → [`Plan`] |
-//! | POST `/v1/stores/deploy` | [`Asked`] | the component's file → [`Begun`] |
+//! | GET `/v1/stores/logs` | `store`, `after` (a line's number; 0: all) | → [`StoreLog`] of this node |
+//! | POST `/v1/stores/plan` | [`Asked`] | the component's file, or nothing with `configured` → [`Plan`] |
+//! | POST `/v1/stores/deploy` | [`Asked`] | the same → [`Begun`] |
 //! | POST `/v1/stores/commit`, `/v1/stores/rollback` | `store` | → |
 
 use async_trait::async_trait;
@@ -38,6 +39,45 @@ pub struct Asked {
     /// Whether it is permanent as soon as it serves.
     #[serde(default)]
     pub no_rollback: bool,
+    /// Whether it is what the configuration names, and no file is sent: deployments are forgotten by it.
+    #[serde(default)]
+    pub configured: bool,
+}
+
+/// One line of what a store's components print, and of what happens to them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreLine {
+    /// Counts the store's lines since the node started, from 1.
+    pub number: u64,
+    /// When, in milliseconds since the Unix epoch, by the node's clock.
+    pub at_ms: i64,
+    /// Of which version, for people.
+    pub version: String,
+    /// Which generation that is on this node; none: it does not serve yet, or the line is about the cluster.
+    pub generation: Option<u64>,
+    /// The instance that has printed it.
+    pub instance: Option<u64>,
+    /// `stdout`, `stderr` or `event`.
+    pub what: String,
+    /// What it says.
+    pub text: String,
+}
+
+/// The lines of a store that a node remembers: the last ones.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreLog {
+    /// Which store.
+    pub store: String,
+    /// Which node.
+    pub node: String,
+    /// When the node began to count, in milliseconds since the Unix epoch.
+    pub began_ms: i64,
+    /// In their order.
+    pub lines: Vec<StoreLine>,
+    /// Lines after the one that was named which are forgotten.
+    pub forgotten: u64,
+    /// The number of the last line that there was: what to ask after next.
+    pub last: u64,
 }
 
 /// What a deployment would do.
@@ -138,6 +178,8 @@ pub trait Stores: Send + Sync {
     async fn roll_back(&self, store: &str) -> Result<(), StoreError>;
     /// How all stores are.
     async fn status(&self) -> Result<Vec<StoreStatus>, StoreError>;
+    /// What this node remembers of a store's lines after a number.
+    async fn log(&self, store: &str, after: u64) -> Result<StoreLog, StoreError>;
 }
 
 /// Which store.
@@ -147,9 +189,19 @@ struct Named {
     store: String,
 }
 
+/// From where on.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct After {
+    store: String,
+    #[serde(default)]
+    after: u64,
+}
+
 pub(super) fn routes() -> Router<Shared> {
     Router::new()
         .route("/v1/stores", get(status))
+        .route("/v1/stores/logs", get(log))
         .route("/v1/stores/plan", post(plan))
         .route("/v1/stores/deploy", post(deploy))
         .route("/v1/stores/commit", post(commit))
@@ -193,6 +245,13 @@ async fn roll_back(
     Query(named): Query<Named>,
 ) -> Result<Json<()>, Refusal> {
     Ok(Json(shared.admin.stores.roll_back(&named.store).await?))
+}
+
+async fn log(
+    State(shared): State<Shared>,
+    Query(After { store, after }): Query<After>,
+) -> Result<Json<StoreLog>, Refusal> {
+    Ok(Json(shared.admin.stores.log(&store, after).await?))
 }
 
 async fn status(State(shared): State<Shared>) -> Result<Json<Vec<StoreStatus>>, Refusal> {

@@ -20,7 +20,7 @@ use super::{PATIENCE, hear_rest, send, soon};
 use crate::front::Front;
 use crate::front::admin::frames::{Framed, Head, Line, Reader};
 use crate::front::admin::operations::{Exporting, Operations};
-use crate::front::admin::stores::{Asked, Plan, StoreStatus, Stores};
+use crate::front::admin::stores::{Asked, Plan, StoreLog, StoreStatus, Stores};
 use crate::front::admin::{self, Admin, wire};
 use crate::guest::Page;
 use crate::message_store::{CheckEvent, CheckFinding, ExportedMessage, NewUser};
@@ -237,6 +237,11 @@ impl Stores for NoStores {
 
     async fn status(&self) -> Result<Vec<StoreStatus>, StoreError> {
         Ok(Vec::new())
+    }
+
+    async fn log(&self, store: &str, after: u64) -> Result<StoreLog, StoreError> {
+        let (store, node) = (store.to_owned(), "a".to_owned());
+        Ok(StoreLog { store, node, began_ms: 1, lines: Vec::new(), forgotten: 0, last: after })
     }
 }
 
@@ -494,6 +499,9 @@ async fn rubbish_is_refused_and_harms_nobody() {
     rig.check("POST /v1/stores/deploy?store=keyed", "abc", 400, "").await;
     rig.check("POST /v1/stores/deploy?store=keyed&probation_s=99999999", "", 400, "probation")
         .await;
+    rig.check("GET /v1/stores/logs?store=keyed", "", 200, "\"last\":0").await;
+    rig.check("GET /v1/stores/logs?store=keyed&after=7", "", 200, "\"last\":7").await;
+    rig.check("GET /v1/stores/logs?store=keyed&after=x", "", 400, "").await;
     rig.check("POST /v1/stores/commit?store=keyed", "", 403, "no store here").await;
     rig.check("POST /v1/stores/commit?shop=keyed", "", 400, "").await;
     rig.check("POST /v1/users", "rubbish", 400, "").await;

@@ -161,6 +161,8 @@ impl SwappableStore {
             Ran::Answered(Err(error)) if is_unsure(&error) => {
                 let (store, error_text) = (&*self.name, error.to_string());
                 tracing::info!(store, why, error_text, "both versions fail at a call");
+                let text = format!("both versions fail at a call: {why}");
+                generation.component.pen.event(&text);
                 self.count("shared failure");
                 // It may have been lost with others that are bad: alone it shows.
                 match (&why, &error, self.beside(&generation)) {

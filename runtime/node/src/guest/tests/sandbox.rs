@@ -124,6 +124,24 @@ async fn what_a_guest_prints_is_logged_within_limits() {
 }
 
 #[tokio::test]
+async fn what_a_guest_prints_is_in_the_journal_with_its_instance() {
+    let bench = Bench::new(guest("unruly"), one_instance()).await;
+    let component = bench.component.clone();
+    let store = SwappableStore::new("unruly", component, vec![Kind::Domains], false);
+    bench.ask(1, &["print"]).await.unwrap();
+    let written = store.journal().after(0);
+    let printed: Vec<_> =
+        written.entries.iter().filter(|entry| entry.what != What::Event).collect();
+    let last = printed.last().expect("it has printed");
+    assert_eq!((last.generation, last.instance.is_some()), (Some(1), true));
+    assert_eq!(&*last.version, &*bench.component.inspection().label());
+    // The last of very many lines are there, and each is short and plain.
+    assert!(written.forgotten > 0, "{} lines", printed.len());
+    let plain = |text: &str| text.len() <= 1024 && !text.contains(char::is_control);
+    assert!(printed.iter().all(|entry| plain(&entry.text)));
+}
+
+#[tokio::test]
 async fn a_directory_is_there_only_when_asked_for_and_granted() {
     let folder = tempfile::tempdir().unwrap();
     let host = Host::new(HostConfig::default()).unwrap();

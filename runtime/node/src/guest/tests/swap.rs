@@ -57,6 +57,13 @@ impl Versions {
     }
 }
 
+/// What the journal has of a store, with the generation that each is about.
+fn events(store: &SwappableStore) -> Vec<(Option<u64>, String)> {
+    let all = store.journal().after(0).entries.into_iter();
+    let events = all.filter(|entry| entry.what == What::Event);
+    events.map(|entry| (entry.generation, entry.text)).collect()
+}
+
 /// An account with one mailbox and one message of its own.
 pub(super) struct Account {
     pub(super) engine: Arc<dyn Engine>,
@@ -219,7 +226,11 @@ async fn the_first_fault_of_a_tentative_version_brings_the_one_before_back_unsee
         tripped.changed().await.unwrap();
         let why = store.evidence().trip.expect("the reason is on record");
         assert!(why.contains(part), "{sin} {verb}: {why}");
-        assert_eq!(*tripped.borrow(), Some(why));
+        assert_eq!(*tripped.borrow(), Some(why.clone()));
+        let failed = (Some(2), format!("failed on probation: {why}"));
+        let told = events(&store);
+        let at = told.iter().position(|event| *event == failed).expect("the journal has it");
+        assert_eq!(told[at + 1], (Some(1), "serves again".to_owned()));
         store.close().await;
     }
 }
@@ -260,6 +271,11 @@ async fn what_an_old_generation_does_not_finish_is_fenced_and_read_again() {
     let (written, rows) = writes.await;
     assert_eq!(written, Ok(()));
     assert!(!rows.is_empty());
+    let told = events(&store);
+    let has = |generation, text: &str| {
+        told.iter().any(|(of, told)| *of == Some(generation) && told.starts_with(text))
+    };
+    assert!(has(1, "serves") && has(2, "serves") && has(1, "1 calls are fenced"), "{told:?}");
     store.close().await;
 }
 
