@@ -101,7 +101,9 @@ pub fn logs(
 
 fn asked(remote: &Remote, store: &str, after: u64) -> Result<StoreLog> {
     let after = after.to_string();
-    remote.get("/v1/stores/logs", &[(STORE, store), ("after", &after)]).context("the journal")
+    remote
+        .get("/v1/stores/logs", &[(STORE, store), ("after", after.as_str())])
+        .context("the journal")
 }
 
 fn tell(node: &str, news: News, output: &Output) -> Result<()> {
