@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::guest::PublicKey;
+
 /// A mail store whose back ends are WebAssembly components.
 #[derive(Debug, Parser)]
 #[command(
@@ -363,6 +365,9 @@ pub enum StoreCommand {
     Inspect {
         /// The `.wasm` file; without: the built-in one
         file: Option<PathBuf>,
+        /// Public key of minisign that must have signed it, in FILE.minisig; may be given several times: one of them
+        #[arg(long = "key", value_name = "KEY", requires = "file")]
+        keys: Vec<PublicKey>,
     },
     /// Prove a component file: run a case for every promise of the interface over it
     Check(StoreCheck),
@@ -496,6 +501,9 @@ pub struct StoreCheck {
     /// Say what a case does, and quote the sentences to which it holds a store
     #[arg(long, value_name = "CASE")]
     pub explain: Option<String>,
+    /// Public key of minisign that must have signed it, in FILE.minisig; may be given several times: one of them
+    #[arg(long = "key", value_name = "KEY")]
+    pub keys: Vec<PublicKey>,
     /// HTTP host that the component may ask, where its manifest wants to; may be given several times
     #[arg(long, value_name = "HOST")]
     pub http: Vec<String>,

@@ -4,6 +4,7 @@ use std::io::{IsTerminal, Read};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
+use serde::Serialize;
 
 use super::args::{Cli, Command, DomainCommand, Door, MailboxCommand, StoreCommand, UserCommand};
 use super::local::Local;
@@ -12,7 +13,9 @@ use super::output::Output;
 use super::remote::Remote;
 use super::{backup, cluster, config, deploy, dev, logs, serve, store_check, transfer};
 use crate::front::admin::wire::NewUser;
-use crate::guest::{self, ComponentFrom, ComponentSource, Host, HostConfig};
+use crate::guest::{
+    self, ComponentFrom, ComponentSource, Host, HostConfig, Keys, PublicKey, SignedBy,
+};
 
 /// Exit code of a check or a scrub that found damage.
 pub const DAMAGE: u8 = 3;
@@ -44,8 +47,8 @@ pub fn perform(cli: Cli) -> Result<ExitCode> {
             return backup::restore(&backup, &data, nothing_since, &output);
         }
         Command::Cluster { command } => cluster::perform(command, &output)?,
-        Command::Store { command: StoreCommand::Inspect { file } } => {
-            inspect(file.as_deref(), &output)?;
+        Command::Store { command: StoreCommand::Inspect { file, keys } } => {
+            inspect(file.as_deref(), keys, &output)?;
         }
         Command::Store { command: StoreCommand::Check(args) } => {
             return store_check::run(&args, &output);
@@ -259,7 +262,16 @@ impl Findings {
     }
 }
 
-fn inspect(file: Option<&std::path::Path>, output: &Output) -> Result<()> {
+/// What a component file says, and who signed it.
+#[derive(Serialize)]
+struct Inspected {
+    #[serde(flatten)]
+    inspection: guest::Inspection,
+    signed: Option<SignedBy>,
+}
+
+fn inspect(file: Option<&std::path::Path>, keys: Vec<PublicKey>, output: &Output) -> Result<()> {
+    let keys = Keys::try_from(keys).map_err(anyhow::Error::msg)?;
     let source = match file {
         Some(file) => ComponentSource {
             name: file.display().to_string(),
@@ -269,14 +281,21 @@ fn inspect(file: Option<&std::path::Path>, output: &Output) -> Result<()> {
     };
     let runtime = tokio::runtime::Runtime::new().context("cannot start")?;
     let host = Host::new(HostConfig::default()).context("cannot start the WebAssembly engine")?;
-    let inspection = runtime
-        .block_on(async { host.read(&source).await.and_then(|octets| guest::inspect(&octets)) })
-        .with_context(|| source.name.clone())?;
-    output.result(&inspection, || describe(&inspection))
+    let inspected = async {
+        let octets = host.read(&source).await?;
+        let inspection = guest::inspect(&octets)?;
+        let signed = match file {
+            Some(file) => keys.check_file(file, &octets).await?,
+            None => None,
+        };
+        Ok::<_, guest::LoadError>(Inspected { inspection, signed })
+    };
+    let inspected = runtime.block_on(inspected).with_context(|| source.name.clone())?;
+    output.result(&inspected, || describe(&inspected))
 }
 
 /// A component in words.
-fn describe(inspection: &guest::Inspection) -> String {
+fn describe(Inspected { inspection, signed }: &Inspected) -> String {
     let mut lines = Vec::new();
     if let Some(manifest) = &inspection.manifest {
         lines.push(format!("{} {}", manifest.name, manifest.version));
@@ -307,6 +326,7 @@ fn describe(inspection: &guest::Inspection) -> String {
         guest::Lift::Sync => "an instance takes one call at a time".to_owned(),
     });
     lines.push(format!("{} octets, BLAKE3 {}", inspection.size, inspection.digest));
+    lines.extend(signed.iter().map(SignedBy::shown));
     lines.extend(inspection.imports.iter().map(|name| format!("imports {name}")));
     lines.extend(inspection.exports.iter().map(|name| format!("exports {name}")));
     lines.join("\n")

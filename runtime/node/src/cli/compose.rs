@@ -16,8 +16,8 @@ use super::identity::{self, Identity, write_durably};
 use crate::deploy::{self, Deployer};
 use crate::front::admin::stores;
 use crate::guest::{
-    self, ComponentFrom, ComponentSource, Grants, Hooks, Host, HostConfig, Kind, Limits, Stores,
-    SwappableStore,
+    self, ComponentFrom, ComponentSource, Grants, Hooks, Host, HostConfig, Keys, Kind, Limits,
+    Stores, SwappableStore,
 };
 use crate::message_store::{self, DirectoryMode, MessageStore};
 use crate::router::ClusterConfig;
@@ -294,7 +294,7 @@ fn must_be_ours(data: &Path) -> Result<()> {
 /// A component that was named on the command line.
 fn ungranted(file: &Path) -> Result<Component> {
     let (grants, limits) = (guest::Grants::default(), guest::Limits::default());
-    Ok(Component { file: absolute(file)?, grants, limits })
+    Ok(Component { file: absolute(file)?, keys: Keys::default(), grants, limits })
 }
 
 fn absolute(file: &Path) -> Result<PathBuf> {
@@ -364,7 +364,7 @@ async fn load(
     kinds: Vec<Kind>,
     is_hook: bool,
 ) -> Result<deploy::Store> {
-    let (source, grants, limits) = configured(name, composition)?;
+    let (source, keys, grants, limits) = configured(name, composition)?;
     let shown = match &source.from {
         ComponentFrom::File(file) => format!("the store component {name} in {}", file.display()),
         ComponentFrom::Octets(_) => format!("the built-in store component {name}"),
@@ -376,7 +376,7 @@ async fn load(
     let (record, deployed) = permanent;
     let rows = record.rows(&configured);
     let (octets, shown) = match deployed {
-        Some((version, deployed)) if version.digest != configured.digest => {
+        Some((version, file)) if version.digest != configured.digest => {
             let (label, before) = (version.label.as_str(), configured.label.as_str());
             tracing::info!(
                 store = name,
@@ -384,9 +384,18 @@ async fn load(
                 before,
                 "a deployment stands over the configuration"
             );
-            (deployed, format!("{label}, which was deployed to store {name}"))
+            let shown = format!("{label}, which was deployed to store {name}");
+            if !keys.is_empty() {
+                let signed = keys.check(&file.octets, file.signature.as_deref()).await;
+                signed.map_err(|error| unsigned(&shown, &error))?;
+            }
+            (file.octets, shown)
         }
-        Some(_) | None => (octets, shown),
+        Some(_) | None => {
+            let signed = keys.check_source(&source, &octets).await;
+            signed.with_context(|| shown.clone())?;
+            (octets, shown)
+        }
     };
     let serves = ComponentSource { from: ComponentFrom::Octets(octets), ..source.clone() };
     let component =
@@ -415,7 +424,19 @@ async fn load(
         swappable.tell(told);
     }
     let name = name.to_owned();
-    Ok(deploy::Store { name, swappable, configured, source, kinds, grants, limits })
+    Ok(deploy::Store { name, swappable, configured, source, kinds, keys, grants, limits })
+}
+
+/// Why a node does not start on what was deployed, and the way out.
+fn unsigned(shown: &str, error: &guest::LoadError) -> anyhow::Error {
+    let what = match error {
+        // What it says to do would not help: the file is in storage.
+        guest::LoadError::Unsigned(key) => format!("is not signed with key {key}"),
+        error => error.to_string(),
+    };
+    anyhow::anyhow!(
+        "{shown}, {what}: start without these keys, deploy a signed version, and set them again"
+    )
 }
 
 /// What [`StoreChoice::by_kind`] calls a kind.
@@ -429,14 +450,19 @@ fn singular(kind: Kind) -> &'static str {
 }
 
 /// What the configuration says of a component.
-fn configured(name: &str, composition: &Composition) -> Result<(ComponentSource, Grants, Limits)> {
+fn configured(
+    name: &str,
+    composition: &Composition,
+) -> Result<(ComponentSource, Keys, Grants, Limits)> {
     if name == BUILT_IN {
-        return Ok((guest::default_store(), Grants::default(), Limits::default()));
+        let keys = composition.stores.keys.clone();
+        return Ok((guest::default_store(), keys, Grants::default(), Limits::default()));
     }
     let Some(component) = composition.components.get(name) else {
         bail!("the store component {name} is not configured");
     };
     let from = ComponentFrom::File(component.file.clone());
     let source = ComponentSource { name: name.to_owned(), from };
-    Ok((source, component.grants.clone(), component.limits.clone()))
+    let Component { keys, grants, limits, .. } = component.clone();
+    Ok((source, keys, grants, limits))
 }

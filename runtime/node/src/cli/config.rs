@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
 use super::compose::CERTIFICATES;
-use crate::guest::{self, Grants};
+use crate::guest::{self, Grants, Keys};
 use crate::storage::ObjectsConfig;
 use crate::storage::postgres::{PostgresOptions, TlsConfig};
 
@@ -163,6 +163,8 @@ pub struct StoreChoice {
     pub message: String,
     /// Asked before and told after each delivery, in this order.
     pub hooks: Vec<String>,
+    /// What replaces the built-in component must be signed with one of these keys.
+    pub keys: Keys,
 }
 
 impl Default for StoreChoice {
@@ -174,6 +176,7 @@ impl Default for StoreChoice {
             mailbox: built_in(),
             message: built_in(),
             hooks: Vec::new(),
+            keys: Keys::default(),
         }
     }
 }
@@ -184,6 +187,9 @@ impl Default for StoreChoice {
 pub struct Component {
     /// The `.wasm` file.
     pub file: PathBuf,
+    /// It, and what is deployed in its place, must be signed with one of these keys; none: with nothing.
+    #[serde(default, skip_serializing_if = "Keys::is_empty")]
+    pub keys: Keys,
     /// What it may use of what it asks for; nothing by default.
     #[serde(default)]
     pub grants: Grants,
@@ -391,7 +397,8 @@ impl StoreChoice {
     /// One component for every kind.
     pub fn all(name: &str) -> Self {
         let name = || name.to_owned();
-        Self { domain: name(), user: name(), mailbox: name(), message: name(), hooks: Vec::new() }
+        let (domain, user, mailbox, message) = (name(), name(), name(), name());
+        Self { domain, user, mailbox, message, ..Self::default() }
     }
 
     fn check_hooks(&self, components: &BTreeMap<String, Component>) -> anyhow::Result<()> {
@@ -479,5 +486,22 @@ mod tests {
         refused(&hooks("\"a\", \"a\""), "stores.hooks names \"a\" twice");
         refused(&hooks(&"\"a\",".repeat(MAX_HOOKS + 1)), "at most 16");
         assert_eq!(Config::parse(&hooks("\"a\"")).unwrap().stores.hooks, ["a"]);
+    }
+
+    #[test]
+    fn what_is_no_key_is_refused_with_its_line() {
+        let of = |keys: &str| {
+            format!(
+                "[imap]\nplaintext_login = true\n[components.a]\nfile = \"a.wasm\"\nkeys = [{keys}]\n"
+            )
+        };
+        let key = "\"RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3\"";
+        assert!(!Config::parse(&of(key)).unwrap().components["a"].keys.is_empty());
+        assert!(Config::parse(&of("")).unwrap().components["a"].keys.is_empty());
+        refused(&of("\"rubbish\""), "line 5: \"rubbish\" is no public key of minisign");
+        refused(&of(&format!("{key}, \"\"")), "line 5: \"\" is no public key of minisign");
+        refused(&of(&format!("{key},").repeat(17)), "line 5: 17 keys are named, at most 16");
+        let stores = "[imap]\nplaintext_login = true\n[stores]\nkeys = [\"x\"]\n";
+        refused(stores, "line 4: \"x\" is no public key");
     }
 }

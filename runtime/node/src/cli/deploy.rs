@@ -10,6 +10,7 @@ use super::args::{Deploy, Door, Forget, Rollout};
 use super::output::Output;
 use super::remote::Remote;
 use crate::front::admin::stores::{Begun, Plan, StoreStatus};
+use crate::guest;
 
 /// How often `--watch` looks.
 const WATCH_EVERY: Duration = Duration::from_millis(500);
@@ -54,6 +55,9 @@ fn roll_out(
     let probation = args.probation.as_secs().to_string();
     let mut query = vec![(STORE, store), ("probation_s", probation.as_str())];
     query.extend(args.canary.as_ref().map(|node| ("canary", node.as_str())));
+    let signature =
+        guest::signature_beside(&args.file).with_context(|| args.file.display().to_string())?;
+    query.extend(signature.as_ref().map(|text| ("signature", text.as_str())));
     if args.no_rollback {
         query.push(("no_rollback", "true"));
     }
@@ -118,6 +122,7 @@ fn agreed() -> Result<()> {
 fn shown(plan: &Plan, configured: bool) -> String {
     let mut lines = vec![format!("store {}: {} -> {}", plan.store, plan.from.label, plan.to.label)];
     lines.push(format!("  digest   {} -> {}", short(&plan.from.digest), short(&plan.to.digest)));
+    lines.extend(plan.signed.iter().map(|by| format!("  {}", by.shown())));
     let (from, to) = (written(&plan.from), written(&plan.to));
     lines.push(format!("  schema   {from} -> {to}"));
     lines.push(format!("  rows     have {}", plan.rows.shown()));

@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use bytes::Bytes;
 use postroom_core::deploy::{
     Deployment, Report, Seen, StoreRecord, begin, commit, is_one_way, roll_back,
 };
 use postroom_core::error::StoreError;
 
 use super::keeper::{Keeper, lacks};
-use super::{not_begun, of_node};
+use super::shelf::File;
+use super::{Signed, not_begun, of_node};
 use crate::front::admin::stores::{GenerationOfStore, Plan, StoreStatus};
 use crate::guest::{Asks, Inspection};
 use crate::mailbox::now;
@@ -25,6 +25,7 @@ impl Keeper {
         &self,
         deployment: &Deployment,
         inspection: &Inspection,
+        signed: Signed,
     ) -> Result<Plan, StoreError> {
         let serving = self.store.swappable.serving();
         let (found, live) = (self.shelf.look(&[]).await?.0, self.live().await?);
@@ -32,8 +33,13 @@ impl Keeper {
         let (rows, from) =
             (found.record.rows(&self.store.configured), super::version(serving.inspection()));
         let way_back = !is_one_way(rows, &from.schema, &deployment.version.schema);
-        let refused =
-            self.refused(inspection).or_else(|| begun.err().map(|error| error.to_string()));
+        let (signed, not_signed) = match signed {
+            Ok(signed) => (signed, None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        let refused = not_signed
+            .or_else(|| self.refused(inspection))
+            .or_else(|| begun.err().map(|error| error.to_string()));
         let asks = |inspection: &Inspection| {
             inspection.manifest.as_ref().map(|manifest| manifest.asks.clone()).unwrap_or_default()
         };
@@ -44,6 +50,7 @@ impl Keeper {
             to: deployment.version.clone(),
             rows,
             way_back,
+            signed,
             asks_more: more(&before, &after),
             asks_less: more(&after, &before),
             refused,
@@ -82,12 +89,12 @@ impl Keeper {
         })
     }
 
-    /// Begins a deployment; its number.
+    /// Begins a deployment of a file that may be taken; its number.
     pub(super) async fn begin(
         &self,
         deployment: Deployment,
         inspection: &Inspection,
-        octets: Bytes,
+        file: &File,
     ) -> Result<u64, StoreError> {
         if let Some(why) = self.refused(inspection) {
             return Err(StoreError::Refused(why));
@@ -96,8 +103,7 @@ impl Keeper {
         for _ in 0..MAX_ATTEMPTS {
             let (found, live) = (self.shelf.look(&[]).await?.0, self.live().await?);
             let begun = self.begun(&found.record, &deployment, &live)?;
-            let file = Some((digest.as_str(), octets.clone()));
-            if self.shelf.replace(&found, &begun, file).await? {
+            if self.shelf.replace(&found, &begun, Some((digest.as_str(), file))).await? {
                 self.nudge.notify_one();
                 return Ok(begun.under_way.map_or(0, |under_way| under_way.number));
             }

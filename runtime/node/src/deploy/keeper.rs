@@ -19,11 +19,11 @@ use tokio_util::task::TaskTracker;
 use super::compare::{ACCOUNTS, Comparison};
 use super::notes::Notes;
 use super::rows::Sweeping;
-use super::shelf::{Found, Shelf};
+use super::shelf::{File, Found, Shelf};
 use super::verify::verify;
 use crate::guest::{
-    ComponentFrom, ComponentSource, Grants, Host, Kind, Limits, Medium, Messages, StoreComponent,
-    SwappableStore, SwitchError,
+    ComponentFrom, ComponentSource, Grants, Host, Keys, Kind, Limits, LoadError, Medium, Messages,
+    SignedBy, StoreComponent, SwappableStore, SwitchError, signature_of,
 };
 use crate::mailbox::error::read;
 use crate::mailbox::now;
@@ -50,6 +50,8 @@ pub struct Store {
     pub source: ComponentSource,
     /// What it is used for.
     pub kinds: Vec<Kind>,
+    /// What its components are signed with.
+    pub keys: Keys,
     /// What its components are granted.
     pub grants: Grants,
     /// What bounds them.
@@ -307,12 +309,16 @@ impl Keeper {
             return Ok(outcome.clone());
         }
         // What storage cannot give now is no fault of the component.
-        let octets = match version.digest == self.store.configured.digest {
-            true => self.configured().await,
-            false => self.shelf.component(&version.digest).await,
+        let signed = match version.digest == self.store.configured.digest {
+            true => match self.configured().await {
+                Ok(file) => Ok(self.signed_here(&file).await.map(|_| file.octets)),
+                Err(error) => Err(error),
+            },
+            false => self.signed(&version.digest).await,
         };
-        let outcome = match octets {
-            Ok(octets) => self.load(octets).await?,
+        let outcome = match signed {
+            Ok(Ok(octets)) => self.load(octets).await?,
+            Ok(Err(error)) => Err(error.to_string()),
             Err(StoreError::Damaged(why)) => Err(why),
             Err(error) => return Err(error),
         };
@@ -320,17 +326,42 @@ impl Keeper {
         Ok(outcome)
     }
 
-    /// The file of the configuration, as long as it is what it was when the node started.
-    pub(super) async fn configured(&self) -> Result<Bytes, StoreError> {
-        let octets = self.host.read(&self.store.source).await;
+    /// The file of the configuration, as long as it is what it was when the node started, and the signature beside it.
+    pub(super) async fn configured(&self) -> Result<File, StoreError> {
+        let source = &self.store.source;
+        let octets = self.host.read(source).await;
         let octets = octets.map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        let signature = match self.store.keys.is_empty() {
+            true => None,
+            false => {
+                let signature = signature_of(source).await;
+                signature.map_err(|error| StoreError::Damaged(error.to_string()))?
+            }
+        };
         let digest = blake3::hash(&octets).to_hex();
         match digest.as_str() == self.store.configured.digest {
-            true => Ok(octets),
+            true => Ok(File { octets, signature }),
             false => Err(StoreError::Damaged(
                 "the file of the configuration is another one than when this node started: deploy it as a file, or start the node anew".to_owned(),
             )),
         }
+    }
+
+    /// Who signed the file of the configuration, for which none need have if it is part of the program.
+    pub(super) async fn signed_here(&self, file: &File) -> Result<Option<SignedBy>, LoadError> {
+        let is_file = matches!(self.store.source.from, ComponentFrom::File(_));
+        let keys = if is_file { self.store.keys.clone() } else { Keys::default() };
+        keys.check(&file.octets, file.signature.as_deref()).await
+    }
+
+    /// The deployed file of this digest; why it is not taken: this node holds it against keys of its own.
+    async fn signed(&self, digest: &str) -> Result<Result<Bytes, LoadError>, StoreError> {
+        let (file, keys) = (self.shelf.component(digest).await?, &self.store.keys);
+        if keys.is_empty() {
+            return Ok(Ok(file.octets));
+        }
+        let signed = keys.check(&file.octets, file.signature.as_deref()).await;
+        Ok(signed.map(|_| file.octets))
     }
 
     async fn load(&self, octets: Bytes) -> Result<Result<Arc<StoreComponent>, String>, StoreError> {

@@ -31,13 +31,19 @@ use tokio_util::task::TaskTracker;
 use self::keeper::Keeper;
 pub use self::keeper::Store;
 pub use self::rows::told;
+pub use self::shelf::File;
 use self::shelf::Shelf;
 use crate::front::admin::stores::{
     Asked, NodeOfStore, Plan, StoreLine, StoreLog, StoreStatus, Stores,
 };
-use crate::guest::{ComponentFrom, ComponentSource, Entry, Host, Inspection, Writes};
+use crate::guest::{
+    ComponentFrom, ComponentSource, Entry, Host, Inspection, LoadError, SignedBy, Writes,
+};
 use crate::message_store::MessageStore;
 use crate::storage::Engine;
+
+/// Who signed a file that is to be deployed; why it is not taken.
+type Signed = Result<Option<SignedBy>, LoadError>;
 
 /// The version that a file is.
 pub fn version(inspection: &Inspection) -> Version {
@@ -57,12 +63,12 @@ pub fn version(inspection: &Inspection) -> Version {
 pub async fn permanent(
     engine: &Arc<dyn Engine>,
     store: &str,
-) -> Result<(StoreRecord, Option<(Version, Bytes)>), StoreError> {
+) -> Result<(StoreRecord, Option<(Version, File)>), StoreError> {
     let shelf = Shelf::new(engine.clone(), store);
     let record = shelf.record().await?;
     let Some(version) = record.permanent.clone() else { return Ok((record, None)) };
-    let octets = shelf.component(&version.digest).await?;
-    Ok((record, Some((version, octets))))
+    let file = shelf.component(&version.digest).await?;
+    Ok((record, Some((version, file))))
 }
 
 /// Carries deployments out on this node.
@@ -120,27 +126,33 @@ impl Deployer {
         })
     }
 
-    /// What is to be deployed: the file that was sent, or the one that the configuration names.
+    /// What is to be deployed: the file that was sent, or the one that the configuration names. And who signed it.
     async fn asked(
         &self,
         keeper: &Keeper,
         asked: &Asked,
         sent: Bytes,
-    ) -> Result<(Bytes, Inspection), StoreError> {
-        let octets = match asked.configured {
-            false => sent,
-            true if sent.is_empty() => match keeper.configured().await {
-                // It is the operator's file, and not what storage keeps.
-                Err(StoreError::Damaged(why)) => return Err(StoreError::Refused(why)),
-                octets => octets?,
-            },
+    ) -> Result<(File, Inspection, Signed), StoreError> {
+        let file = match asked.configured {
+            false => File { octets: sent, signature: asked.signature.clone() },
+            true if sent.is_empty() && asked.signature.is_none() => {
+                match keeper.configured().await {
+                    // It is the operator's file, and not what storage keeps.
+                    Err(StoreError::Damaged(why)) => return Err(StoreError::Refused(why)),
+                    file => file?,
+                }
+            }
             true => {
                 let text = "what the configuration names is deployed, or a file, not both";
                 return Err(StoreError::Invalid(text.to_owned()));
             }
         };
-        let inspection = self.inspected(&octets).await?;
-        Ok((octets, inspection))
+        let inspection = self.inspected(&file.octets).await?;
+        let signed = match asked.configured {
+            true => keeper.signed_here(&file).await,
+            false => keeper.store.keys.check(&file.octets, file.signature.as_deref()).await,
+        };
+        Ok((file, inspection, signed))
     }
 
     async fn inspected(&self, octets: &Bytes) -> Result<Inspection, StoreError> {
@@ -158,15 +170,16 @@ impl Deployer {
 impl Stores for Deployer {
     async fn plan(&self, asked: &Asked, octets: Bytes) -> Result<Plan, StoreError> {
         let keeper = self.keeper(&asked.store)?;
-        let (octets, inspection) = self.asked(keeper, asked, octets).await?;
-        drop(octets);
-        keeper.plan(&deployment(asked, &inspection), &inspection).await
+        let (file, inspection, signed) = self.asked(keeper, asked, octets).await?;
+        drop(file);
+        keeper.plan(&deployment(asked, &inspection), &inspection, signed).await
     }
 
     async fn deploy(&self, asked: &Asked, octets: Bytes) -> Result<u64, StoreError> {
         let keeper = self.keeper(&asked.store)?;
-        let (octets, inspection) = self.asked(keeper, asked, octets).await?;
-        keeper.begin(deployment(asked, &inspection), &inspection, octets).await
+        let (file, inspection, signed) = self.asked(keeper, asked, octets).await?;
+        signed.map_err(|error| StoreError::Refused(error.to_string()))?;
+        keeper.begin(deployment(asked, &inspection), &inspection, &file).await
     }
 
     async fn commit(&self, store: &str) -> Result<(), StoreError> {

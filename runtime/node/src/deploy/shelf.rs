@@ -7,9 +7,10 @@
 //! | `R` store | the round of the store's rows as the record has it: what others hold theirs against |
 //! | `V` store, 0, node | how the node writes rows, JSON; only while that changes |
 //! | `W` store | how far the sweep of the rows is, JSON |
+//! | `X` store, 0, digest | the signature of a component's file, as it was given; none: it was not signed |
 //!
 //! A component's file is a body under the name `component/STORE/DIGEST`, linked in the commit that
-//! begins its deployment and unlinked when nothing names it any more. So whoever reads the record
+//! begins its deployment and unlinked when nothing names it any more, and its signature with it. So whoever reads the record
 //! finds the file, and no node has to be there for another one to start.
 
 use std::sync::Arc;
@@ -39,6 +40,15 @@ pub(super) struct Found {
     octets: Option<Bytes>,
 }
 
+/// The file of a component, and what signs it: the text of minisign's `.minisig` file.
+#[derive(Clone, Debug)]
+pub struct File {
+    /// Its octets.
+    pub octets: Bytes,
+    /// Its signature, if it has one.
+    pub signature: Option<String>,
+}
+
 /// A sweep, and the octets that it was read from.
 pub(super) struct FoundSweep {
     pub(super) sweep: Option<Sweep>,
@@ -66,6 +76,11 @@ impl Shelf {
 
     fn writer_key(&self, node: &str) -> Key {
         let octets = [b"V", self.store.as_bytes(), &[0], node.as_bytes()].concat();
+        Key { area: Area::Ledger, octets: octets.into() }
+    }
+
+    fn signature_key(&self, digest: &str) -> Key {
+        let octets = [b"X", self.store.as_bytes(), &[0], digest.as_bytes()].concat();
         Key { area: Area::Ledger, octets: octets.into() }
     }
 
@@ -106,23 +121,30 @@ impl Shelf {
         &self,
         found: &Found,
         record: &StoreRecord,
-        file: Option<(&str, Bytes)>,
+        file: Option<(&str, &File)>,
     ) -> Result<bool, StoreError> {
         let mut writes = vec![Write::Put(self.record_key(), json(record)?)];
         if let Some(rows) = record.rows.filter(|rows| Some(*rows) != found.record.rows) {
             let round = Bytes::copy_from_slice(&rows.round.to_be_bytes());
             writes.push(Write::Put(round_key(&self.store), round));
         }
-        if let Some((digest, octets)) = file {
+        if let Some((digest, File { octets, signature })) = file {
+            if let Some(signature) = signature {
+                let text = Bytes::copy_from_slice(signature.as_bytes());
+                writes.push(Write::Put(self.signature_key(digest), text));
+            }
             let name = self.body_name(digest);
             if read(self.engine.body(Space::Directory, &name)).await?.is_none() {
-                let body = read(self.engine.new_body(Space::Directory, octets)).await?;
+                let body = read(self.engine.new_body(Space::Directory, octets.clone())).await?;
                 writes.push(Write::LinkBody { name, body });
             }
         }
         // Those that nobody has to load any more.
         let gone = found.record.digests().filter(|old| !record.digests().any(|new| new == *old));
-        let gone = gone.map(|digest| Write::UnlinkBody { name: self.body_name(digest) });
+        let gone = gone.flat_map(|digest| {
+            let file = Write::UnlinkBody { name: self.body_name(digest) };
+            [file, Write::Delete(self.signature_key(digest))]
+        });
         writes.extend(gone);
         self.commit(vec![(self.record_key(), found.octets.clone())], writes).await
     }
@@ -171,8 +193,12 @@ impl Shelf {
         Ok(said)
     }
 
-    /// The file of a component, held against its digest.
-    pub(super) async fn component(&self, digest: &str) -> Result<Bytes, StoreError> {
+    /// The file of a component, held against its digest, and its signature, held against nothing.
+    pub(super) async fn component(&self, digest: &str) -> Result<File, StoreError> {
+        let rows = self.engine.get_many(Space::Directory, vec![self.signature_key(digest)]);
+        let signature = read(rows).await?.into_iter().next().flatten();
+        // What is no text is no signature either, which whoever asks for one finds.
+        let signature = signature.map(|octets| String::from_utf8_lossy(&octets).into_owned());
         let body = read(self.engine.body(Space::Directory, &self.body_name(digest))).await?;
         let body = body.ok_or_else(|| {
             StoreError::Unavailable(format!("the file of component {digest} is not in storage"))
@@ -189,7 +215,7 @@ impl Shelf {
             octets.extend_from_slice(&piece);
         }
         match blake3::hash(&octets).to_hex().as_str() == digest {
-            true => Ok(octets.into()),
+            true => Ok(File { octets: octets.into(), signature }),
             false => Err(StoreError::Damaged(format!(
                 "the file of component {digest} does not have its digest"
             ))),

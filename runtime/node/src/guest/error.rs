@@ -39,6 +39,14 @@ pub enum LoadError {
     /// Its manifest cannot be used.
     #[error("has a manifest that cannot be used: {0}")]
     Manifest(String),
+    /// Somebody has to have signed it, and nobody has; with the keys that are asked for.
+    #[error(
+        "is not signed, and what is asked for is a signature with key {0}: make one with `minisign -S -H -m FILE`, and keep FILE.minisig beside the file"
+    )]
+    Unsigned(String),
+    /// Its signature does not fit.
+    #[error("has a signature that does not fit: {0}")]
+    Signature(String),
     /// Made for another version of our interfaces.
     #[error("was built for {package} {found}, this node serves {served}: rebuild it for that")]
     Version {

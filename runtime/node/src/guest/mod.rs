@@ -4,8 +4,9 @@
 //! Read on in this order: [`api`] is what the layers above call; `component` carries it out over a
 //! `pool` of instances, whose places a `keeper` fills; `instance` is one of them, `host` what it may
 //! call, `cpu` how its time is counted; `quarantine` remembers what instances were lost by; `load`
-//! brings a file there, after `inspect` and `manifest` have said what it is. `swap` replaces one
-//! component by another while calls run. `journal` remembers what they print and what happened to them.
+//! brings a file there, after `inspect` and `manifest` have said what it is, and `signature` whose it is.
+//! `swap` replaces one component by another while calls run. `journal` remembers what they print and what
+//! happened to them.
 
 pub mod api;
 mod bindings;
@@ -36,6 +37,7 @@ mod pool;
 mod quarantine;
 mod round;
 mod running;
+mod signature;
 mod state;
 mod swap;
 mod wasi;
@@ -53,6 +55,10 @@ pub use manifest::{
 };
 pub use quarantine::Quarantined;
 pub use round::{MAX_STORE_OCTETS, Round, Told, round_key};
+pub use signature::{
+    Keys, MAX_KEYS, MAX_SIGNATURE_OCTETS, PublicKey, SignedBy, signature_beside, signature_of,
+    signature_path,
+};
 pub use swap::{GenerationInfo, SwappableStore, SwitchError};
 pub use wasi::Listener;
 

@@ -8,6 +8,7 @@ mod patience;
 mod printed;
 mod report;
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
@@ -25,7 +26,7 @@ use super::output::Output;
 use crate::conformance::{Fresh, run_case};
 use crate::guest::{
     self, ComponentFrom, ComponentSource, DirectoryGrant, Grants, Host, HostConfig, Inspection,
-    Kind, Limits,
+    Keys, Kind, Limits, SignedBy,
 };
 
 /// Exit code when the level that was asked for is not reached.
@@ -69,7 +70,7 @@ fn ready(args: &StoreCheck) -> Result<Ready> {
     }
     let file = args.file.as_ref().context("name the .wasm file of the component")?;
     let shown = file.display().to_string();
-    let bench = Bench::load(args, ComponentFrom::File(file.clone())).context(shown)?;
+    let bench = Bench::load(args, file).context(shown)?;
     Ok(Ready::Run(Box::new(bench), if args.cases.is_empty() { all } else { planned }))
 }
 
@@ -97,6 +98,8 @@ struct Bench {
     host: Arc<Host>,
     source: ComponentSource,
     inspection: Inspection,
+    /// Who signed the file, where it comes with a signature.
+    signed: Option<SignedBy>,
     grants: Grants,
     printed: Printed,
     /// Compiled code: an instance is fresh in a moment.
@@ -105,7 +108,8 @@ struct Bench {
 
 impl Bench {
     /// Reads, recognises and compiles the file, and makes a first instance.
-    fn load(args: &StoreCheck, from: ComponentFrom) -> Result<Self> {
+    fn load(args: &StoreCheck, file: &Path) -> Result<Self> {
+        let keys = Keys::try_from(args.keys.clone()).map_err(anyhow::Error::msg)?;
         let runtime = tokio::runtime::Runtime::new().context("cannot start")?;
         let compiled = tempfile::tempdir().context("cannot make a temporary directory")?;
         let cache = Some(compiled.path().to_owned());
@@ -113,17 +117,27 @@ impl Bench {
         let host = Host::new(config).context("cannot start the WebAssembly engine")?;
         let printed = Printed::default();
         let host = Arc::new(host.heard_by(printed.listener()));
+        let from = ComponentFrom::File(file.to_owned());
         let mut source = ComponentSource { name: "checked".to_owned(), from };
         let octets = runtime.block_on(host.read(&source))?;
         let inspection = guest::inspect(&octets)?;
+        let signed = runtime.block_on(keys.check_file(file, &octets))?;
         if inspection.kinds.is_empty() && inspection.hooks {
             anyhow::bail!("keeps no kind of record: there are no cases for hooks");
         }
         source.from = ComponentFrom::Octets(octets);
         let settings = args.settings.iter().cloned().collect();
         let grants = Grants { http: args.http.clone(), settings, ..Grants::default() };
-        let bench =
-            Self { runtime, host, source, inspection, grants, printed, _compiled: compiled };
+        let bench = Self {
+            runtime,
+            host,
+            source,
+            inspection,
+            signed,
+            grants,
+            printed,
+            _compiled: compiled,
+        };
         let (fresh, _directories) = bench.fresh()?;
         let limits = Limits { instances: 1, ..Limits::default() };
         let loading = bench.host.load(fresh.source, &fresh.grants, limits);
@@ -150,7 +164,8 @@ impl Bench {
     }
 
     fn run(&self, args: &StoreCheck, planned: Vec<Planned>, output: &Output) -> Result<ExitCode> {
-        let mut report = report::Report::new(args, &self.inspection, &planned);
+        let mut report =
+            report::Report::new(args, (&self.inspection, self.signed.as_ref()), &planned);
         report.head(output)?;
         let (mut ran, mut patience) = (Vec::new(), Patience::of(args.patience));
         for case in planned {

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::super::args::StoreCheck;
 use super::super::output::Output;
-use crate::guest::Inspection;
+use crate::guest::{Inspection, SignedBy};
 
 /// Calls, and lines that were printed, that are shown of a failing case; as JSON all that are
 /// remembered.
@@ -24,6 +24,7 @@ pub(super) struct Report {
     asked: u8,
     chosen: bool,
     component: String,
+    signed: Option<SignedBy>,
     kinds: Vec<&'static str>,
     total: usize,
     at: usize,
@@ -65,6 +66,8 @@ struct FailureLine<'a> {
 #[serde(tag = "type", rename = "summary", rename_all = "kebab-case")]
 struct EndLine<'a> {
     component: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signed: Option<&'a SignedBy>,
     kinds: &'a [&'static str],
     seed: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -138,11 +141,16 @@ fn last(word: &'static str, of: &[String]) -> impl Iterator<Item = String> {
 }
 
 impl Report {
-    pub(super) fn new(args: &StoreCheck, inspection: &Inspection, planned: &[Planned]) -> Self {
+    pub(super) fn new(
+        args: &StoreCheck,
+        (inspection, signed): (&Inspection, Option<&SignedBy>),
+        planned: &[Planned],
+    ) -> Self {
         let file = args.file.as_ref().map(|file| file.display().to_string()).unwrap_or_default();
         let named = inspection.manifest.as_ref().map(|m| format!("{} {}", m.name, m.version));
         Self {
             component: named.unwrap_or_else(|| format!("{file} (without a manifest)")),
+            signed: signed.cloned(),
             command: command(&file, args),
             seed: args.seed,
             asked: args.level,
@@ -162,7 +170,8 @@ impl Report {
         }
         let (kinds, seed) = (self.kinds.join(", "), self.seed);
         let text = format!("{} keeps {kinds}; {} cases, seed {seed}", self.component, self.total);
-        output.result(&(), || text)
+        let signed = self.signed.iter().map(SignedBy::shown);
+        output.result(&(), || [text].into_iter().chain(signed).collect::<Vec<_>>().join("\n"))
     }
 
     /// A case has run.
@@ -239,6 +248,7 @@ impl Report {
         let reached = summary.level.map(|level| level.number());
         let line = EndLine {
             component: &self.component,
+            signed: self.signed.as_ref(),
             kinds: &self.kinds,
             seed: self.seed,
             level_asked: (!self.chosen).then_some(self.asked),

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Shared;
 use super::failure::Refusal;
+use crate::guest::SignedBy;
 
 /// Largest file of a component that is taken, in octets: what a node loads is less.
 const MAX_COMPONENT_OCTETS: usize = 128 << 20;
@@ -42,6 +43,9 @@ pub struct Asked {
     /// Whether it is what the configuration names, and no file is sent: deployments are forgotten by it.
     #[serde(default)]
     pub configured: bool,
+    /// The file's signature: the text of minisign's `.minisig` file.
+    #[serde(default)]
+    pub signature: Option<String>,
 }
 
 /// One line of what a store's components print, and of what happens to them.
@@ -93,6 +97,9 @@ pub struct Plan {
     pub rows: Rows,
     /// Whether there is a way back while it is watched.
     pub way_back: bool,
+    /// Who signed it, if it comes with a signature.
+    #[serde(default)]
+    pub signed: Option<SignedBy>,
     /// What it asks for and the one before it does not, a line each.
     pub asks_more: Vec<String>,
     /// What the one before it asks for and it does not.

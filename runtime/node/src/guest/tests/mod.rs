@@ -11,6 +11,7 @@ mod loading;
 mod losses;
 mod quarantine;
 mod sandbox;
+mod signature;
 mod sins;
 mod swap;
 mod swap_faults;
