@@ -376,6 +376,9 @@ pub enum StoreCommand {
     /// Every live node fetches it, verifies it and compiles it; then it serves, on the canary node first where
     /// one is named. While it is on probation the version before is kept at hand: a trap, more failures or much
     /// longer calls than before bring that one back by themselves. When the probation is over it is permanent.
+    ///
+    /// A signature that lies beside the file, FILE.minisig as `minisign -S -H -m FILE` makes it, is sent along. Where the
+    /// configuration names keys, each node takes only what one of them has signed.
     Deploy(Deploy),
     /// How the stores are: what serves, what is under way, how far each node is
     Status {

@@ -430,12 +430,12 @@ async fn load(
 /// Why a node does not start on what was deployed, and the way out.
 fn unsigned(shown: &str, error: &guest::LoadError) -> anyhow::Error {
     let what = match error {
-        // What it says to do would not help: the file is in storage.
+        // What it says to do would not help: the file is in storage, and the configuration names another.
         guest::LoadError::Unsigned(key) => format!("is not signed with key {key}"),
         error => error.to_string(),
     };
     anyhow::anyhow!(
-        "{shown}, {what}: start without these keys, deploy a signed version, and set them again"
+        "{shown}, {what}: name that file in the configuration with its signature beside it, or deploy a signed version before a key is asked for"
     )
 }
 

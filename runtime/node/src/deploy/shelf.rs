@@ -10,8 +10,8 @@
 //! | `X` store, 0, digest | the signature of a component's file, as it was given; none: it was not signed |
 //!
 //! A component's file is a body under the name `component/STORE/DIGEST`, linked in the commit that
-//! begins its deployment and unlinked when nothing names it any more, and its signature with it. So whoever reads the record
-//! finds the file, and no node has to be there for another one to start.
+//! begins its deployment and unlinked when nothing names it any more; its signature comes and goes with it.
+//! So whoever reads the record finds the file, and no node has to be there for another one to start.
 
 use std::sync::Arc;
 
