@@ -37,8 +37,8 @@ impl Signer {
         let sign = |octets: &[u8]| self.pair.sign(octets).expect("it signs");
         let own = sign(&Blake2b512::digest(octets));
         let comment = "a test's";
-        let global = sign(&[&own, comment.as_bytes()].concat());
-        let own = [b"ED", &self.number[..], &own].concat();
+        let global = sign(&[&own[..], comment.as_bytes()].concat());
+        let own = [b"ED", &self.number[..], &own[..]].concat();
         let (own, global) = (STANDARD.encode(own), STANDARD.encode(global));
         format!("untrusted comment: x\n{own}\ntrusted comment: {comment}\n{global}\n")
     }
