@@ -42,6 +42,7 @@ const LAYERS: &[&[&str]] = &[
 const OWNERS: &[(&str, &str)] = &[
     ("wasmtime::", "runtime/node/src/guest/"),
     ("wasmtime_wasi", "runtime/node/src/guest/"),
+    ("minisign_verify::", "runtime/node/src/guest/"),
     ("redb::", "runtime/storage/src/redb/"),
     ("object_store::", "runtime/storage/src/objects/"),
     ("tokio_postgres::", "runtime/storage/src/postgres/"),
