@@ -33,8 +33,9 @@ pub fn deploy(args: &Deploy, output: &Output) -> Result<()> {
     let file = args.file.display().to_string();
     let octets = std::fs::read(&args.file).with_context(|| format!("cannot read {file}"))?;
     // What is no component is not sent, and is refused by its name.
-    crate::guest::inspect(&octets).with_context(|| file.clone())?;
-    roll_out(&args.to, &file, Some(octets), &args.how, output)
+    guest::inspect(&octets).with_context(|| file.clone())?;
+    let signature = guest::signature_beside(&args.file).with_context(|| file.clone())?;
+    roll_out(&args.to, &file, Some((octets, signature)), &args.how, output)
 }
 
 /// `postroom store forget`.
@@ -43,11 +44,12 @@ pub fn forget(args: &Forget, output: &Output) -> Result<()> {
     roll_out(store, &format!("the configuration of store {store}"), None, &args.how, output)
 }
 
-/// Plans, asks, begins and follows a deployment of a file, or of what the configuration names.
+/// Plans, asks, begins and follows a deployment of a file with its signature, or of what the configuration
+/// names.
 fn roll_out(
     store: &str,
     from: &str,
-    file: Option<Vec<u8>>,
+    file: Option<(Vec<u8>, Option<String>)>,
     args: &Rollout,
     output: &Output,
 ) -> Result<()> {
@@ -55,17 +57,15 @@ fn roll_out(
     let probation = args.probation.as_secs().to_string();
     let mut query = vec![(STORE, store), ("probation_s", probation.as_str())];
     query.extend(args.canary.as_ref().map(|node| ("canary", node.as_str())));
-    let signature =
-        guest::signature_beside(&args.file).with_context(|| args.file.display().to_string())?;
+    let configured = file.is_none();
+    let (octets, signature) = file.unwrap_or_default();
     query.extend(signature.as_ref().map(|text| ("signature", text.as_str())));
     if args.no_rollback {
         query.push(("no_rollback", "true"));
     }
-    let configured = file.is_none();
     if configured {
         query.push(("configured", "true"));
     }
-    let octets = file.unwrap_or_default();
     let shown = |plan: &Plan| shown(plan, configured);
     let plan: Plan = remote.post_octets("/v1/stores/plan", &query, octets.clone())?;
     if args.plan {

@@ -161,7 +161,10 @@ impl SwappableStore {
             Ran::Answered(Err(error)) if is_unsure(&error) => {
                 let (store, error_text) = (&*self.name, error.to_string());
                 tracing::info!(store, why, error_text, "both versions fail at a call");
-                let text = format!("both versions fail at a call: {why}");
+                let text = format!(
+                    "both versions fail at a call: {}",
+                    why.as_ref().unwrap_or(&error_text)
+                );
                 generation.component.pen.event(&text);
                 self.count("shared failure");
                 // It may have been lost with others that are bad: alone it shows.
