@@ -67,7 +67,9 @@ fn roll_out(
         query.push(("configured", "true"));
     }
     let shown = |plan: &Plan| shown(plan, configured);
-    let plan: Plan = remote.post_octets("/v1/stores/plan", &query, octets.clone())?;
+    let not_taken = || format!("{from} was not taken");
+    let plan: Plan =
+        remote.post_octets("/v1/stores/plan", &query, octets.clone()).with_context(not_taken)?;
     if args.plan {
         output.result(&plan, || shown(&plan))?;
         ensure!(plan.refused.is_none(), "it would be refused");
@@ -85,7 +87,8 @@ fn roll_out(
         }
         agreed()?;
     }
-    let begun: Begun = remote.post_octets("/v1/stores/deploy", &query, octets)?;
+    let begun: Begun =
+        remote.post_octets("/v1/stores/deploy", &query, octets).with_context(not_taken)?;
     if !args.watch {
         return output.result(&begun, || {
             format!(
