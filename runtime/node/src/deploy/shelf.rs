@@ -14,6 +14,7 @@
 //! So whoever reads the record finds the file, and no node has to be there for another one to start.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use postroom_core::deploy::{Report, StoreRecord, Sweep, Writer};
@@ -26,6 +27,9 @@ use crate::storage::{Area, Commit, Engine, Key, Space, StorageError, Write};
 
 /// Octets of a component that are read at a time.
 const PIECE: u64 = 8 << 20;
+/// Longest wait for a commit: far above what a healthy one takes, and a keeper that hangs in one
+/// follows no deployment.
+const COMMIT_TIME: Duration = Duration::from_secs(10);
 
 /// The shelf of one store.
 #[derive(Clone)]
@@ -237,7 +241,10 @@ impl Shelf {
             writes,
             now: now(),
         };
-        match self.engine.commit(commit).await {
+        let committed = tokio::time::timeout(COMMIT_TIME, self.engine.commit(commit)).await;
+        // Nobody knows whether it happens: who asked looks at the record before it goes on.
+        let Ok(committed) = committed else { return Err(StoreError::UnknownOutcome) };
+        match committed {
             Ok(_) => Ok(true),
             Err(StorageError::Conflict | StorageError::HeadMoved { .. }) => Ok(false),
             Err(StorageError::UnknownOutcome(_)) => {
