@@ -8,7 +8,7 @@ use postroom_core::deploy::{
 };
 use postroom_core::error::StoreError;
 
-use super::keeper::{Keeper, lacks};
+use super::keeper::Keeper;
 use super::shelf::File;
 use super::{Signed, not_begun, of_node};
 use crate::front::admin::stores::{GenerationOfStore, Plan, StoreStatus};
@@ -66,7 +66,7 @@ impl Keeper {
             return ungranted;
         }
         let missing = self.store.kinds.iter().find(|kind| !inspection.kinds.contains(kind))?;
-        Some(lacks(*missing))
+        Some(missing.lacked())
     }
 
     fn begun(

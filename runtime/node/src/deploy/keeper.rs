@@ -373,7 +373,7 @@ impl Keeper {
             Err(error) => return Ok(Err(error.to_string())),
         };
         if let Some(missing) = kinds.iter().find(|kind| !component.keeps(**kind)) {
-            return Ok(Err(lacks(*missing)));
+            return Ok(Err(missing.lacked()));
         }
         // Where its records live only the version that serves may reach.
         if component.medium() == Medium::Outside {
@@ -474,11 +474,6 @@ impl Keeper {
     fn serves(&self) -> String {
         self.store.swappable.serving().inspection().digest.clone()
     }
-}
-
-/// Why a component cannot do what a store is used for.
-pub(super) fn lacks(kind: Kind) -> String {
-    format!("it keeps no {}, which this store is used for", kind.name())
 }
 
 impl Memory {

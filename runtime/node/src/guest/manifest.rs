@@ -44,6 +44,11 @@ impl Kind {
             Self::Messages => "messages",
         }
     }
+
+    /// Why a component that does not keep these records is refused, in one line.
+    pub(crate) fn lacked(self) -> String {
+        format!("it keeps no {}, which this store is used for", self.name())
+    }
 }
 
 /// What a component says about itself.

@@ -280,8 +280,7 @@ impl SwappableStore {
 
     fn fits(&self, to: &StoreComponent) -> Result<(), SwitchError> {
         if let Some(missing) = self.kinds.iter().find(|kind| !to.keeps(**kind)) {
-            let text = format!("it keeps no {}, which this store is used for", missing.name());
-            return Err(SwitchError::Unfit(text));
+            return Err(SwitchError::Unfit(missing.lacked()));
         }
         if self.hooks && !to.has_hooks() {
             return Err(SwitchError::Unfit("it has no hooks, which this store is used for".into()));
