@@ -116,6 +116,14 @@ fn only_what_one_of_the_keys_has_signed_is_deployed() {
     assert!(done && said.contains("signed with key 0101010101010101 (a test's)"), "{said}");
     let (done, said) = shown(&["--key", &other.public()]);
     assert!(!done && said.contains("made with key 0101010101010101"), "{said}");
+
+    // What is deployed goes by what came with it, whatever has become of the configured file's signature.
+    let again = bench.folder.path().join("again.wasm");
+    std::fs::copy(&first, &again).expect("the folder is ours");
+    own.sign(&again);
+    std::fs::remove_file(beside(&first)).expect("it was there");
+    bench.deploy(&again, &["--probation", "1s"]).expect("it is signed");
+    bench.all_serve(&before);
 }
 
 #[test]

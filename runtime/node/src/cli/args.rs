@@ -407,9 +407,11 @@ pub enum StoreCommand {
     /// Go back to the component that the configuration names: no deployment stands over it any more
     ///
     /// It goes the way of any deployment: all nodes make it ready, it serves on probation, and then it is
-    /// permanent. A node whose configuration names another component refuses it for all.
+    /// permanent. A living node whose configuration names another component refuses it for all. All nodes
+    /// must be of a version that knows this command.
     Forget(Forget),
-    /// What the store's components print on a node, and what happens to them there: the last lines
+    /// What the store's components print on a node, and what happens to them there: the last lines,
+    /// without what they print while they are verified
     Logs {
         /// Which store of the configuration
         store: String,

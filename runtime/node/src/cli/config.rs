@@ -164,6 +164,7 @@ pub struct StoreChoice {
     /// Asked before and told after each delivery, in this order.
     pub hooks: Vec<String>,
     /// What replaces the built-in component must be signed with one of these keys.
+    #[serde(skip_serializing_if = "Keys::is_empty")]
     pub keys: Keys,
 }
 
@@ -352,6 +353,12 @@ impl Config {
             }
         }
         self.stores.check_hooks(&self.components)?;
+        let built_in = self.stores.by_kind().iter().any(|(_, name)| *name == BUILT_IN);
+        if !self.stores.keys.is_empty() && !built_in {
+            bail!(
+                "stores.keys is for what replaces {BUILT_IN:?}, which no store names: set components.NAME.keys"
+            );
+        }
         let shared = self.storage.engine == EngineChoice::Postgres;
         if shared == self.storage.connection.is_empty() {
             bail!(
@@ -503,5 +510,13 @@ mod tests {
         refused(&of(&format!("{key},").repeat(17)), "line 5: 17 keys are named, at most 16");
         let stores = "[imap]\nplaintext_login = true\n[stores]\nkeys = [\"x\"]\n";
         refused(stores, "line 4: \"x\" is no public key");
+        let stores = |more: &str| {
+            format!(
+                "[imap]\nplaintext_login = true\n[stores]\nkeys = [{key}]\n{more}[components.a]\nfile = \"a.wasm\"\n"
+            )
+        };
+        assert!(!Config::parse(&stores("user = \"a\"\n")).unwrap().stores.keys.is_empty());
+        let all = "domain = \"a\"\nuser = \"a\"\nmailbox = \"a\"\nmessage = \"a\"\n";
+        refused(&stores(all), "stores.keys is for what replaces");
     }
 }

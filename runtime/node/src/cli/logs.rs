@@ -120,11 +120,14 @@ fn tell(node: &str, news: News, output: &Output) -> Result<()> {
 }
 
 fn shown(node: &str, line: &StoreLine) -> String {
-    let generation =
-        line.generation.map_or("not serving".to_owned(), |number| format!("generation {number}"));
+    let generation = match line.generation {
+        Some(number) => format!(" (generation {number})"),
+        None if line.instance.is_some() => " (not serving)".to_owned(),
+        None => String::new(),
+    };
     let instance = line.instance.map_or(String::new(), |number| format!(" instance {number}"));
     let (at, version, what, text) = (utc(line.at_ms), &line.version, &line.what, &line.text);
-    format!("{at} {node} {version} ({generation}){instance} {what}: {text}")
+    format!("{at} {node} {version}{generation}{instance} {what}: {text}")
 }
 
 fn utc(ms: i64) -> String {

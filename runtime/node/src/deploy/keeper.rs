@@ -308,22 +308,36 @@ impl Keeper {
         {
             return Ok(outcome.clone());
         }
-        // What storage cannot give now is no fault of the component.
-        let signed = match version.digest == self.store.configured.digest {
-            true => match self.configured().await {
-                Ok(file) => Ok(self.signed_here(&file).await.map(|_| file.octets)),
-                Err(error) => Err(error),
-            },
-            false => self.signed(&version.digest).await,
-        };
-        let outcome = match signed {
-            Ok(Ok(octets)) => self.load(octets).await?,
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(StoreError::Damaged(why)) => Err(why),
+        // What storage cannot give now is no fault of the component. And only what loading says is
+        // remembered: files and signatures can be mended.
+        let octets = match self.octets(&version.digest).await {
+            Ok(Ok(octets)) => octets,
+            Ok(Err(error)) => return Ok(Err(error.to_string())),
+            Err(StoreError::Damaged(why)) => return Ok(Err(why)),
             Err(error) => return Err(error),
         };
+        let outcome = self.load(octets).await?;
         memory.staged = Some((version.digest.clone(), outcome.clone()));
         Ok(outcome)
+    }
+
+    /// The file of this digest; why it is not taken.
+    async fn octets(&self, digest: &str) -> Result<Result<Bytes, LoadError>, StoreError> {
+        if digest != self.store.configured.digest {
+            return self.signed(digest).await;
+        }
+        let own = match self.configured().await {
+            Ok(file) => Ok(self.signed_here(&file).await.map(|_| file.octets)),
+            Err(error) => Err(error),
+        };
+        if matches!(own, Ok(Ok(_))) {
+            return own;
+        }
+        // It may have been deployed as a file too, which is in storage with what came with it.
+        match self.signed(digest).await {
+            Ok(Ok(octets)) => Ok(Ok(octets)),
+            _ => own,
+        }
     }
 
     /// The file of the configuration, as long as it is what it was when the node started, and the signature beside it.

@@ -132,7 +132,7 @@ impl Deployer {
         keeper: &Keeper,
         asked: &Asked,
         sent: Bytes,
-    ) -> Result<(File, Inspection, Signed), StoreError> {
+    ) -> Result<(File, Signed), StoreError> {
         let file = match asked.configured {
             false => File { octets: sent, signature: asked.signature.clone() },
             true if sent.is_empty() && asked.signature.is_none() => {
@@ -147,12 +147,11 @@ impl Deployer {
                 return Err(StoreError::Invalid(text.to_owned()));
             }
         };
-        let inspection = self.inspected(&file.octets).await?;
         let signed = match asked.configured {
             true => keeper.signed_here(&file).await,
             false => keeper.store.keys.check(&file.octets, file.signature.as_deref()).await,
         };
-        Ok((file, inspection, signed))
+        Ok((file, signed))
     }
 
     async fn inspected(&self, octets: &Bytes) -> Result<Inspection, StoreError> {
@@ -170,15 +169,17 @@ impl Deployer {
 impl Stores for Deployer {
     async fn plan(&self, asked: &Asked, octets: Bytes) -> Result<Plan, StoreError> {
         let keeper = self.keeper(&asked.store)?;
-        let (file, inspection, signed) = self.asked(keeper, asked, octets).await?;
+        let (file, signed) = self.asked(keeper, asked, octets).await?;
+        let inspection = self.inspected(&file.octets).await?;
         drop(file);
         keeper.plan(&deployment(asked, &inspection), &inspection, signed).await
     }
 
     async fn deploy(&self, asked: &Asked, octets: Bytes) -> Result<u64, StoreError> {
         let keeper = self.keeper(&asked.store)?;
-        let (file, inspection, signed) = self.asked(keeper, asked, octets).await?;
+        let (file, signed) = self.asked(keeper, asked, octets).await?;
         signed.map_err(|error| StoreError::Refused(error.to_string()))?;
+        let inspection = self.inspected(&file.octets).await?;
         keeper.begin(deployment(asked, &inspection), &inspection, &file).await
     }
 

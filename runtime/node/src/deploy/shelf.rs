@@ -30,6 +30,10 @@ const PIECE: u64 = 8 << 20;
 /// Longest wait for a commit: far above what a healthy one takes, and a keeper that hangs in one
 /// follows no deployment.
 const COMMIT_TIME: Duration = Duration::from_secs(10);
+/// Longest wait for one that brings a component's file, which may be tens of megabytes on a slow link.
+const FILE_TIME: Duration = Duration::from_secs(60);
+/// Times that a row is written which only this node writes, when it is not known whether it was.
+const MAX_ATTEMPTS: usize = 2;
 
 /// The shelf of one store.
 #[derive(Clone)]
@@ -150,13 +154,13 @@ impl Shelf {
             [file, Write::Delete(self.signature_key(digest))]
         });
         writes.extend(gone);
-        self.commit(vec![(self.record_key(), found.octets.clone())], writes).await
+        let time = if file.is_some() { FILE_TIME } else { COMMIT_TIME };
+        self.commit(vec![(self.record_key(), found.octets.clone())], writes, time).await
     }
 
     /// Says how far this node is; nobody else writes that row.
     pub(super) async fn say(&self, node: &str, report: &Report) -> Result<(), StoreError> {
-        let write = Write::Put(self.report_key(node), json(report)?);
-        self.commit(Vec::new(), vec![write]).await.map(drop)
+        self.put(self.report_key(node), json(report)?).await
     }
 
     /// How these nodes write rows, in their order, and how far the sweep is.
@@ -177,8 +181,7 @@ impl Shelf {
 
     /// Says how this node writes; nobody else writes that row.
     pub(super) async fn say_writer(&self, node: &str, writer: &Writer) -> Result<(), StoreError> {
-        let write = Write::Put(self.writer_key(node), json(writer)?);
-        self.commit(Vec::new(), vec![write]).await.map(drop)
+        self.put(self.writer_key(node), json(writer)?).await
     }
 
     /// Says how far the sweep is, if nobody else has since it was found; false: somebody has.
@@ -190,7 +193,7 @@ impl Shelf {
         let octets = json(sweep)?;
         let write = Write::Put(self.sweep_key(), octets.clone());
         let before = vec![(self.sweep_key(), found.octets.clone())];
-        let said = self.commit(before, vec![write]).await?;
+        let said = self.commit(before, vec![write], COMMIT_TIME).await?;
         if said {
             *found = FoundSweep { sweep: Some(sweep.clone()), octets: Some(octets) };
         }
@@ -226,11 +229,24 @@ impl Shelf {
         }
     }
 
-    /// False: a precondition does not hold.
+    /// Writes a row that nobody else writes.
+    async fn put(&self, key: Key, octets: Bytes) -> Result<(), StoreError> {
+        for _ in 0..MAX_ATTEMPTS {
+            let write = Write::Put(key.clone(), octets.clone());
+            // Without preconditions false means that nobody knows.
+            if self.commit(Vec::new(), vec![write], COMMIT_TIME).await? {
+                return Ok(());
+            }
+        }
+        Err(StoreError::UnknownOutcome)
+    }
+
+    /// False: a precondition does not hold, or it is not known whether it was committed.
     async fn commit(
         &self,
         preconditions: Vec<(Key, Option<Bytes>)>,
         writes: Vec<Write>,
+        time: Duration,
     ) -> Result<bool, StoreError> {
         let commit = Commit {
             space: Space::Directory,
@@ -241,7 +257,7 @@ impl Shelf {
             writes,
             now: now(),
         };
-        let committed = tokio::time::timeout(COMMIT_TIME, self.engine.commit(commit)).await;
+        let committed = tokio::time::timeout(time, self.engine.commit(commit)).await;
         // Nobody knows whether it happens: who asked looks at the record before it goes on.
         let Ok(committed) = committed else { return Err(StoreError::UnknownOutcome) };
         match committed {

@@ -20,7 +20,7 @@ mod count;
 mod proof;
 mod run;
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use postroom_core::deploy::evidence::{Evidence, Wear, Wears};
@@ -63,6 +63,8 @@ struct Generation {
     wear: Wear,
     /// Writes of messages that could be looked at.
     proofs: AtomicU64,
+    /// Whether its journal was told of a call that both versions fail at: there may be thousands.
+    shared_told: AtomicBool,
 }
 
 /// A generation, for operators.
@@ -380,8 +382,18 @@ impl Generation {
     ) -> Self {
         let (calls, fence) = (TaskTracker::new(), CancellationToken::new());
         let (of_component, wear) = (TaskTracker::new(), component.wear());
-        let proofs = AtomicU64::new(0);
-        Self { number, component, tentative, calls, of_component, fence, counts, wear, proofs }
+        Self {
+            number,
+            component,
+            tentative,
+            calls,
+            of_component,
+            fence,
+            counts,
+            wear,
+            proofs: AtomicU64::new(0),
+            shared_told: AtomicBool::new(false),
+        }
     }
 
     /// The same component with a fence of its own, for when it serves again.
@@ -402,6 +414,7 @@ impl Generation {
             counts: self.counts.clone(),
             wear: self.wear,
             proofs: AtomicU64::new(0),
+            shared_told: AtomicBool::new(false),
         }
     }
 }

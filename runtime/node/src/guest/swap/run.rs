@@ -3,6 +3,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use postroom_core::error::StoreError;
@@ -161,11 +162,11 @@ impl SwappableStore {
             Ran::Answered(Err(error)) if is_unsure(&error) => {
                 let (store, error_text) = (&*self.name, error.to_string());
                 tracing::info!(store, why, error_text, "both versions fail at a call");
-                let text = format!(
-                    "both versions fail at a call: {}",
-                    why.as_ref().unwrap_or(&error_text)
-                );
-                generation.component.pen.event(&text);
+                if !generation.shared_told.swap(true, Ordering::Relaxed) {
+                    let why = why.as_ref().unwrap_or(&error_text);
+                    let text = format!("both versions fail at a call, told once: {why}");
+                    generation.component.pen.event(&text);
+                }
                 self.count("shared failure");
                 // It may have been lost with others that are bad: alone it shows.
                 match (&why, &error, self.beside(&generation)) {
