@@ -1,8 +1,9 @@
 //! A group of commits: planned against one state of the rows, then written by one statement, which
 //! also checks that the state still holds.
 //!
-//! One statement is one message and one transaction: the server begins when all of it has arrived, and
-//! ends it by itself. So no lock waits for us, however long we are halted. It locks the claims that the
+//! One statement is one transaction: the server begins when it has arrived, and ends it by itself at the Sync
+//! that follows in the same write. So no lock waits for us, however long we are halted; for when the network
+//! dies between the two, see `locked`. It locks the claims that the
 //! commits were planned under (shared; whoever claims locks them exclusively), in the order of slots,
 //! and moves the heads; where any is another than planned it divides by zero, and nothing is done.
 

@@ -1,11 +1,16 @@
 //! Rows that somebody else has locked. A group must not fail because of one member whose claim or head is
 //! behind a lock: it is found out which ones are, and the others go on without them.
+//!
+//! A statement is several messages, after all: the server executes it when it has been told to, and its
+//! transaction ends with one more message (Sync). A network that dies between the two leaves a session with
+//! locks that no timeout of the server's ends: the statement is over, and the session is not idle. Whoever
+//! waits behind it ends it. Its client has no answer, so nothing was acknowledged.
 
 use std::collections::HashSet;
 
 use deadpool_postgres::Object;
 use tokio::time::timeout;
-use tokio_postgres::Error;
+use tokio_postgres::{Client, Error};
 
 use super::connect::READ_TIME;
 use crate::{Commit, Space, key};
@@ -21,6 +26,17 @@ movable AS (SELECT key FROM heads WHERE key = ANY($1) FOR NO KEY UPDATE SKIP LOC
 SELECT key FROM claims WHERE key = ANY($1) AND key NOT IN (SELECT key FROM claimable)
 UNION ALL
 SELECT key FROM heads WHERE key = ANY($1) AND key NOT IN (SELECT key FROM movable)";
+
+/// Ends sessions of this database's and this role's that have changed or locked something and have waited
+/// for a message in the middle of a statement's for so long: in good order that is microseconds.
+///
+/// They are found first, apart: conditions beside each other are tried in any order, and ending a session is one.
+const END_STALLED: &str = "
+WITH stalled AS MATERIALIZED (SELECT pid FROM pg_stat_activity
+WHERE datname = current_database() AND usename = current_user AND pid <> pg_backend_pid()
+AND state = 'active' AND wait_event = 'ClientRead' AND backend_xid IS NOT NULL
+AND state_change < clock_timestamp() - interval '1 second')
+SELECT pid FROM stalled WHERE pg_terminate_backend(pid)";
 
 /// Rows that were behind a lock when they were looked at last.
 #[derive(Debug, Default)]
@@ -52,9 +68,23 @@ impl Locked {
     }
 }
 
+/// Ends sessions that hold locks and hear nothing more of their clients; how many there were.
+pub async fn end_stalled(client: &Client) -> Result<usize, Error> {
+    // Not by name: it is rare, and a statement that is prepared costs each connection memory.
+    let ended = client.query(END_STALLED, &[]).await?.len();
+    if ended > 0 {
+        tracing::warn!(sessions = ended, "sessions that kept locks and heard nothing were ended");
+    }
+    Ok(ended)
+}
+
 /// What these commits lock that somebody else has locked; nothing where that cannot be found out.
 pub async fn found(client: Object, commits: &[&Commit]) -> Locked {
-    match timeout(READ_TIME, held(&client, commits)).await {
+    let look = async {
+        end_stalled(&client).await?;
+        held(&client, commits).await
+    };
+    match timeout(READ_TIME, look).await {
         Ok(held) => held.unwrap_or_default(),
         Err(_) => {
             drop(Object::take(client));

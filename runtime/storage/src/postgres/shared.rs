@@ -14,6 +14,7 @@ use super::connect::{COORDINATE_TIME, Connections, Failure, READ_TIME, is_useles
 use super::fetch;
 use super::heads::Heads;
 use super::known::{Known, Wants};
+use super::locked;
 use crate::body::Unlinked;
 use crate::counters::Counters;
 use crate::{Beat, Fence, ScanLimit, Space, StorageError};
@@ -180,6 +181,15 @@ impl Shared {
             Ok(Ok(rows)) => Ok(Some(rows)),
             Ok(Err(error)) => {
                 let failure = Failure::of(&error);
+                if failure == Failure::Locked {
+                    match timeout(COORDINATE_TIME, locked::end_stalled(&client)).await {
+                        // The way may be free now.
+                        Ok(Ok(1..)) => return Ok(None),
+                        Ok(_) => {}
+                        Err(_) => drop(Object::take(client)),
+                    }
+                    return Err(StorageError::Unavailable(why(&error)));
+                }
                 if is_useless_after(&error) {
                     drop(Object::take(client));
                 }

@@ -1,6 +1,10 @@
 //! Rows that somebody else has locked: whoever is behind the lock waits, nobody else.
 
+use std::io::{Read, Write as _};
+use std::os::unix::net::UnixStream;
 use std::time::Instant;
+
+use tokio_postgres::config::Host;
 
 use super::*;
 
@@ -84,4 +88,80 @@ async fn a_lock_on_another_row_keeps_only_whoever_writes_it_waiting() {
     assert_eq!(done, Ok(Committed { head: 2 }));
     holder.batch_execute("COMMIT").await.unwrap();
     assert_eq!(write(&owner).await, Ok(Committed { head: 2 }));
+}
+
+/// A session that has executed a statement and never hears that this was all, as when the network dies between
+/// two segments.
+fn stalled(database: &str, statement: &str) -> UnixStream {
+    let config: tokio_postgres::Config = database.parse().unwrap();
+    let Host::Unix(folder) = &config.get_hosts()[0] else { panic!("{config:?}") };
+    let port = config.get_ports().first().copied().unwrap_or(5432);
+    let mut session = UnixStream::connect(folder.join(format!(".s.PGSQL.{port}"))).unwrap();
+    session.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let (user, name) = (config.get_user().unwrap(), config.get_dbname().unwrap());
+    let text = format!("user\0{user}\0database\0{name}\0\0");
+    let length = text.len() as u32 + 8;
+    let startup = [&length.to_be_bytes()[..], &196_608_u32.to_be_bytes(), text.as_bytes()].concat();
+    session.write_all(&startup).unwrap();
+    until(&mut session, b'Z');
+    let message = |kind: u8, body: &[u8]| {
+        [&[kind][..], &(body.len() as u32 + 4).to_be_bytes(), body].concat()
+    };
+    let parse = message(b'P', format!("\0{statement}\0\0\0").as_bytes());
+    let (bind, execute) = (message(b'B', &[0; 8]), message(b'E', &[0; 5]));
+    // Flush, and no Sync.
+    session.write_all(&[parse, bind, execute, message(b'H', &[])].concat()).unwrap();
+    until(&mut session, b'C');
+    session
+}
+
+/// Reads messages until one of this kind.
+fn until(session: &mut UnixStream, kind: u8) {
+    let mut head = [0; 5];
+    loop {
+        session.read_exact(&mut head).unwrap();
+        assert_ne!(head[0], b'E', "the server refuses it");
+        let length = u32::from_be_bytes(head[1..].try_into().unwrap()) as usize - 4;
+        session.read_exact(&mut vec![0; length]).unwrap();
+        if head[0] == kind {
+            return;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_hears_nothing_in_the_middle_of_a_statement_keeps_no_lock() {
+    let database = database().await;
+    let engine = open(&database).await;
+    let owner = Owner::new(&engine, 1, 1).await;
+    let write = async |owner: &Owner| {
+        super::eventually::eventually("it is written", async || {
+            engine.commit(owner.commit(vec![put("k", "v")], vec![])).await.ok()
+        })
+        .await
+    };
+    write(&owner).await;
+    let hex = |at: &[u8]| at.iter().map(|octet| format!("{octet:02x}")).collect::<String>();
+    let locking = |table: &str, at: &[u8], how: &str| {
+        let at = hex(at);
+        format!("SELECT 1 FROM {table} WHERE key = '\\x{at}' FOR {how}")
+    };
+    // Who commits.
+    let head = locking("heads", &key::head(owner.space), "UPDATE");
+    let holder = stalled(&database, &head);
+    write(&owner).await;
+    drop(holder);
+    // Who takes over, as soon as the lock is waited for in vain.
+    let claimed = locking("claims", &key::claim(owner.fence.slot), "SHARE");
+    let holder = stalled(&database, &claimed);
+    let other = Owner::new(&engine, 1, 2).await;
+    assert_eq!(other.fence.epoch.0, owner.fence.epoch.0 + 1);
+    drop(holder);
+    // A transaction that is merely open is no such session.
+    let open = lock(&database, "heads", &key::head(owner.space)).await;
+    for _ in 0..3 {
+        let refused = engine.commit(other.commit(vec![put("k", "v")], vec![])).await;
+        assert!(matches!(refused, Err(StorageError::Unavailable(_))), "{refused:?}");
+    }
+    open.batch_execute("COMMIT").await.expect("it lives");
 }
