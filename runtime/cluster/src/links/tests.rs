@@ -81,13 +81,20 @@ async fn a_command_that_holds_the_directory_holds_up_nobody_who_asks() {
     revoke(&pair.home.path().join("one"), Revoked::Node(id("bad"))).unwrap();
     pair.one.look();
     let began = Instant::now();
-    let asked = (0..20).map(|_| revoked::ask(connection.grpc(), &pair.one));
-    let answers = timeout(Duration::from_secs(20), futures::future::join_all(asked)).await;
-    let answers = answers.expect("all are answered");
-    println!("answered after {:?}", began.elapsed());
     let list = revoked::list(&pair.one);
     assert!(!list.is_empty());
-    assert!(answers.iter().any(|answer| answer.as_ref() == Ok(&list)), "{answers:?}");
+    // Again where the link itself was faster: then all of a round find it busy.
+    let asked = async {
+        loop {
+            let asked = (0..20).map(|_| revoked::ask(connection.grpc(), &pair.one));
+            let answers = futures::future::join_all(asked).await;
+            if answers.iter().any(|answer| answer.as_ref() == Ok(&list)) {
+                return answers;
+            }
+        }
+    };
+    let answers = timeout(Duration::from_secs(20), asked).await.expect("one is answered");
+    println!("answered after {:?}", began.elapsed());
     for busy in answers.iter().filter_map(|answer| answer.as_ref().err()) {
         assert!(busy.contains("another list"), "{busy}");
     }

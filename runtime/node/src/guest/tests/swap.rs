@@ -48,6 +48,8 @@ impl Versions {
         limits: Limits,
     ) -> Arc<StoreComponent> {
         let grants = Grants { settings: self.settings.clone(), ..Grants::default() };
+        // By the store's name, as all versions of a store are loaded.
+        let source = ComponentSource { name: "mail".to_owned(), ..source };
         self.host.load(source, &grants, limits).await.unwrap()
     }
 

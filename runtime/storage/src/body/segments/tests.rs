@@ -6,13 +6,16 @@ use super::*;
 use crate::files::File;
 use crate::files::image::ImageDisk;
 
+/// Segments, and whether their headers are whole.
+type Headers = Vec<(u64, Result<bool, StorageError>)>;
+
 /// Files that let somebody look on while one is new and empty.
 #[derive(Debug)]
 struct Watched {
     inner: Arc<dyn Files>,
     segments: OnceLock<Arc<Segments>>,
-    /// What was to be seen each time: all segments, and whether their headers are whole.
-    seen: Mutex<Vec<Vec<(u64, Result<bool, StorageError>)>>>,
+    /// What was to be seen of all segments each time.
+    seen: Mutex<Vec<Headers>>,
 }
 
 impl Files for Watched {
