@@ -96,6 +96,11 @@ fn knows(name: &'static str) -> impl Fn(&Members) -> bool {
     }
 }
 
+/// Whether a node has told its other name.
+fn after(name: &'static str) -> impl Fn(&Members) -> bool {
+    move |members| members.fact(&id(name), "name").is_some_and(|value| value == "after")
+}
+
 /// Random numbers from a seed, which is printed, so that a failure can be had again.
 fn random() -> impl FnMut() -> u64 {
     let mut seed = 0x2545_f491_4f6c_dd1du64;
@@ -148,10 +153,7 @@ async fn rubbish_changes_nothing_and_ends_nothing() {
     .await;
     assert_eq!(told(), before);
     two.set("name", Bytes::from_static(b"after")).await.unwrap();
-    until(&one, "the change", |members| {
-        members.fact(&id("two"), "name").is_some_and(|value| value == "after")
-    })
-    .await;
+    until(&one, "the change", after("two")).await;
 }
 
 /// An octet that was altered between seal and envelope can be a lie about another node, which gossip
@@ -178,10 +180,7 @@ async fn lies_end_nothing_and_others_are_heard() {
     let three = start(&post, cluster, "three", 1).await;
     until(&one, "three", knows("three")).await;
     three.set("name", Bytes::from_static(b"after")).await.unwrap();
-    until(&one, "the change", |members| {
-        members.fact(&id("three"), "name").is_some_and(|value| value == "after")
-    })
-    .await;
+    until(&one, "the change", after("three")).await;
     drop(two);
 }
 
@@ -264,10 +263,7 @@ async fn a_datagram_from_another_socket_of_this_machine_is_not_taken() {
         socket.send_to(&good[ENVELOPE_OCTETS..], one.local()).await.unwrap();
     }
     one.set("name", Bytes::from_static(b"after")).await.unwrap();
-    until(&one, "itself", |members| {
-        members.fact(&id("one"), "name").is_some_and(|value| value == "after")
-    })
-    .await;
+    until(&one, "itself", after("one")).await;
     // The same one by a link is taken, after all the others: they were not.
     assert_eq!(one.watch().borrow().nodes.len(), 1);
     one.receive(&id("two"), good);
@@ -360,9 +356,8 @@ async fn datagrams_of_the_past_change_nothing_when_they_come_again() {
     let recorded: Vec<_> = post.kept.lock().unwrap().clone();
     assert!(recorded.iter().any(|(from, _)| *from == id("two")), "{}", recorded.len());
     two.set("name", Bytes::from_static(b"after")).await.unwrap();
-    let is_new =
-        |members: &Members| members.fact(&id("two"), "name").is_some_and(|value| value == "after");
-    until(&one, "the change", is_new).await;
+    let is_new = after("two");
+    until(&one, "the change", &is_new).await;
     let mut seen = one.watch();
     for round in 0..50 {
         for (_, datagram) in &recorded {

@@ -180,26 +180,24 @@ impl Shared {
         match timeout(COORDINATE_TIME, client.execute(&prepared, values)).await {
             Ok(Ok(rows)) => Ok(Some(rows)),
             Ok(Err(error)) => {
-                let failure = Failure::of(&error);
-                if failure == Failure::Locked {
-                    match timeout(COORDINATE_TIME, locked::end_stalled(&client)).await {
-                        // The way may be free now.
-                        Ok(Ok(1..)) => return Ok(None),
-                        Ok(_) => {}
-                        Err(_) => drop(Object::take(client)),
+                let (outcome, keep) = match Failure::of(&error) {
+                    Failure::Lost => (Err(StorageError::UnknownOutcome(why(&error))), false),
+                    Failure::InTheWay => (Ok(None), true),
+                    Failure::Locked => {
+                        match timeout(COORDINATE_TIME, locked::end_stalled(&client)).await {
+                            // The way may be free now.
+                            Ok(Ok(1..)) => (Ok(None), true),
+                            ended => (Err(StorageError::Unavailable(why(&error))), ended.is_ok()),
+                        }
                     }
-                    return Err(StorageError::Unavailable(why(&error)));
-                }
-                if is_useless_after(&error) {
+                    Failure::NoEffect | Failure::Refused => {
+                        (Err(StorageError::Unavailable(why(&error))), !is_useless_after(&error))
+                    }
+                };
+                if !keep {
                     drop(Object::take(client));
                 }
-                match failure {
-                    Failure::Lost => Err(StorageError::UnknownOutcome(why(&error))),
-                    Failure::InTheWay => Ok(None),
-                    Failure::NoEffect | Failure::Refused | Failure::Locked => {
-                        Err(StorageError::Unavailable(why(&error)))
-                    }
-                }
+                outcome
             }
             Err(_) => {
                 drop(Object::take(client));
