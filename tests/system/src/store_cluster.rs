@@ -44,13 +44,20 @@ impl StoreCluster {
     pub fn start(folder: tempfile::TempDir, nodes: usize, tables: &str) -> Self {
         let cluster = LocalCluster::start_configured(folder.path(), nodes, tables);
         let cluster = cluster.expect("the cluster starts");
-        for node in &cluster.nodes {
+        let started = Self { cluster, folder };
+        started.all_are_heard();
+        started
+    }
+
+    /// Waits until all nodes have heard of each other.
+    pub fn all_are_heard(&self) {
+        let nodes = &self.cluster.nodes;
+        for node in nodes {
             eventually("all nodes are heard", || {
                 let heard = node.command(&["cluster", "status"], "").ok()?;
-                (heard.len() == nodes).then_some(())
+                (heard.len() == nodes.len()).then_some(())
             });
         }
-        Self { cluster, folder }
     }
 
     /// The first node.
@@ -64,6 +71,14 @@ impl StoreCluster {
         let args = ["store", "deploy", file, "--to", STORE, "--yes", "--watch"];
         let done = self.first().command(&[&args[..], more].concat(), "");
         done.map(drop).map_err(|error| format!("{error:#}"))
+    }
+
+    /// Deploys a file that must not stay, for a reason in which this is a part of the last line: what comes
+    /// before says how it went.
+    #[track_caller]
+    pub fn is_refused(&self, file: &Path, more: &[&str], part: &str) {
+        let why = self.deploy(file, more).unwrap_err();
+        assert!(why.lines().last().unwrap_or("").contains(part), "{why}");
     }
 
     /// How the store is, as a node says.

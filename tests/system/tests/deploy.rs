@@ -1,7 +1,7 @@
 //! New versions of a store's component on real nodes: what cannot serve is refused in one line, and what serves is
 //! what a node that starts anew serves. Under load `deploy_soak.rs` does it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use postroom_system::soak::fault::Fault;
 use postroom_system::soak::memory::Memory;
@@ -25,27 +25,21 @@ fn p5_what_cannot_serve_is_refused_in_one_line_and_never_serves() {
     let [first, second, third] = std::array::from_fn(|_| good(&bench, &mut versions));
     let broken = |fault| versions.broken(fault).expect("the folder is ours");
     let before = bench.serves(0);
-    let deploy = |bench: &StoreCluster, file: &Path, more: &[&str], part: &str| {
-        let why = bench.deploy(file, more).unwrap_err();
-        // What comes before says how it went.
-        let last = why.lines().last().unwrap_or("");
-        assert!(last.contains(part), "{why}");
-    };
-    deploy(&bench, &broken(Fault::SwapCut), &[], "is damaged at octet");
-    deploy(&bench, &broken(Fault::SwapWorld), &[], "rebuild it");
-    deploy(&bench, &broken(Fault::SwapAsks), &[], "directory etc, which the store is not");
+    bench.is_refused(&broken(Fault::SwapCut), &[], "is damaged at octet");
+    bench.is_refused(&broken(Fault::SwapWorld), &[], "rebuild it");
+    bench.is_refused(&broken(Fault::SwapAsks), &[], "directory etc, which the store is not");
     let rubbish = bench.folder.path().join("rubbish.wasm");
     std::fs::write(&rubbish, "rubbish").expect("the folder is ours");
-    deploy(&bench, &rubbish, &[], "rubbish.wasm");
-    deploy(&bench, &first, &["--canary", "z"], "no node z lives");
+    bench.is_refused(&rubbish, &[], "rubbish.wasm");
+    bench.is_refused(&first, &["--canary", "z"], "no node z lives");
     // It is verified where it is to serve.
-    deploy(&bench, &broken(Fault::SwapStart), &[], "refused");
+    bench.is_refused(&broken(Fault::SwapStart), &[], "refused");
     assert_eq!(bench.history().len(), 1, "only the last one was begun");
     bench.all_serve(&before);
     // One at a time.
     let args = ["store", "deploy", second.to_str().unwrap(), "--to", STORE, "--probation", "1h"];
     bench.first().command(&args, "").expect("it begins");
-    deploy(&bench, &third, &[], "under way");
+    bench.is_refused(&third, &[], "under way");
     eventually("both serve it", || {
         let nodes = bench.status(1)["nodes"].clone();
         nodes.as_array()?.iter().all(|node| node["progress"] == "serving").then_some(())
@@ -60,7 +54,7 @@ fn p5_what_cannot_serve_is_refused_in_one_line_and_never_serves() {
     bench.deploy(&third, &["--probation", "0s"]).expect("a good version becomes permanent");
     let serves = bench.serves(0);
     assert_ne!(serves, before);
-    deploy(&bench, &third, &[], "serves already");
+    bench.is_refused(&third, &[], "serves already");
     bench.cluster.nodes[1].kill();
     bench.cluster.nodes[1].start().expect("it starts again");
     assert_eq!(bench.serves(1), serves);

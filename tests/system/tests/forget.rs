@@ -37,10 +37,7 @@ fn p5_deployments_are_forgotten_and_the_configuration_serves_again() {
     bench.cluster.nodes[1].kill();
     bench.cluster.nodes[1].start().expect("it starts again");
     std::fs::copy(&configured, &file).expect("the folder is ours");
-    eventually("all nodes are heard", || {
-        let heard = bench.first().command(&["cluster", "status"], "").ok()?;
-        (heard.len() == 2).then_some(())
-    });
+    bench.all_are_heard();
     let other = forget(&bench, &[]).unwrap_err();
     assert!(other.contains("refused") && other.contains("its configuration names"), "{other}");
     bench.all_serve(&after);

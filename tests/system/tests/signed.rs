@@ -64,13 +64,6 @@ fn two(folder: &Path) -> [PathBuf; 2] {
     [(); 2].map(|()| versions.good("").expect("the folder is ours"))
 }
 
-#[track_caller]
-fn refused(bench: &StoreCluster, file: &Path, part: &str) {
-    let why = bench.deploy(file, &[]).unwrap_err();
-    let last = why.lines().last().unwrap_or("");
-    assert!(last.contains(part), "{why}");
-}
-
 #[test]
 fn only_what_one_of_the_keys_has_signed_is_deployed() {
     let (own, other, folder) = (Signer::new(1), Signer::new(2), scratch());
@@ -79,15 +72,19 @@ fn only_what_one_of_the_keys_has_signed_is_deployed() {
     let tables = format!("{}{}\n", tables(&first), own.keys());
     let mut bench = StoreCluster::start(folder, 2, &tables);
     let before = bench.serves(0);
-    refused(&bench, &file, "is not signed");
+    bench.is_refused(&file, &[], "is not signed");
     other.sign(&file);
-    refused(&bench, &file, "made with key 0202020202020202, and 0101010101010101 is asked for");
+    bench.is_refused(
+        &file,
+        &[],
+        "made with key 0202020202020202, and 0101010101010101 is asked for",
+    );
     let octets = std::fs::read(&file).expect("it is there");
     let whole = own.signature(&octets);
     put(&file, &whole[..whole.len() / 2]);
-    refused(&bench, &file, "was cut");
+    bench.is_refused(&file, &[], "was cut");
     put(&file, &own.signature(&octets[1..]));
-    refused(&bench, &file, "another file's");
+    bench.is_refused(&file, &[], "another file's");
     assert!(bench.history().is_empty(), "none of them was begun");
     bench.all_serve(&before);
 

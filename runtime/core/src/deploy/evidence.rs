@@ -19,6 +19,9 @@ pub struct VerbEvidence {
     pub unavailable: u64,
     /// How long all of them took together, in microseconds.
     pub micros: u64,
+    /// How long half of them took at most, in microseconds. Absent in what an earlier version of a node says.
+    #[serde(default)]
+    pub median_micros: u64,
 }
 
 /// How many instances of a component went before their time.

@@ -14,8 +14,13 @@ const ENOUGH_CALLS: u64 = 50;
 /// How many times as long calls may take on average: caches are cold after a switch, machines are
 /// busy at times. Ten times is a fault.
 const SLOWER: u64 = 6;
-/// What is added to that, in microseconds: below it nobody notices.
+/// What is added to that, in microseconds: one stall of the machine in [`ENOUGH_CALLS`] comes to some of it.
 const SLACK_MICROS: u64 = 5_000;
+/// Calls of one function, on each side, before their medians are held against each other: a stall of the
+/// machine meets the calls that are under way together, which are far fewer than half of so many.
+const ENOUGH_FOR_MEDIAN: u64 = 500;
+/// What is added to [`SLOWER`] times the median before, in microseconds: below it nobody notices.
+const MEDIAN_SLACK_MICROS: u64 = 1_000;
 /// Failures of a thousand calls that may come on top of what there was before.
 const MORE_FAILURES: u64 = 5;
 /// One of so many calls that it is not available to is too much: storage may be away for a moment, and be
@@ -93,11 +98,15 @@ fn unavailable(new: &VerbEvidence) -> Option<String> {
 }
 
 fn slower(new: &VerbEvidence, old: &VerbEvidence) -> Option<String> {
-    if new.calls < ENOUGH_CALLS || old.calls < ENOUGH_CALLS {
-        return None;
-    }
+    let calls = new.calls.min(old.calls);
+    let worse = |now: u64, before: u64, slack: u64| now > before.saturating_mul(SLOWER) + slack;
     let mean = |side: &VerbEvidence| side.micros / side.calls.max(1);
     let (now, before) = (mean(new), mean(old));
-    (now > before.saturating_mul(SLOWER) + SLACK_MICROS)
-        .then(|| format!("{}: {now} µs a call, {before} µs before", new.verb))
+    if calls >= ENOUGH_CALLS && worse(now, before, SLACK_MICROS) {
+        return Some(format!("{}: {now} µs a call, {before} µs before", new.verb));
+    }
+    let (now, before) = (new.median_micros, old.median_micros);
+    (calls >= ENOUGH_FOR_MEDIAN && worse(now, before, MEDIAN_SLACK_MICROS)).then(|| {
+        format!("{}: half of its calls took {now} µs or more, {before} µs before", new.verb)
+    })
 }

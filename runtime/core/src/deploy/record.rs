@@ -24,6 +24,13 @@ pub struct Version {
     pub schema: Schema,
 }
 
+impl Version {
+    /// The first digits of its digest: enough for people.
+    pub fn short(&self) -> &str {
+        self.digest.get(..12).unwrap_or(&self.digest)
+    }
+}
+
 /// How far a deployment is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -332,8 +332,7 @@ fn serves_already(record: &StoreRecord, under_way: &Deployment) -> bool {
 pub fn other_configuration(under_way: &Deployment, configured: &Version) -> Option<String> {
     let other = under_way.configured && under_way.version.digest != configured.digest;
     other.then(|| {
-        let short = |digest: &str| digest.chars().take(12).collect::<String>();
-        let (mine, asked) = (short(&configured.digest), short(&under_way.version.digest));
+        let (mine, asked) = (configured.short(), under_way.version.short());
         format!(
             "its configuration names {} ({mine}), and not {} ({asked})",
             configured.label, under_way.version.label

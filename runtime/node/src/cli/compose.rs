@@ -33,6 +33,8 @@ const COMPILED: &str = "compiled";
 pub const CERTIFICATES: &str = "cluster";
 /// File that says how the node was last composed, so that a command on the folder composes it alike.
 const COMPOSITION: &str = "composition.json";
+/// File in which is noted what the database has acknowledged to this node.
+const WITNESS: &str = "database-seen";
 
 /// How a node is put together, as its data folder remembers it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -166,7 +168,8 @@ impl Composed {
                         data.display()
                     );
                 }
-                let options = composition.storage.options().await?;
+                let mut options = composition.storage.options().await?;
+                options.witness = Some(data.join(WITNESS));
                 let engine = PostgresEngine::open(options).await.context("the database")?;
                 engine.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
                 Arc::new(engine)

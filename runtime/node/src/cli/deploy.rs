@@ -124,7 +124,7 @@ fn agreed() -> Result<()> {
 
 fn shown(plan: &Plan, configured: bool) -> String {
     let mut lines = vec![format!("store {}: {} -> {}", plan.store, plan.from.label, plan.to.label)];
-    lines.push(format!("  digest   {} -> {}", short(&plan.from.digest), short(&plan.to.digest)));
+    lines.push(format!("  digest   {} -> {}", plan.from.short(), plan.to.short()));
     lines.extend(plan.signed.iter().map(|by| format!("  {}", by.shown())));
     let (from, to) = (written(&plan.from), written(&plan.to));
     lines.push(format!("  schema   {from} -> {to}"));
@@ -161,11 +161,6 @@ fn written(version: &Version) -> String {
         Some(from) => format!("{from} to {writes}"),
     };
     format!("writes {writes} (reads {} to {})", reads.0, reads.1)
-}
-
-/// The first octets of a digest: enough for people.
-fn short(digest: &str) -> &str {
-    digest.get(..12).unwrap_or(digest)
 }
 
 /// Says each step of a deployment as it comes, until it has ended.
@@ -256,14 +251,14 @@ fn described(status: &StoreStatus) -> String {
         "store {}: {} ({}) is permanent",
         status.store,
         status.permanent.label,
-        short(&status.permanent.digest)
+        status.permanent.short()
     )];
     if let Some(under_way) = &status.under_way {
         lines.push(format!(
             "  deployment {}: {} ({}), {}, watched for {} s",
             under_way.number,
             under_way.version.label,
-            short(&under_way.version.digest),
+            under_way.version.short(),
             under_way.phase.name(),
             under_way.probation_s
         ));
@@ -285,7 +280,7 @@ fn described(status: &StoreStatus) -> String {
             "  on {}: {} ({}) {is}, {} instances, {} calls now",
             status.here,
             generation.version.label,
-            short(&generation.version.digest),
+            generation.version.short(),
             generation.instances,
             generation.calls
         ));
@@ -360,7 +355,7 @@ fn told(store: &str, ended: &Ended) -> String {
         "{store} {}: {} ({}) {}{why}",
         ended.number,
         ended.version.label,
-        short(&ended.version.digest),
+        ended.version.short(),
         ended.outcome.name()
     )];
     lines.extend(ended.steps.iter().map(|step| format!("    {}", stepped(step))));

@@ -27,10 +27,10 @@ const MAX_BACK: usize = 1 << 18;
 /// Heads that one statement reads again: a few hundred kilobytes.
 const PAGE: usize = 4096;
 
-/// Notes of spaces that have gone back.
+/// Notes of spaces that have gone back. An empty key: all of them, because more than their heads is lost.
 const NOTES: &str = "SELECT key FROM gone_back ORDER BY key LIMIT $1";
 /// Makes such notes.
-const NOTE: &str =
+pub const NOTE: &str =
     "INSERT INTO gone_back (key) SELECT * FROM unnest($1::bytea[]) ON CONFLICT (key) DO NOTHING";
 
 /// Heads, and what has gone back.
@@ -96,6 +96,17 @@ impl Heads {
         }
     }
 
+    /// All of the database has gone back: another node says so.
+    pub fn all_went_back(&self) {
+        let mut back = self.back();
+        if !back.all {
+            tracing::error!(
+                "the database has gone back: nothing is served until `postroom cluster restored`"
+            );
+        }
+        back.all = true;
+    }
+
     fn went_back(&self, space: Space, found: u64, known: u64) {
         let mut back = self.back();
         if back.add(space) {
@@ -148,7 +159,9 @@ impl Heads {
         let rows = client.query(&statement, &[&(MAX_BACK as i64)]).await?;
         let mut back = self.back();
         for row in rows {
-            if let Some(space) = key::space_of(row.try_get(0)?) {
+            let key: &[u8] = row.try_get(0)?;
+            back.all |= key.is_empty();
+            if let Some(space) = key::space_of(key) {
                 back.add(space);
             }
         }

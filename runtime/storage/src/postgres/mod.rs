@@ -18,10 +18,12 @@ mod shared;
 pub(super) mod tests;
 mod tls;
 mod uploads;
+mod witness;
 
 pub use self::restore::{ALIVE_AGE, RestoreError, RestoreProgress, Restored, restore};
 pub use self::tls::{TlsConfig, TlsMode};
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +36,7 @@ use self::known::{Known, Wants};
 use self::lane::Lane;
 use self::shared::{Ask, Shared};
 use self::uploads::{Grace, Uploading};
+use self::witness::{Witness, WitnessError};
 use super::body::{INLINE_OCTETS, NewBody};
 use super::commit::{Change, Pending, PendingBodies, plan_claim, plan_release};
 use super::objects::{Objects, ObjectsError};
@@ -75,6 +78,9 @@ pub struct PostgresOptions {
     pub unlinked_age: Duration,
     /// Between two looks at what may go.
     pub collect_pause: Duration,
+    /// A file in which is noted what the database has acknowledged, so that the next engine that is opened
+    /// with it notices when the database has gone back meanwhile. `None`: it would not.
+    pub witness: Option<PathBuf>,
 }
 
 impl PostgresOptions {
@@ -91,6 +97,7 @@ impl PostgresOptions {
             dead_age: uploads::DEAD_AGE,
             unlinked_age: uploads::UNLINKED_AGE,
             collect_pause: uploads::COLLECT_PAUSE,
+            witness: None,
         }
     }
 }
@@ -114,6 +121,14 @@ pub enum OpenError {
         "the database is being restored: let `postroom cluster restored` come to its end first"
     )]
     Restoring,
+    /// It lacks what it had acknowledged to this node. All nodes refuse it now.
+    #[error(
+        "the database is older than it was: {0}; stop all nodes, then run `postroom cluster restored`"
+    )]
+    WentBack(String),
+    /// What it had acknowledged to this node is not known.
+    #[error("{0}")]
+    Witness(String),
     /// A setting of the server loses what it has acknowledged.
     #[error("{0} is off in PostgreSQL: acknowledged mail could be lost; switch it on")]
     Lossy(&'static str),
@@ -134,6 +149,21 @@ impl OpenError {
     }
 }
 
+/// What is known of the database by this file. Refuses it for all nodes where it is older than that.
+async fn witnessed(path: &Path, connections: &Connections) -> Result<Arc<Witness>, OpenError> {
+    let client = connections.to_read().await;
+    let client = client.map_err(|error| OpenError::Unavailable(error.to_string()))?;
+    let witness = Witness::new(path.to_owned(), connections.identity);
+    let contradicts = witness.contradicts(&client).await.map_err(|error| match error {
+        WitnessError::File(why) => OpenError::Witness(why),
+        WitnessError::Sql(error) => OpenError::from_sql(error),
+    })?;
+    let Some(lost) = contradicts else { return Ok(Arc::new(witness)) };
+    let everything: &[&[u8]] = &[&[]];
+    client.execute(heads::NOTE, &[&everything]).await.map_err(OpenError::from_sql)?;
+    Err(OpenError::WentBack(lost))
+}
+
 /// The shared engine.
 pub struct PostgresEngine {
     shared: Arc<Shared>,
@@ -141,6 +171,7 @@ pub struct PostgresEngine {
     objects: Option<Objects>,
     uploading: Uploading,
     grace: Grace,
+    witness: Option<Arc<Witness>>,
 }
 
 impl PostgresEngine {
@@ -162,6 +193,10 @@ impl PostgresEngine {
         if connections.identity.restoring {
             return Err(OpenError::Restoring);
         }
+        let witness = match &options.witness {
+            None => None,
+            Some(path) => Some(witnessed(path, &connections).await?),
+        };
         let shared = Arc::new(Shared::new(connections));
         shared.learn().await.map_err(|error| OpenError::Unavailable(error.to_string()))?;
         let lanes = (0..options.lanes.max(1)).map(|_| Lane::start(shared.clone())).collect();
@@ -171,7 +206,7 @@ impl PostgresEngine {
             tokio::spawn(uploads::run(shared, objects, grace, options.collect_pause));
         }
         let uploading = Uploading::default();
-        Ok(Self { shared, lanes, objects: options.objects, uploading, grace })
+        Ok(Self { shared, lanes, objects: options.objects, uploading, grace, witness })
     }
 
     /// What the server does not promise, or what is away, for the operator.
@@ -247,10 +282,11 @@ impl PostgresEngine {
     ) -> Result<T, StorageError> {
         // No process from before a restore claims anything after it.
         const SET: &str = "UPDATE claims SET value = $3 WHERE key = $1 AND value = $2
-            AND EXISTS (SELECT 1 FROM postroom_schema WHERE one = 1 AND restored = $4)";
+            AND EXISTS (SELECT 1 FROM postroom_schema WHERE one = 1 AND restored = $4)
+            RETURNING 1";
         const BEGIN: &str = "INSERT INTO claims (key, value) SELECT $1, $2
             WHERE EXISTS (SELECT 1 FROM postroom_schema WHERE one = 1 AND restored = $3)
-            ON CONFLICT (key) DO NOTHING";
+            ON CONFLICT (key) DO NOTHING RETURNING 1";
         let at = key::claim(slot);
         let restored = self.shared.connections.identity.restored as i64;
         for _ in 0..MAX_ATTEMPTS {
@@ -262,11 +298,43 @@ impl PostgresEngine {
                 Some(was) => self.shared.change(SET, &[&at, &&was[..], &now, &restored]).await?,
                 None => self.shared.change(BEGIN, &[&at, &now, &restored]).await?,
             };
-            if changed == Some(1) {
+            if changed.is_some_and(|rows| rows.len() == 1) {
                 return Ok(answer);
             }
         }
         Err(StorageError::Unavailable("others are claiming the same slot".to_owned()))
+    }
+
+    /// Notes a heartbeat; how many of this node there were.
+    async fn count_beat(&self, node: &Claimant) -> Result<i64, StorageError> {
+        const BEAT: &str = "
+            INSERT INTO beats (node, generation, nonce, at, times)
+            VALUES ($1, $2, $3, clock_timestamp(), 1)
+            ON CONFLICT (node) DO UPDATE SET generation = EXCLUDED.generation,
+            nonce = EXCLUDED.nonce, at = EXCLUDED.at, times = beats.times + 1
+            WHERE beats.generation < EXCLUDED.generation
+            OR (beats.generation = EXCLUDED.generation AND beats.nonce = EXCLUDED.nonce)
+            RETURNING times, EXISTS (SELECT 1 FROM gone_back WHERE key = '')";
+        let Ok(generation) = i64::try_from(node.generation) else {
+            return Err(StorageError::Limit(format!("generation {}", node.generation)));
+        };
+        let rows = match self
+            .shared
+            .change(BEAT, &[&node.node, &generation, &&node.nonce[..]])
+            .await
+        {
+            Ok(Some(rows)) => rows,
+            Ok(None) => return Err(StorageError::Unavailable("the database was lost".to_owned())),
+            // To say it again is no harm, whether it was heard or not.
+            Err(StorageError::UnknownOutcome(why)) => return Err(StorageError::Unavailable(why)),
+            Err(error) => return Err(error),
+        };
+        let row = rows.first().ok_or(StorageError::Conflict)?;
+        let unread = |error: tokio_postgres::Error| StorageError::Unavailable(why(&error));
+        if row.try_get(1).map_err(unread)? {
+            self.shared.heads.all_went_back();
+        }
+        row.try_get(0).map_err(unread)
     }
 
     /// Counts a claim.
@@ -367,24 +435,12 @@ impl Engine for PostgresEngine {
     }
 
     async fn beat(&self, node: Claimant) -> Result<(), StorageError> {
-        const BEAT: &str = "
-            INSERT INTO beats (node, generation, nonce, at) VALUES ($1, $2, $3, clock_timestamp())
-            ON CONFLICT (node) DO UPDATE
-            SET generation = EXCLUDED.generation, nonce = EXCLUDED.nonce, at = EXCLUDED.at
-            WHERE beats.generation < EXCLUDED.generation
-            OR (beats.generation = EXCLUDED.generation AND beats.nonce = EXCLUDED.nonce)";
         node.check()?;
-        let Ok(generation) = i64::try_from(node.generation) else {
-            return Err(StorageError::Limit(format!("generation {}", node.generation)));
-        };
-        match self.shared.change(BEAT, &[&node.node, &generation, &&node.nonce[..]]).await {
-            Ok(Some(0)) => Err(StorageError::Conflict),
-            Ok(Some(_)) => Ok(()),
-            Ok(None) => Err(StorageError::Unavailable("the database was lost".to_owned())),
-            // To say it again is no harm, whether it was heard or not.
-            Err(StorageError::UnknownOutcome(why)) => Err(StorageError::Unavailable(why)),
-            Err(error) => Err(error),
+        let beats = self.count_beat(&node).await?;
+        if let Some(witness) = &self.witness {
+            witness.note(&node, beats);
         }
+        Ok(())
     }
 
     async fn beats(&self) -> Result<Vec<Beat>, StorageError> {
@@ -505,6 +561,13 @@ impl Engine for PostgresEngine {
     async fn close(&self) -> Result<(), StorageError> {
         for lane in &self.lanes {
             lane.close().await;
+        }
+        // Now that nothing is committed any more: who starts next knows of all that was.
+        if let Some(witness) = &self.witness
+            && let Some(node) = witness.node()
+            && let Ok(beats) = self.count_beat(&node).await
+        {
+            witness.note_last(&node, beats).await;
         }
         self.shared.close();
         Ok(())

@@ -154,12 +154,13 @@ impl Shared {
         outcome(client, keys)
     }
 
-    /// Executes a statement that changes one row, or none. `None`: it was in the way of another one.
+    /// Executes a statement that changes one row, or none, and says what it returns of it. `None`: it was in
+    /// the way of another one.
     pub async fn change(
         &self,
         statement: &str,
         values: &[&(dyn tokio_postgres::types::ToSql + Sync)],
-    ) -> Result<Option<u64>, StorageError> {
+    ) -> Result<Option<Vec<Row>>, StorageError> {
         self.open()?;
         let client = self.connections.to_coordinate().await?;
         let prepared = timeout(COORDINATE_TIME, client.prepare_cached(statement)).await;
@@ -177,7 +178,7 @@ impl Shared {
                 return Err(StorageError::Unavailable("the database took too long".into()));
             }
         };
-        match timeout(COORDINATE_TIME, client.execute(&prepared, values)).await {
+        match timeout(COORDINATE_TIME, client.query(&prepared, values)).await {
             Ok(Ok(rows)) => Ok(Some(rows)),
             Ok(Err(error)) => {
                 let (outcome, keep) = match Failure::of(&error) {

@@ -148,6 +148,36 @@ fn numbers_that_are_worse_than_before_roll_back_and_a_few_calls_prove_nothing() 
     }
 }
 
+/// Half of a millisecond a call, ten times as long, shows in no mean that forgives a stall of the machine.
+#[test]
+fn a_function_that_is_always_slower_rolls_back_and_a_stall_of_some_calls_does_not() {
+    let mut world = World::of(&["a"]);
+    let record = staged(&mut world, deployment(2));
+    let table = [
+        ((499, 5_000), (1000, 500), None),
+        ((1000, 5_000), (499, 500), None),
+        ((500, 4_000), (500, 500), None),
+        ((500, 4_001), (500, 500), Some("half of its calls took 4001 µs or more, 500 µs before")),
+        ((500, 1_000), (500, 0), None),
+    ];
+    for (new, old, expected) in table {
+        let side = |(calls, median): (u64, u64)| {
+            let mut side = verb(calls, 0, calls * median);
+            side[0].median_micros = median;
+            side
+        };
+        let evidence = world.says("a", Progress::Serving);
+        (evidence.tentative, evidence.baseline) = (side(new), side(old));
+        is_held(&world, &record, expected, &format!("{new:?} {old:?}"));
+    }
+    // A third of the calls stood still for 200 ms each, and the mean of all of them forgives what it can.
+    let evidence = world.says("a", Progress::Serving);
+    (evidence.tentative, evidence.baseline) = (verb(600, 0, 600 * 7_999), verb(600, 0, 600 * 500));
+    evidence.tentative[0].median_micros = 550;
+    evidence.baseline[0].median_micros = 500;
+    is_held(&world, &record, None, "a stall");
+}
+
 #[test]
 fn a_version_that_is_not_available_to_what_the_one_before_carries_out_goes_back() {
     let mut world = World::of(&["a"]);

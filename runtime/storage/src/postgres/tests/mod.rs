@@ -11,6 +11,7 @@ mod s3;
 mod setup;
 mod takeover;
 mod tls;
+mod witness;
 
 use std::sync::Arc;
 
