@@ -305,22 +305,15 @@ impl PostgresEngine {
         Err(StorageError::Unavailable("others are claiming the same slot".to_owned()))
     }
 
-    /// Notes a heartbeat; how many of this node there were.
-    async fn count_beat(&self, node: &Claimant) -> Result<i64, StorageError> {
-        const BEAT: &str = "
-            INSERT INTO beats (node, generation, nonce, at, times)
-            VALUES ($1, $2, $3, clock_timestamp(), 1)
-            ON CONFLICT (node) DO UPDATE SET generation = EXCLUDED.generation,
-            nonce = EXCLUDED.nonce, at = EXCLUDED.at, times = beats.times + 1
-            WHERE beats.generation < EXCLUDED.generation
-            OR (beats.generation = EXCLUDED.generation AND beats.nonce = EXCLUDED.nonce)
-            RETURNING times, EXISTS (SELECT 1 FROM gone_back WHERE key = '')";
+    /// Counts a heartbeat by this statement; how many of this node there were.
+    async fn count_beat(&self, node: &Claimant, beat: &str) -> Result<i64, StorageError> {
+        node.check()?;
         let Ok(generation) = i64::try_from(node.generation) else {
             return Err(StorageError::Limit(format!("generation {}", node.generation)));
         };
         let rows = match self
             .shared
-            .change(BEAT, &[&node.node, &generation, &&node.nonce[..]])
+            .change(beat, &[&node.node, &generation, &&node.nonce[..]])
             .await
         {
             Ok(Some(rows)) => rows,
@@ -435,8 +428,17 @@ impl Engine for PostgresEngine {
     }
 
     async fn beat(&self, node: Claimant) -> Result<(), StorageError> {
-        node.check()?;
-        let beats = self.count_beat(&node).await?;
+        const BEAT: &str = "
+            INSERT INTO beats (node, generation, nonce, at, times)
+            SELECT $1, $2, $3, clock_timestamp(), counted_from + 1
+            FROM postroom_schema WHERE one = 1
+            ON CONFLICT (node) DO UPDATE SET generation = EXCLUDED.generation,
+            nonce = EXCLUDED.nonce, at = EXCLUDED.at,
+            times = greatest(beats.times + 1, EXCLUDED.times)
+            WHERE beats.generation < EXCLUDED.generation
+            OR (beats.generation = EXCLUDED.generation AND beats.nonce = EXCLUDED.nonce)
+            RETURNING times, EXISTS (SELECT 1 FROM gone_back WHERE key = '')";
+        let beats = self.count_beat(&node, BEAT).await?;
         if let Some(witness) = &self.witness {
             witness.note(&node, beats);
         }
@@ -562,10 +564,13 @@ impl Engine for PostgresEngine {
         for lane in &self.lanes {
             lane.close().await;
         }
-        // Now that nothing is committed any more: who starts next knows of all that was.
+        // Now that nothing is committed any more: who starts next knows of all that was. The node is not
+        // alive for it.
+        const LAST: &str = "UPDATE beats SET times = times + 1
+            WHERE node = $1 AND generation = $2 AND nonce = $3 RETURNING times, false";
         if let Some(witness) = &self.witness
-            && let Some(node) = witness.node()
-            && let Ok(beats) = self.count_beat(&node).await
+            && let Some(node) = witness.end()
+            && let Ok(beats) = self.count_beat(&node, LAST).await
         {
             witness.note_last(&node, beats).await;
         }

@@ -39,7 +39,10 @@ CREATE INDEX uploads_by_age ON uploads (dead, at);
 CREATE TABLE restoring (one int PRIMARY KEY, upto bytea NOT NULL);
 CREATE TABLE gone_back (key bytea PRIMARY KEY, kept boolean NOT NULL DEFAULT false);
 ",
-    "ALTER TABLE beats ADD COLUMN times bigint NOT NULL DEFAULT 0",
+    "
+ALTER TABLE beats ADD COLUMN times bigint NOT NULL DEFAULT 0;
+ALTER TABLE postroom_schema ADD COLUMN counted_from bigint NOT NULL DEFAULT 0;
+",
 ];
 
 /// What only PostgreSQL itself understands; without it all works, only slower. Values are not worth

@@ -110,10 +110,11 @@ pub async fn upload(
     body: &BodyRef,
     octets: Bytes,
 ) -> Result<(), StorageError> {
-    const NOTE: &str = "INSERT INTO uploads (key, at, dead) VALUES ($1, clock_timestamp(), false)";
+    const NOTE: &str = "INSERT INTO uploads (key, at, dead) VALUES ($1, clock_timestamp(), false)
+        RETURNING 1";
     let at = key::body(space, &body.key);
     match shared.change(NOTE, &[&at]).await {
-        Ok(Some(1)) => objects.put(space, &body.key, octets).await,
+        Ok(Some(rows)) if rows.len() == 1 => objects.put(space, &body.key, octets).await,
         Ok(_) => Err(StorageError::Unavailable("the database was lost".to_owned())),
         // The note alone is no harm: the collector finds it.
         Err(StorageError::UnknownOutcome(why)) => Err(StorageError::Unavailable(why)),

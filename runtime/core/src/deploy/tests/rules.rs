@@ -170,7 +170,7 @@ fn a_function_that_is_always_slower_rolls_back_and_a_stall_of_some_calls_does_no
         (evidence.tentative, evidence.baseline) = (side(new), side(old));
         is_held(&world, &record, expected, &format!("{new:?} {old:?}"));
     }
-    // A third of the calls stood still for 200 ms each, and the mean of all of them forgives what it can.
+    // A third of the calls stood still for 22 ms each, and the mean of all of them forgives what it can.
     let evidence = world.says("a", Progress::Serving);
     (evidence.tentative, evidence.baseline) = (verb(600, 0, 600 * 7_999), verb(600, 0, 600 * 500));
     evidence.tentative[0].median_micros = 550;
