@@ -4,6 +4,7 @@ mod cluster;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+pub use postroom_core::cluster::Fence;
 use postroom_core::types::{AccountId, Epoch, Slot, TransactionId};
 use tokio::sync::mpsc;
 
@@ -215,17 +216,6 @@ pub struct Claimant {
     /// Strictly rising with each start of that node.
     pub generation: u64,
     /// Random, of this claim.
-    pub nonce: [u8; 16],
-}
-
-/// What every commit to an account carries; compared by equality with the slot's claim.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fence {
-    /// The slot.
-    pub slot: Slot,
-    /// The epoch of the claim.
-    pub epoch: Epoch,
-    /// The nonce of the claim.
     pub nonce: [u8; 16],
 }
 

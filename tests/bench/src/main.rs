@@ -69,8 +69,8 @@ const ALL: [Suite; 8] = [
 ///
 /// Every figure is a ratio to something that the same run measures beside it: the disk itself, the
 /// store logic without its sandbox, Dovecot over the same client. The sides take turns, round by
-/// round; what is printed is the median, and behind a ratio its lowest and highest round. A goal is
-/// the one of design chapter 8, and says whether the median meets it.
+/// round; what is printed is the median, and behind a ratio its lowest and highest round. Where
+/// a table names a goal, it says whether the median meets it.
 #[derive(Parser)]
 #[command(
     name = "cargo xtask bench",

@@ -1,5 +1,5 @@
 //! Sessions and where their mailboxes are active, at both ends: what the node's `router/attached.rs`,
-//! `router/guests.rs` and the calls of `router/cluster/mod.rs` do, around the shipped `Seen` and `Attached`.
+//! `router/visitors.rs` and the calls of `router/cluster/mod.rs` do, around the shipped `Seen` and `Attached`.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -382,7 +382,7 @@ pub enum StoreCommand {
     Deploy(Deploy),
     /// How the stores are: what serves, what is under way, how far each node is
     Status {
-        /// Which store of the configuration; without: all
+        /// Its name in the configuration: `keyed`, or NAME of [components.NAME]; without: all
         store: Option<String>,
         /// Look again and again
         #[arg(long)]
@@ -392,14 +392,14 @@ pub enum StoreCommand {
     },
     /// Make what is on probation permanent now
     Commit {
-        /// Which store of the configuration
+        /// Its name in the configuration: `keyed`, or NAME of [components.NAME]
         store: String,
         #[command(flatten)]
         door: Door,
     },
     /// Give up what is under way: the version before serves again
     Rollback {
-        /// Which store of the configuration
+        /// Its name in the configuration: `keyed`, or NAME of [components.NAME]
         store: String,
         #[command(flatten)]
         door: Door,
@@ -413,7 +413,7 @@ pub enum StoreCommand {
     /// What the store's components print on a node, and what happens to them there: the last lines,
     /// without what they print while they are verified
     Logs {
-        /// Which store of the configuration
+        /// Its name in the configuration: `keyed`, or NAME of [components.NAME]
         store: String,
         /// Go on with what comes
         #[arg(long)]
@@ -424,9 +424,9 @@ pub enum StoreCommand {
         #[command(flatten)]
         door: Door,
     },
-    /// Deployments that have ended: how, why, and step by step
+    /// The last 64 deployments that have ended: how, why, and step by step
     History {
-        /// Which store of the configuration; without: all
+        /// Its name in the configuration: `keyed`, or NAME of [components.NAME]; without: all
         store: Option<String>,
         #[command(flatten)]
         door: Door,
@@ -441,7 +441,7 @@ pub enum StoreCommand {
 pub struct Deploy {
     /// The `.wasm` file
     pub file: PathBuf,
-    /// Which store of the configuration; `postroom store status` names them
+    /// Its name in the configuration: `keyed`, or NAME of [components.NAME]; `postroom store status` names them
     #[arg(long, value_name = "STORE")]
     pub to: String,
     #[command(flatten)]
@@ -451,7 +451,7 @@ pub struct Deploy {
 /// `postroom store forget`
 #[derive(Clone, Debug, Args)]
 pub struct Forget {
-    /// Which store of the configuration; `postroom store status` names them
+    /// Its name in the configuration: `keyed`, or NAME of [components.NAME]; `postroom store status` names them
     pub store: String,
     #[command(flatten)]
     pub how: Rollout,
@@ -469,7 +469,7 @@ pub struct Rollout {
     /// How long it is watched before it is permanent: 90s, 10m, 2h
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = super::deploy::duration)]
     pub probation: std::time::Duration,
-    /// Permanent as soon as it serves: nothing is watched, and nothing brings the version before back
+    /// Permanent as soon as it serves: nothing is watched (no canary either), and nothing brings the version before back
     #[arg(long)]
     pub no_rollback: bool,
     /// Take what it asks for more than the version before as agreed

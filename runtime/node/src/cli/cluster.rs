@@ -159,9 +159,9 @@ fn status(watch: bool, door: &Door, output: &Output) -> Result<()> {
         let heads = ["NODE", "STATE", "SLOTS", "LINK", "ROUND TRIP", "VERSION", "ADDRESS", "OPEN"];
         output.rows(&heads, &nodes, |node| {
             let trip = node.round_trip_us.map_or("-".into(), |micros| format!("{micros} µs"));
-            let open = match (node.accounts, node.sessions, node.guests) {
-                (Some(accounts), Some(sessions), Some(guests)) => {
-                    format!("{accounts} accounts, {sessions} sessions, {guests} of other nodes")
+            let open = match (node.accounts, node.sessions, node.visitors) {
+                (Some(accounts), Some(sessions), Some(visitors)) => {
+                    format!("{accounts} accounts, {sessions} sessions, {visitors} of other nodes")
                 }
                 _ => "-".to_owned(),
             };

@@ -453,9 +453,16 @@ mod tests {
 
     #[test]
     fn every_key_is_documented() {
-        let keys = toml::to_string(&Config::default()).unwrap();
-        for key in keys.lines().filter_map(|line| line.split_once(" = ")).map(|(key, _)| key) {
-            assert!(DEFAULT_FILE.contains(&format!("{key} = ")), "{key} is not in default.toml");
+        let is_documented = |text: &str, of: &str| {
+            for key in text.lines().filter_map(|line| line.split_once(" = ")).map(|(key, _)| key) {
+                let line = format!("{of}{key} = ");
+                assert!(DEFAULT_FILE.contains(&line), "{of}{key} is not in default.toml");
+            }
+        };
+        is_documented(&toml::to_string(&Config::default()).unwrap(), "");
+        is_documented(&toml::to_string(&guest::Limits::default()).unwrap(), "# limits.");
+        for key in ["http", "directories", "settings"] {
+            is_documented(&format!("{key} = "), "# grants.");
         }
     }
 

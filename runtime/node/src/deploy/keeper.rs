@@ -347,10 +347,10 @@ impl Keeper {
         let octets = octets.map_err(|error| StoreError::Unavailable(error.to_string()))?;
         let signature = match self.store.keys.is_empty() {
             true => None,
-            false => {
-                let signature = signature_of(source).await;
-                signature.map_err(|error| StoreError::Damaged(error.to_string()))?
-            }
+            false => signature_of(source).await.map_err(|error| match error {
+                LoadError::Unreadable(why) => StoreError::Unavailable(why),
+                error => StoreError::Damaged(error.to_string()),
+            })?,
         };
         let digest = blake3::hash(&octets).to_hex();
         match digest.as_str() == self.store.configured.digest {

@@ -4,7 +4,7 @@
 //! The scheme and its files are those of `minisign` and `rsign2`: Ed25519 over the file's BLAKE2b, and over
 //! that signature with a comment. Only such signatures over a hash are taken, and none over the file itself.
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -240,14 +240,19 @@ pub async fn signature_of(source: &ComponentSource) -> Result<Option<String>, Lo
 pub fn signature_beside(file: &Path) -> Result<Option<String>, LoadError> {
     let path = signature_path(file);
     let refuse = |why: String| LoadError::Signature(format!("{}: {why}", path.display()));
+    let unread = |error: io::Error| match error.kind() {
+        // It is no text.
+        io::ErrorKind::InvalidData => refuse(error.to_string()),
+        _ => LoadError::Unreadable(format!("{}: {error}", path.display())),
+    };
     let opened = match std::fs::File::open(&path) {
         Ok(opened) => opened,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(refuse(error.to_string())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(unread(error)),
     };
     let mut text = String::new();
     let most = MAX_SIGNATURE_OCTETS as u64 + 1;
-    opened.take(most).read_to_string(&mut text).map_err(|error| refuse(error.to_string()))?;
+    opened.take(most).read_to_string(&mut text).map_err(unread)?;
     match text.len() > MAX_SIGNATURE_OCTETS {
         true => Err(refuse(format!("it has more than {MAX_SIGNATURE_OCTETS} octets"))),
         false => Ok(Some(text)),

@@ -3,7 +3,7 @@
 
 mod attached;
 
-mod guests;
+mod visitors;
 
 mod heartbeat;
 

@@ -218,7 +218,7 @@ impl Owner {
         };
         match action {
             Action::RunHere(call, attempt, fence) => {
-                if self.claims.hold(record::fence_to_storage(&fence)) {
+                if self.claims.hold(fence) {
                     // Whatever is still there is of a claim before this one.
                     self.accounts.abandon_slot(fence.slot);
                 }
@@ -236,7 +236,7 @@ impl Owner {
                     epoch = fence.epoch.0,
                     "the slot is lost to another node"
                 );
-                self.claims.lost(record::fence_to_storage(&fence));
+                self.claims.lost(fence);
                 self.accounts.abandon_slot(fence.slot);
             }
             // Nobody listening is no harm: sessions ask.
@@ -286,7 +286,7 @@ impl Owner {
             Action::Validate(ask, slots) => self.validate(ask, slots).await,
             Action::CloseSlot(fence) => {
                 self.accounts.close_slot(fence.slot).await;
-                self.claims.lost(record::fence_to_storage(&fence));
+                self.claims.lost(fence);
                 Input::WritesSettled(fence.slot, fence.epoch)
             }
             Action::Release { ask, fence, .. } => {

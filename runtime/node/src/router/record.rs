@@ -19,11 +19,6 @@ pub fn now() -> Duration {
     Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
 }
 
-/// A fence as storage compares it.
-pub fn fence_to_storage(fence: &Fence) -> storage::Fence {
-    storage::Fence { slot: fence.slot, epoch: fence.epoch, nonce: fence.nonce }
-}
-
 fn no_answer(error: StorageError) -> NoAnswer {
     warn!(%error, "storage does not answer about claims");
     NoAnswer
@@ -75,7 +70,7 @@ pub async fn take(
 ) -> Result<Option<Fence>, NoAnswer> {
     let claimant = storage::Claimant { node: node.to_owned(), generation, nonce };
     match engine.claim(slot, claimant, previous).await {
-        Ok(storage::Fence { slot, epoch, nonce }) => Ok(Some(Fence { slot, epoch, nonce })),
+        Ok(fence) => Ok(Some(fence)),
         Err(StorageError::Conflict) => Ok(None),
         Err(error) => Err(no_answer(error)),
     }
@@ -83,7 +78,7 @@ pub async fn take(
 
 /// Marks a claim as let go. False: the slot was lost before.
 pub async fn release(engine: &dyn Engine, fence: &Fence) -> Result<bool, NoAnswer> {
-    match engine.release(fence_to_storage(fence)).await {
+    match engine.release(*fence).await {
         Ok(()) => Ok(true),
         Err(StorageError::Fenced) => Ok(false),
         Err(error) => Err(no_answer(error)),

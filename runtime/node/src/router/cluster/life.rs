@@ -25,10 +25,10 @@ use crate::cluster::gossip::{Gossip, GossipOptions, INTERVAL, Members, Scuttlebu
 use crate::cluster::links::{LinkServer, Links, LinksOptions, Notice, ServerOptions, WireVersion};
 use crate::mailbox::Accounts;
 use crate::router::attached::{Attachments, Place};
-use crate::router::guests::{Guests, moved_slot};
 use crate::router::heartbeat::Heartbeat;
 use crate::router::hub::Hub;
 use crate::router::owner::Owner;
+use crate::router::visitors::{Visitors, moved_slot};
 use crate::router::wire::{self, Question, Response};
 use crate::storage::Engine;
 use postroom_core::types::{MailboxId, ModSeq};
@@ -109,7 +109,7 @@ impl Cluster {
             owner,
             engine,
             attachments: Attachments::default(),
-            guests: Guests::new(accounts.clone()),
+            visitors: Visitors::new(accounts.clone()),
             accounts,
             hub: Hub::default(),
             fed: Default::default(),
@@ -240,7 +240,7 @@ impl Cluster {
             }
             for (node, _) in self.owner.hear(sightings).gone {
                 info!(%node, "is gone");
-                self.guests.gone(&node);
+                self.visitors.gone(&node);
                 self.wake_at(&node);
             }
             if members.changed().await.is_err() {
@@ -337,7 +337,7 @@ impl Cluster {
         loop {
             match moved.recv().await {
                 Ok(slot) => {
-                    self.guests.tell_moved(slot);
+                    self.visitors.tell_moved(slot);
                     self.hub.wake_all(self.attachments.in_slot(slot));
                 }
                 // It is not known which.

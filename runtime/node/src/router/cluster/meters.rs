@@ -26,7 +26,7 @@ pub(super) fn describe() {
     );
     describe_gauge!("postroom_cluster_sessions", "This node's sessions with an active mailbox.");
     describe_gauge!(
-        "postroom_cluster_guests",
+        "postroom_cluster_visitors",
         "Sessions of other nodes with a mailbox active on this one."
     );
     describe_gauge!("postroom_cluster_calls", "Calls on their way, waiting or running.");
@@ -72,7 +72,7 @@ impl Cluster {
         gauge!("postroom_cluster_slots").set(self.owner.open().borrow().len() as f64);
         gauge!("postroom_cluster_contested_slots").set(status.contested.len() as f64);
         gauge!("postroom_cluster_sessions").set(self.attachments.len() as f64);
-        gauge!("postroom_cluster_guests").set(self.guests.len() as f64);
+        gauge!("postroom_cluster_visitors").set(self.visitors.len() as f64);
         gauge!("postroom_cluster_calls").set(calls as f64);
         counter!("postroom_cluster_opened_total").absolute(slots.opened);
         counter!("postroom_cluster_taken_over_total").absolute(slots.taken_over);

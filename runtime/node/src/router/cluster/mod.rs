@@ -27,10 +27,10 @@ use tokio_util::task::TaskTracker;
 use tracing::debug;
 
 use super::attached::{Attachments, Place};
-use super::guests::Guests;
 use super::hub::Hub;
 use super::owner::{Ended, NoReply, Owner};
 use super::record;
+use super::visitors::Visitors;
 use super::wire::{self, Question, Response, Said};
 use crate::cluster::gossip::Scuttlebutt;
 use crate::cluster::links::{
@@ -84,7 +84,7 @@ pub struct Cluster {
     accounts: Accounts,
     engine: Arc<dyn Engine>,
     attachments: Attachments,
-    guests: Arc<Guests>,
+    visitors: Arc<Visitors>,
     hub: Hub,
     /// Mailboxes open here whose changes this node's sessions are told of, with the claim.
     fed: Mutex<Fed>,

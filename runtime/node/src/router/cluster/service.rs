@@ -44,10 +44,12 @@ impl Service for Serving {
                 self.0.serve(&from, new, request).instrument(span).await
             }
             Question::Leave { session, under } => {
-                self.0.guests.left(&from, session, under);
+                self.0.visitors.left(&from, session, under);
                 Response::Noted
             }
-            Question::Active(sessions) => Response::Unknown(self.0.guests.named(&from, &sessions)),
+            Question::Active(sessions) => {
+                Response::Unknown(self.0.visitors.named(&from, &sessions))
+            }
         };
         let payload = wire::encode(&response).map_err(|_| malformed())?;
         Ok(Reply { payload })
@@ -55,7 +57,7 @@ impl Service for Serving {
 
     fn events(&self, from: &crate::cluster::NodeId) -> Result<EventSource, Refusal> {
         let from = node_id(from).ok_or_else(|| Refusal::Malformed("no name of a node".into()))?;
-        Ok(self.0.guests.events(&from))
+        Ok(self.0.visitors.events(&from))
     }
 
     fn met(&self, from: &crate::cluster::NodeId, address: &str) {
@@ -72,7 +74,7 @@ impl Service for Serving {
 
 impl Cluster {
     async fn serve(self: &Arc<Self>, from: &NodeId, new: NewCall, request: Request) -> Response {
-        let here = |fence| self.for_guest(from, &request, fence).boxed();
+        let here = |fence| self.for_visitor(from, &request, fence).boxed();
         // Calls of others are never sent on.
         let there = |_, _| async { Err(NoReply::not_mine()) }.boxed();
         match self.owner.carry(new, here, there).await {
@@ -83,7 +85,7 @@ impl Cluster {
         }
     }
 
-    async fn for_guest(
+    async fn for_visitor(
         self: &Arc<Self>,
         from: &NodeId,
         request: &Request,
@@ -91,14 +93,14 @@ impl Cluster {
     ) -> Result<Response, StoreError> {
         let (session, epoch) = (request.session, fence.epoch);
         let local = match &request.ask {
-            Ask::Select { .. } | Ask::Attach { .. } => match self.guests.number(from, session) {
+            Ask::Select { .. } | Ask::Attach { .. } => match self.visitors.number(from, session) {
                 Some(local) => local,
                 None => {
                     let full = "too many sessions of that node have mailboxes active here";
                     return Ok(Response::Failed(epoch, StoreError::Busy(full.into())));
                 }
             },
-            ask if needs_active(ask) => match self.guests.known(from, session, epoch) {
+            ask if needs_active(ask) => match self.visitors.known(from, session, epoch) {
                 Some(local) => local,
                 None => return Ok(Response::NotAttached),
             },
@@ -123,7 +125,7 @@ impl Cluster {
         if let Some((mailbox, watch)) = active {
             let what = (request.account, mailbox, epoch);
             let under = request.transaction;
-            self.guests.attached(from, (session, local), what, under, watch);
+            self.visitors.attached(from, (session, local), what, under, watch);
         }
         Ok(match Said::of(answer) {
             Ok(said) => Response::Answered(epoch, Box::new(said)),

@@ -31,7 +31,7 @@ pub struct NodeStatus {
     /// Of this node only: its own sessions with an active mailbox.
     pub sessions: Option<usize>,
     /// Of this node only: sessions of other nodes that have a mailbox active here.
-    pub guests: Option<usize>,
+    pub visitors: Option<usize>,
 }
 
 /// Where an account's mailboxes are.
@@ -79,7 +79,7 @@ impl Cluster {
                     round_trip_us: round_trip,
                     accounts: here.then(|| self.accounts.len()),
                     sessions: here.then(|| self.attachments.len()),
-                    guests: here.then(|| self.guests.len()),
+                    visitors: here.then(|| self.visitors.len()),
                 }
             })
             .collect();

@@ -23,7 +23,7 @@ const MISSED: u8 = 2;
 
 /// A session of another node.
 #[derive(Clone, Copy, Debug)]
-struct Guest {
+struct Visitor {
     local: SessionId,
     account: AccountId,
     mailbox: MailboxId,
@@ -37,7 +37,7 @@ struct Guest {
 
 #[derive(Default)]
 struct Peer {
-    sessions: HashMap<SessionId, Guest>,
+    sessions: HashMap<SessionId, Visitor>,
     events: Option<Arc<EventSender>>,
     /// Mailboxes whose changes are told, with the claim under which they are open: for how many sessions,
     /// and by which task.
@@ -46,9 +46,9 @@ struct Peer {
 
 impl Peer {
     /// Takes a session out. Nobody is told of its mailbox any more when it was the last one there.
-    fn remove(&mut self, session: SessionId) -> Option<Guest> {
-        let guest = self.sessions.remove(&session)?;
-        let told = (guest.mailbox, guest.epoch);
+    fn remove(&mut self, session: SessionId) -> Option<Visitor> {
+        let visitor = self.sessions.remove(&session)?;
+        let told = (visitor.mailbox, visitor.epoch);
         if let Some((sessions, task)) = self.told.get_mut(&told) {
             *sessions -= 1;
             if *sessions == 0 {
@@ -56,12 +56,12 @@ impl Peer {
                 self.told.remove(&told);
             }
         }
-        Some(guest)
+        Some(visitor)
     }
 }
 
 /// The sessions of all other nodes.
-pub struct Guests {
+pub struct Visitors {
     accounts: Accounts,
     state: Mutex<State>,
 }
@@ -72,7 +72,7 @@ struct State {
     last: u64,
 }
 
-impl Guests {
+impl Visitors {
     /// None.
     pub fn new(accounts: Accounts) -> Arc<Self> {
         Arc::new(Self { accounts, state: Mutex::default() })
@@ -88,8 +88,8 @@ impl Guests {
         let mut state = self.state();
         let State { peers, last } = &mut *state;
         let peer = peers.entry(node.clone()).or_default();
-        if let Some(guest) = peer.sessions.get(&session) {
-            return Some(guest.local);
+        if let Some(visitor) = peer.sessions.get(&session) {
+            return Some(visitor.local);
         }
         if peer.sessions.len() >= MAX_GUESTS_OF_A_NODE {
             return None;
@@ -101,8 +101,8 @@ impl Guests {
     /// The number of a session that has something active here under this claim.
     pub fn known(&self, node: &NodeId, session: SessionId, epoch: Epoch) -> Option<SessionId> {
         let state = self.state();
-        let guest = state.peers.get(node)?.sessions.get(&session)?;
-        (guest.epoch == epoch).then_some(guest.local)
+        let visitor = state.peers.get(node)?.sessions.get(&session)?;
+        (visitor.epoch == epoch).then_some(visitor.local)
     }
 
     /// A session has a mailbox active, and its node is told of what `watch` sees.
@@ -114,11 +114,11 @@ impl Guests {
         under: TransactionId,
         watch: watch::Receiver<News>,
     ) {
-        let guest = Guest { local, account, mailbox, epoch, under, missed: 0 };
+        let visitor = Visitor { local, account, mailbox, epoch, under, missed: 0 };
         let mut state = self.state();
         let peer = state.peers.entry(node.clone()).or_default();
         let before = peer.remove(session);
-        peer.sessions.insert(session, guest);
+        peer.sessions.insert(session, visitor);
         let tell = || {
             let tell = tell(self.clone(), node.clone(), mailbox, watch);
             tokio::spawn(tell).abort_handle()
@@ -160,7 +160,7 @@ impl Guests {
     pub fn tell_moved(&self, slot: Slot) {
         let state = self.state();
         for peer in state.peers.values() {
-            let has = peer.sessions.values().any(|guest| Slot::of(guest.account) == slot);
+            let has = peer.sessions.values().any(|visitor| Slot::of(visitor.account) == slot);
             if let (true, Some(events)) = (has, &peer.events) {
                 let _ = events.push(moved_key(slot), Bytes::new());
             }
@@ -170,11 +170,11 @@ impl Guests {
     /// A session leaves what it made active by this call.
     pub fn left(&self, node: &NodeId, session: SessionId, under: TransactionId) {
         let left = self.state().peers.get_mut(node).and_then(|peer| {
-            let same = peer.sessions.get(&session).is_some_and(|guest| guest.under == under);
+            let same = peer.sessions.get(&session).is_some_and(|visitor| visitor.under == under);
             if same { peer.remove(session) } else { None }
         });
-        if let Some(guest) = left {
-            self.accounts.leave(guest.account, guest.local);
+        if let Some(visitor) = left {
+            self.accounts.leave(visitor.account, visitor.local);
         }
     }
 
@@ -186,16 +186,16 @@ impl Guests {
         let mut unknown = sessions.to_vec();
         if let Some(peer) = self.state().peers.get_mut(node) {
             let mut unnamed = Vec::new();
-            for (session, guest) in &mut peer.sessions {
-                guest.missed = if named.contains(session) { 0 } else { guest.missed + 1 };
-                if guest.missed >= MISSED {
+            for (session, visitor) in &mut peer.sessions {
+                visitor.missed = if named.contains(session) { 0 } else { visitor.missed + 1 };
+                if visitor.missed >= MISSED {
                     unnamed.push(*session);
                 }
             }
             gone.extend(unnamed.into_iter().filter_map(|session| peer.remove(session)));
             unknown.retain(|session| !peer.sessions.contains_key(session));
         }
-        gone.iter().for_each(|guest| self.accounts.leave(guest.account, guest.local));
+        gone.iter().for_each(|visitor| self.accounts.leave(visitor.account, visitor.local));
         unknown
     }
 
@@ -203,8 +203,8 @@ impl Guests {
     pub fn gone(&self, node: &NodeId) {
         let Some(peer) = self.state().peers.remove(node) else { return };
         peer.told.values().for_each(|(_, task)| task.abort());
-        for guest in peer.sessions.values() {
-            self.accounts.leave(guest.account, guest.local);
+        for visitor in peer.sessions.values() {
+            self.accounts.leave(visitor.account, visitor.local);
         }
     }
 
@@ -216,20 +216,20 @@ impl Guests {
 
 /// Tells a node of a mailbox's changes until its account is closed.
 async fn tell(
-    guests: Arc<Guests>,
+    visitors: Arc<Visitors>,
     node: NodeId,
     mailbox: MailboxId,
     mut watch: watch::Receiver<News>,
 ) {
     loop {
         let at = watch.borrow_and_update().at;
-        guests.push(&node, mailbox, change(at.0));
+        visitors.push(&node, mailbox, change(at.0));
         if at == DELETED {
             return;
         }
         if watch.changed().await.is_err() {
             // The account is open here no more: whoever waits has to ask.
-            return guests.push(&node, mailbox, Bytes::new());
+            return visitors.push(&node, mailbox, Bytes::new());
         }
     }
 }
