@@ -171,6 +171,17 @@ pub struct Door {
     pub token_file: Option<PathBuf>,
 }
 
+/// Which running node a command asks: what it is about is of no use without one.
+#[derive(Clone, Debug, Args)]
+pub struct NodeDoor {
+    /// Admin address of a running node
+    #[arg(long, value_name = "ADDR")]
+    pub admin: SocketAddr,
+    /// File with the admin token, where the node wants one
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+}
+
 /// Whose mail.
 #[derive(Clone, Debug, Args)]
 pub struct MailPlace {
@@ -272,7 +283,7 @@ pub enum MailboxCommand {
         #[arg(long, value_name = "NAME")]
         user: String,
         #[command(flatten)]
-        door: Door,
+        door: NodeDoor,
     },
     /// Show one mailbox
     Show {
@@ -339,12 +350,12 @@ pub enum ClusterCommand {
         #[arg(long)]
         watch: bool,
         #[command(flatten)]
-        door: Door,
+        door: NodeDoor,
     },
     /// Let other nodes take over everything that a running one has open
     Drain {
         #[command(flatten)]
-        door: Door,
+        door: NodeDoor,
     },
     /// Say that the database was restored from a backup, or lost something in a fail-over
     ///
@@ -388,21 +399,21 @@ pub enum StoreCommand {
         #[arg(long)]
         watch: bool,
         #[command(flatten)]
-        door: Door,
+        door: NodeDoor,
     },
     /// Make what is on probation permanent now
     Commit {
         /// Its name in the configuration: `keyed`, or NAME of [components.NAME]
         store: String,
         #[command(flatten)]
-        door: Door,
+        door: NodeDoor,
     },
     /// Give up what is under way: the version before serves again
     Rollback {
         /// Its name in the configuration: `keyed`, or NAME of [components.NAME]
         store: String,
         #[command(flatten)]
-        door: Door,
+        door: NodeDoor,
     },
     /// Go back to the component that the configuration names: no deployment stands over it any more
     ///
@@ -422,14 +433,14 @@ pub enum StoreCommand {
         #[arg(long, value_name = "NODE")]
         node: Option<String>,
         #[command(flatten)]
-        door: Door,
+        door: NodeDoor,
     },
     /// The last 64 deployments that have ended: how, why, and step by step
     History {
         /// Its name in the configuration: `keyed`, or NAME of [components.NAME]; without: all
         store: Option<String>,
         #[command(flatten)]
-        door: Door,
+        door: NodeDoor,
     },
 }
 
@@ -479,7 +490,7 @@ pub struct Rollout {
     #[arg(long)]
     pub watch: bool,
     #[command(flatten)]
-    pub door: Door,
+    pub door: NodeDoor,
 }
 
 /// `postroom store check`
@@ -542,5 +553,8 @@ mod tests {
         assert!(parse(&["user", "list", "--admin", "127.0.0.1:1080"]));
         assert!(!parse(&["user", "list"]));
         assert!(!parse(&["user", "list", "--admin", "127.0.0.1:1080", "--data", "d"]));
+        assert!(parse(&["store", "status", "--admin", "127.0.0.1:1080"]));
+        assert!(!parse(&["store", "status"]));
+        assert!(!parse(&["store", "status", "--data", "d"]));
     }
 }

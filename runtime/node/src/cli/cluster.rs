@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
 
-use super::args::{ClusterCommand, Door};
+use super::args::{ClusterCommand, NodeDoor};
 use super::config::{Config, EngineChoice};
 use super::output::{Output, Progress};
 use super::remote::Remote;
@@ -39,8 +39,8 @@ pub fn perform(command: ClusterCommand, output: &Output) -> Result<()> {
 }
 
 /// Where a slot is, for `postroom mailbox where`.
-pub fn place(user: &str, door: &Door, output: &Output) -> Result<()> {
-    let place: SlotPlace = remote(door)?.get("/v1/cluster/where", &[("user", user)])?;
+pub fn place(user: &str, door: &NodeDoor, output: &Output) -> Result<()> {
+    let place: SlotPlace = Remote::of(door)?.get("/v1/cluster/where", &[("user", user)])?;
     output.result(&place, || match (&place.node, place.epoch) {
         (Some(node), Some(epoch)) => {
             format!(
@@ -50,11 +50,6 @@ pub fn place(user: &str, door: &Door, output: &Output) -> Result<()> {
         }
         _ => format!("{user}: account {}, slot {}, open nowhere", place.account, place.slot),
     })
-}
-
-fn remote(door: &Door) -> Result<Remote> {
-    let address = door.choice.admin.context("a running node says that: name it with --admin")?;
-    Remote::new(address, door.token_file.as_deref())
 }
 
 fn node_id(text: &str) -> Result<NodeId> {
@@ -149,8 +144,8 @@ fn revoke(named: &str, folder: &Path, serial: bool, output: &Output) -> Result<(
     })
 }
 
-fn status(watch: bool, door: &Door, output: &Output) -> Result<()> {
-    let remote = remote(door)?;
+fn status(watch: bool, door: &NodeDoor, output: &Output) -> Result<()> {
+    let remote = Remote::of(door)?;
     loop {
         let nodes: Vec<NodeStatus> = remote.get("/v1/cluster/status", &[])?;
         if watch {
@@ -183,9 +178,9 @@ fn status(watch: bool, door: &Door, output: &Output) -> Result<()> {
     }
 }
 
-fn drain(door: &Door, output: &Output) -> Result<()> {
-    let remote = remote(door)?;
-    let looking = self::remote(door)?;
+fn drain(door: &NodeDoor, output: &Output) -> Result<()> {
+    let remote = Remote::of(door)?;
+    let looking = self::Remote::of(door)?;
     let done: Drained = std::thread::scope(|scope| {
         let drain = scope.spawn(|| remote.post("/v1/cluster/drain"));
         let mut said = None;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use postroom_core::deploy::{Ended, Schema, Step, Sweep, Version};
 
-use super::args::{Deploy, Door, Forget, Rollout};
+use super::args::{Deploy, Forget, NodeDoor, Rollout};
 use super::output::Output;
 use super::remote::Remote;
 use crate::front::admin::stores::{Begun, Plan, StoreStatus};
@@ -20,13 +20,6 @@ const MAX_SILENT: u32 = 60;
 const MAX_FAILED_SHOWN: usize = 10;
 /// How `--to` and friends are named in queries.
 pub(super) const STORE: &str = "store";
-
-pub(super) fn remote(door: &Door) -> Result<Remote> {
-    let address = door.choice.admin.context(
-        "stores are deployed to running nodes: name one with --admin (the others find the rest in storage)",
-    )?;
-    Remote::new(address, door.token_file.as_deref())
-}
 
 /// `postroom store deploy`.
 pub fn deploy(args: &Deploy, output: &Output) -> Result<()> {
@@ -53,7 +46,7 @@ fn roll_out(
     args: &Rollout,
     output: &Output,
 ) -> Result<()> {
-    let remote = remote(&args.door)?;
+    let remote = Remote::of(&args.door)?;
     let probation = args.probation.as_secs().to_string();
     let mut query = vec![(STORE, store), ("probation_s", probation.as_str())];
     query.extend(args.canary.as_ref().map(|node| ("canary", node.as_str())));
@@ -231,8 +224,8 @@ fn one(remote: &Remote, store: &str) -> Result<StoreStatus> {
 }
 
 /// `postroom store status`.
-pub fn status(store: Option<&str>, watch: bool, door: &Door, output: &Output) -> Result<()> {
-    let remote = remote(door)?;
+pub fn status(store: Option<&str>, watch: bool, door: &NodeDoor, output: &Output) -> Result<()> {
+    let remote = Remote::of(door)?;
     loop {
         let stores = all(&remote, store)?;
         if watch {
@@ -317,24 +310,24 @@ fn swept(sweep: &Sweep) -> Vec<String> {
 }
 
 /// `postroom store commit`.
-pub fn commit(store: &str, door: &Door, output: &Output) -> Result<()> {
-    remote(door)?.post_to::<()>("/v1/stores/commit", &[(STORE, store)])?;
+pub fn commit(store: &str, door: &NodeDoor, output: &Output) -> Result<()> {
+    Remote::of(door)?.post_to::<()>("/v1/stores/commit", &[(STORE, store)])?;
     output.result(&serde_json::json!({ "store": store, "committed": true }), || {
         format!("what was on probation as store {store} is permanent")
     })
 }
 
 /// `postroom store rollback`.
-pub fn roll_back(store: &str, door: &Door, output: &Output) -> Result<()> {
-    remote(door)?.post_to::<()>("/v1/stores/rollback", &[(STORE, store)])?;
+pub fn roll_back(store: &str, door: &NodeDoor, output: &Output) -> Result<()> {
+    Remote::of(door)?.post_to::<()>("/v1/stores/rollback", &[(STORE, store)])?;
     output.result(&serde_json::json!({ "store": store, "rolled_back": true }), || {
         format!("the version before serves as store {store} again")
     })
 }
 
 /// `postroom store history`.
-pub fn history(store: Option<&str>, door: &Door, output: &Output) -> Result<()> {
-    let stores = all(&remote(door)?, store)?;
+pub fn history(store: Option<&str>, door: &NodeDoor, output: &Output) -> Result<()> {
+    let stores = all(&Remote::of(door)?, store)?;
     let ended: Vec<_> = stores
         .into_iter()
         .flat_map(|status| {

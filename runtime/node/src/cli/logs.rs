@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
-use super::args::Door;
-use super::deploy::{STORE, remote};
+use super::args::NodeDoor;
+use super::deploy::STORE;
 use super::output::Output;
 use super::remote::Remote;
 use crate::front::admin::stores::{StoreLine, StoreLog};
@@ -71,10 +71,10 @@ pub fn logs(
     store: &str,
     node: Option<&str>,
     follow: bool,
-    door: &Door,
+    door: &NodeDoor,
     output: &Output,
 ) -> Result<()> {
-    let remote = remote(door)?;
+    let remote = Remote::of(door)?;
     let (mut place, mut silent) = (Place::default(), 0);
     loop {
         match asked(&remote, store, place.after) {

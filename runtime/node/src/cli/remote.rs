@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use ureq::http::Method;
 use ureq::{Agent, Body, SendBody};
 
+use super::args::NodeDoor;
 use super::operator::{CheckLine, Exported, Operator};
 use crate::front::admin::backup;
 use crate::front::admin::frames::{Framed, Head, Line, MEDIA_TYPE, Reader};
@@ -53,6 +54,11 @@ impl Remote {
             .build()
             .new_agent();
         Ok(Self { agent, address, token })
+    }
+
+    /// The node that a command names.
+    pub fn of(door: &NodeDoor) -> Result<Self> {
+        Self::new(door.admin, door.token_file.as_deref())
     }
 
     /// Asks for something.
