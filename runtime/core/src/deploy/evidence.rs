@@ -19,9 +19,20 @@ pub struct VerbEvidence {
     pub unavailable: u64,
     /// How long all of them took together, in microseconds.
     pub micros: u64,
-    /// How long half of them took at most, in microseconds. Absent in what an earlier version of a node says.
+    /// How long most of them took. Absent in what an earlier version of a node says.
     #[serde(default)]
-    pub median_micros: u64,
+    pub took: Took,
+}
+
+/// How long calls took at most, in microseconds, but for the slowest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Took {
+    /// Half of them.
+    pub half: u64,
+    /// Three of four.
+    pub three_quarters: u64,
+    /// Nine of ten.
+    pub nine_tenths: u64,
 }
 
 /// How many instances of a component went before their time.

@@ -7,20 +7,35 @@
 //! A function that traps now and then is answered all the same: the call is made again, alone. So instances
 //! that were lost, or wore out, are counted by themselves.
 
-use super::evidence::{Evidence, VerbEvidence, Wears};
+use super::evidence::{Evidence, Took, VerbEvidence, Wears};
 
 /// Calls of one function, on each side, before they are held against each other.
 const ENOUGH_CALLS: u64 = 50;
-/// How many times as long calls may take on average: caches are cold after a switch, machines are
-/// busy at times. Ten times is a fault.
+/// How many times as long calls may take: caches are cold after a switch, machines are busy at times. Ten
+/// times is a fault.
 const SLOWER: u64 = 6;
-/// What is added to that, in microseconds: one stall of the machine in [`ENOUGH_CALLS`] comes to some of it.
-const SLACK_MICROS: u64 = 5_000;
-/// Calls of one function, on each side, before their medians are held against each other: a stall of the
-/// machine meets the calls that are under way together, which are far fewer than half of so many.
-const ENOUGH_FOR_MEDIAN: u64 = 500;
-/// What is added to [`SLOWER`] times the median before, in microseconds: below it nobody notices.
-const MEDIAN_SLACK_MICROS: u64 = 1_000;
+
+/// What of the calls' times is held against each other. Never their mean: one stall of the machine, or of
+/// storage, is in it whole, while it is in these only if it met more than a quarter, half, or a tenth of the calls.
+struct Slowness {
+    took: fn(&Took) -> u64,
+    /// Calls of the function, on each side.
+    calls: u64,
+    /// What is added to [`SLOWER`] times what there was before, in microseconds.
+    slack: u64,
+    /// Whose times these are.
+    name: &'static str,
+}
+
+/// The fewer calls, the more of them a stall has met.
+const SLOWNESS: [Slowness; 3] = [
+    // Below this nobody notices.
+    Slowness { took: |took| took.three_quarters, calls: 50, slack: 5_000, name: "three of four" },
+    // Nor below this; but all its calls together are noticed.
+    Slowness { took: |took| took.half, calls: 500, slack: 1_000, name: "half" },
+    Slowness { took: |took| took.nine_tenths, calls: 1_000, slack: 5_000, name: "nine of ten" },
+];
+
 /// Failures of a thousand calls that may come on top of what there was before.
 const MORE_FAILURES: u64 = 5;
 /// One of so many calls that it is not available to is too much: storage may be away for a moment, and be
@@ -99,14 +114,11 @@ fn unavailable(new: &VerbEvidence) -> Option<String> {
 
 fn slower(new: &VerbEvidence, old: &VerbEvidence) -> Option<String> {
     let calls = new.calls.min(old.calls);
-    let worse = |now: u64, before: u64, slack: u64| now > before.saturating_mul(SLOWER) + slack;
-    let mean = |side: &VerbEvidence| side.micros / side.calls.max(1);
-    let (now, before) = (mean(new), mean(old));
-    if calls >= ENOUGH_CALLS && worse(now, before, SLACK_MICROS) {
-        return Some(format!("{}: {now} µs a call, {before} µs before", new.verb));
-    }
-    let (now, before) = (new.median_micros, old.median_micros);
-    (calls >= ENOUGH_FOR_MEDIAN && worse(now, before, MEDIAN_SLACK_MICROS)).then(|| {
-        format!("{}: half of its calls took {now} µs or more, {before} µs before", new.verb)
+    SLOWNESS.iter().filter(|slowness| calls >= slowness.calls).find_map(|slowness| {
+        let Slowness { took, slack, name, .. } = slowness;
+        let (now, before) = (took(&new.took), took(&old.took));
+        (now > before.saturating_mul(SLOWER) + slack).then(|| {
+            format!("{}: {name} of its calls took up to {now} µs, {before} µs before", new.verb)
+        })
     })
 }

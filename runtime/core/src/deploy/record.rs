@@ -157,6 +157,23 @@ impl StoreRecord {
         last.max(self.under_way.as_ref().map_or(0, |under_way| under_way.number)) + 1
     }
 
+    /// Whether this record, or one that it has become since, is the one that another was to be replaced with:
+    /// it has the same deployment under way, begun alike, or one that has ended alike.
+    pub fn has_become(&self, meant: &Self) -> bool {
+        match &meant.under_way {
+            Some(begun) => {
+                let same = |number, version: &Version, steps: &[Step]| {
+                    number == begun.number
+                        && *version == begun.version
+                        && steps.first() == begun.steps.first()
+                };
+                self.under_way.as_ref().is_some_and(|d| same(d.number, &d.version, &d.steps))
+                    || self.history.iter().any(|d| same(d.number, &d.version, &d.steps))
+            }
+            None => meant.history.last().is_some_and(|ended| self.history.contains(ended)),
+        }
+    }
+
     /// The digests that some node may still have to load.
     pub fn digests(&self) -> impl Iterator<Item = &str> {
         let under_way = self.under_way.as_ref().map(|under_way| &under_way.version);

@@ -13,8 +13,9 @@ use super::schema::{Rows, Schema};
 /// How long all nodes may take to fetch, verify and compile a component: a Python component takes
 /// tens of seconds on a slow machine.
 pub const STAGE_TIME: Duration = Duration::from_secs(180);
-/// How long a node that has staged it may take to let it serve.
-pub const SWITCH_TIME: Duration = Duration::from_secs(60);
+/// How long a node that has staged it may take to let it serve. Longer than the calls of the version before
+/// the last may run on after their time is over: until then there would be a third generation.
+pub const SWITCH_TIME: Duration = Duration::from_secs(150);
 
 /// How far a node is with a deployment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +54,9 @@ pub struct Seen<'a> {
     pub now: i64,
     /// How long it has seen the record in this phase.
     pub phase_for: Duration,
+    /// How long it has seen a live node owe what it owes now in this phase: to make the version ready, or to
+    /// let it serve.
+    pub owing: &'a dyn Fn(&str) -> Duration,
     /// The nodes that live; the asking one is among them.
     pub live: &'a BTreeSet<String>,
     /// A node's report about the deployment under way, if it has made one.
@@ -193,7 +197,7 @@ fn with_what_it_writes(rows: Rows, version: &Version) -> Rows {
     }
 }
 
-/// Makes what is on probation permanent; none: nothing is, or not everywhere yet.
+/// Makes what is on probation permanent, whether it serves everywhere yet or not; none: nothing is.
 pub fn commit(record: &StoreRecord, seen: &Seen<'_>) -> Option<StoreRecord> {
     let on_probation =
         record.under_way.as_ref().is_some_and(|under_way| under_way.phase == Phase::Probation);
@@ -230,11 +234,11 @@ fn wrong<'a>(
     live: impl Iterator<Item = (&'a String, Option<Report>)>,
     seen: &Seen<'_>,
 ) -> Option<String> {
-    let mut missing = Vec::new();
+    let (mut owes, mut held, mut serves) = (Vec::new(), None, false);
     for (node, report) in live {
         let concerned = concerns(under_way, node);
         let Some(Report { progress, evidence, .. }) = report else {
-            missing.push((node, concerned));
+            owes.push((node, concerned, STAGE_TIME, "has not made it ready"));
             continue;
         };
         match progress {
@@ -245,27 +249,39 @@ fn wrong<'a>(
                 return Some(format!("{node}: was started anew while it tried the new version"));
             }
             Progress::Serving => {
+                serves = true;
                 if let Some(why) = fault(&evidence) {
                     return Some(format!("{node}: {why}"));
                 }
             }
             Progress::Staged if under_way.phase != Phase::Staging => {
-                missing.push((node, concerned))
+                owes.push((node, concerned, SWITCH_TIME, "does not let it serve"));
             }
-            Progress::Staged | Progress::Held => {}
+            Progress::Staged => {}
+            Progress::Held => held = Some(node),
         }
+    }
+    // It may be what ends nodes. And where it serves nowhere nobody watches it.
+    if let Some(node) = held
+        && under_way.phase == Phase::Probation
+        && !serves
+        && owes.is_empty()
+        && !under_way.no_rollback
+    {
+        return Some(format!(
+            "{node}: was started anew on probation, and no node serves it any more"
+        ));
     }
     let canary_gone = under_way.phase == Phase::Canary
         && under_way.canary.as_ref().is_some_and(|canary| !seen.live.contains(canary));
     if canary_gone {
         return Some("the canary node has gone".to_owned());
     }
-    let (time, what) = match under_way.phase {
-        Phase::Staging => (STAGE_TIME, "has not made it ready"),
-        Phase::Canary | Phase::Probation => (SWITCH_TIME, "does not let it serve"),
+    let is_late = |(node, concerned, time, _): &(&String, bool, Duration, &str)| {
+        *concerned && (seen.owing)(node) >= *time
     };
-    let late = missing.into_iter().find(|(_, concerned)| *concerned)?.0;
-    (seen.phase_for >= time).then(|| format!("{late} {what} within {} s", time.as_secs()))
+    let (late, _, time, what) = owes.into_iter().find(is_late)?;
+    Some(format!("{late} {what} within {} s", time.as_secs()))
 }
 
 /// Whether a node has something to do in this phase.

@@ -8,14 +8,12 @@ use postroom_core::deploy::{Ended, Schema, Step, Sweep, Version};
 
 use super::args::{Deploy, Forget, NodeDoor, Rollout};
 use super::output::Output;
-use super::remote::Remote;
+use super::remote::{Remote, Silence};
 use crate::front::admin::stores::{Begun, Plan, StoreStatus};
 use crate::guest;
 
 /// How often `--watch` looks.
 const WATCH_EVERY: Duration = Duration::from_millis(500);
-/// Times in a row that the node may not answer while a deployment is followed: half a minute.
-const MAX_SILENT: u32 = 60;
 /// Accounts that a sweep could not bring over and that are named; more are counted.
 const MAX_FAILED_SHOWN: usize = 10;
 /// How `--to` and friends are named in queries.
@@ -158,13 +156,12 @@ fn written(version: &Version) -> String {
 
 /// Says each step of a deployment as it comes, until it has ended.
 fn followed(remote: &Remote, store: &str, number: u64, output: &Output) -> Result<Ended> {
-    let (mut steps, mut nodes, mut silent) = (0, Vec::new(), 0);
+    let (mut steps, mut nodes, mut silence) = (0, Vec::new(), Silence::default());
     loop {
         let status = match one(remote, store) {
             Ok(status) => status,
             // The deployment goes on whether the node can say so or not.
-            Err(_) if silent < MAX_SILENT => {
-                silent += 1;
+            Err(_) if silence.is_bearable() => {
                 std::thread::sleep(WATCH_EVERY);
                 continue;
             }
@@ -174,7 +171,7 @@ fn followed(remote: &Remote, store: &str, number: u64, output: &Output) -> Resul
                 )));
             }
         };
-        silent = 0;
+        silence.ends();
         let ended = status.history.iter().find(|ended| ended.number == number);
         let taken = match (&status.under_way, ended) {
             (_, Some(ended)) => ended.steps.as_slice(),

@@ -8,14 +8,11 @@ use serde::Serialize;
 use super::args::NodeDoor;
 use super::deploy::STORE;
 use super::output::Output;
-use super::remote::Remote;
+use super::remote::{Remote, Silence};
 use crate::front::admin::stores::{StoreLine, StoreLog};
 
 /// How often `--follow` looks.
 const FOLLOW_EVERY: Duration = Duration::from_millis(500);
-/// Times in a row that the node may not answer while it is followed: half a minute, in which one starts
-/// anew.
-const MAX_SILENT: u32 = 60;
 
 /// How far it was read.
 #[derive(Default)]
@@ -75,11 +72,11 @@ pub fn logs(
     output: &Output,
 ) -> Result<()> {
     let remote = Remote::of(door)?;
-    let (mut place, mut silent) = (Place::default(), 0);
+    let (mut place, mut silence) = (Place::default(), Silence::default());
     loop {
         match asked(&remote, store, place.after) {
             Ok(log) => {
-                silent = 0;
+                silence.ends();
                 let here = log.node.clone();
                 ensure!(
                     node.is_none_or(|node| node == here),
@@ -89,7 +86,7 @@ pub fn logs(
                     tell(&here, news, output)?;
                 }
             }
-            Err(_) if follow && place.began_ms != 0 && silent < MAX_SILENT => silent += 1,
+            Err(_) if follow && place.began_ms != 0 && silence.is_bearable() => {}
             Err(error) => return Err(error),
         }
         if !follow {

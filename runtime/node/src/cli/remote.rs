@@ -3,7 +3,7 @@
 use std::io::{BufReader, Read};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use postroom_core::archive::ArchivedMessage;
@@ -24,6 +24,8 @@ use crate::storage::keeping::BackupPiece;
 
 /// Longest wait for a connection: the node is on this machine or near.
 const CONNECT: Duration = Duration::from_secs(10);
+/// Longest wait for an answer that says how the node is: a node that is halted keeps its connections.
+const STATUS_TIME: Duration = Duration::from_secs(30);
 /// Longest line of a check's answer, in octets.
 const MAX_LINE_OCTETS: usize = 64 << 10;
 /// Largest message that an export takes, in octets: more than any node stores.
@@ -31,9 +33,30 @@ const MAX_MESSAGE_OCTETS: u64 = 1 << 30;
 /// Octets that are read at a time.
 const PIECE_OCTETS: usize = 64 << 10;
 
+/// How long a node that is followed may give no answer: one starts anew in it.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// Since when a node that is followed has given no answer.
+#[derive(Default)]
+pub struct Silence(Option<Instant>);
+
+impl Silence {
+    /// It has answered.
+    pub fn ends(&mut self) {
+        self.0 = None;
+    }
+
+    /// It has not; whether it may yet.
+    pub fn is_bearable(&mut self) -> bool {
+        self.0.get_or_insert_with(Instant::now).elapsed() < SILENCE
+    }
+}
+
 /// A running node.
 pub struct Remote {
     agent: Agent,
+    /// Gives up after [`STATUS_TIME`].
+    asking: Agent,
     address: SocketAddr,
     token: Option<String>,
 }
@@ -48,12 +71,11 @@ impl Remote {
             })
             .transpose()?
             .map(|text| text.trim().to_owned());
-        let agent = Agent::config_builder()
-            .http_status_as_error(false)
-            .timeout_connect(Some(CONNECT))
-            .build()
-            .new_agent();
-        Ok(Self { agent, address, token })
+        let config =
+            || Agent::config_builder().http_status_as_error(false).timeout_connect(Some(CONNECT));
+        let agent = config().build().new_agent();
+        let asking = config().timeout_global(Some(STATUS_TIME)).build().new_agent();
+        Ok(Self { agent, asking, address, token })
     }
 
     /// The node that a command names.
@@ -61,9 +83,10 @@ impl Remote {
         Self::new(door.admin, door.token_file.as_deref())
     }
 
-    /// Asks for something.
+    /// Asks how something is.
     pub fn get<A: DeserializeOwned>(&self, path: &str, query: &[(&str, &str)]) -> Result<A> {
-        self.json(Method::GET, path, query, &())
+        let media = "application/json";
+        answered(self.send_by(&self.asking, Method::GET, path, query, media, Vec::new())?)
     }
 
     /// Has something done.
@@ -87,9 +110,21 @@ impl Remote {
         answered(self.send(Method::POST, path, query, media, octets)?)
     }
 
-    /// Sends a request; what comes back is the answer, or why there is none.
+    /// Sends a request, however long its answer may take; what comes back is the answer, or why there is none.
     fn send(
         &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, &str)],
+        media: &str,
+        body: Vec<u8>,
+    ) -> Result<Body> {
+        self.send_by(&self.agent, method, path, query, media, body)
+    }
+
+    fn send_by(
+        &self,
+        agent: &Agent,
         method: Method,
         path: &str,
         query: &[(&str, &str)],
@@ -110,7 +145,7 @@ impl Remote {
             false => SendBody::from_owned_reader(std::io::Cursor::new(body)),
         };
         let request = request.body(body).context("the request")?;
-        let response = self.agent.run(request).map_err(|error| {
+        let response = agent.run(request).map_err(|error| {
             anyhow!(
                 "no node answers at {} ({error}); is it running, and is this its admin address?",
                 self.address

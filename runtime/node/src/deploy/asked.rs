@@ -84,6 +84,7 @@ impl Keeper {
             node: &self.node,
             now: now(),
             phase_for: Duration::ZERO,
+            owing: &|_| Duration::ZERO,
             live,
             report: &|_| None,
         })
@@ -100,13 +101,21 @@ impl Keeper {
             return Err(StoreError::Refused(why));
         }
         let digest = deployment.version.digest.clone();
+        let mut meant: Option<StoreRecord> = None;
         for _ in 0..MAX_ATTEMPTS {
             let (found, live) = (self.shelf.look(&[]).await?.0, self.live().await?);
-            let begun = self.begun(&found.record, &deployment, &live)?;
-            if self.shelf.replace(&found, &begun, Some((digest.as_str(), file))).await? {
+            // Nobody knew what came of the last attempt: this look does.
+            let landed = meant.filter(|meant| found.record.has_become(meant));
+            let begun = match &landed {
+                Some(begun) => begun.clone(),
+                None => self.begun(&found.record, &deployment, &live)?,
+            };
+            let file = Some((digest.as_str(), file));
+            if landed.is_some() || self.shelf.replace(&found, &begun, file).await? {
                 self.nudge.notify_one();
                 return Ok(begun.under_way.map_or(0, |under_way| under_way.number));
             }
+            meant = Some(begun);
         }
         Err(changing())
     }
@@ -127,13 +136,19 @@ impl Keeper {
         none: &str,
         change: impl Fn(&StoreRecord, &Seen<'_>) -> Option<StoreRecord>,
     ) -> Result<(), StoreError> {
+        let mut meant: Option<StoreRecord> = None;
         for _ in 0..MAX_ATTEMPTS {
             let (found, live) = (self.shelf.look(&[]).await?.0, self.live().await?);
+            // Nobody knew what came of the last attempt: this look does.
+            if meant.is_some_and(|meant| found.record.has_become(&meant)) {
+                return Ok(());
+            }
             let changed = self.look(&live, |seen| change(&found.record, seen));
             let changed = changed.ok_or_else(|| StoreError::Refused(none.to_owned()))?;
             if self.move_on(&found, &changed).await? {
                 return Ok(());
             }
+            meant = Some(changed);
         }
         Err(changing())
     }

@@ -19,7 +19,8 @@ const MAILBOXES: usize = 4;
 const MESSAGES: u32 = 100;
 /// Octets of one message.
 const OCTETS: u64 = 64 << 10;
-/// Times that an account is looked at again because it changed meanwhile; a busy one is passed over then.
+/// Times that an account is looked at again because it changed meanwhile, or could not be read for now; a busy
+/// one is passed over then.
 const MAX_LOOKS: usize = 3;
 
 /// What one version reads of an account.
@@ -70,13 +71,21 @@ impl Comparison<'_> {
 
     async fn of_account(&self, account: AccountId) -> Result<Option<String>, StoreError> {
         let space = Space::Account(account);
-        for _ in 0..MAX_LOOKS {
+        for look in 1..=MAX_LOOKS {
             let before = read(self.engine.head(space)).await?;
             let (old, new) =
                 (self.reading(self.old, account).await, self.reading(self.new, account).await);
-            if read(self.engine.head(space)).await? == before {
-                return Ok(differs(account, &old, &new));
+            if read(self.engine.head(space)).await? != before {
+                continue;
             }
+            if old.is_kept_out() || new.is_kept_out() {
+                continue;
+            }
+            // That the new one alone is not available, time after time, is its own doing.
+            if old.is_without_storage() || new.is_without_storage() && look < MAX_LOOKS {
+                continue;
+            }
+            return Ok(differs(account, &old, &new));
         }
         Ok(None)
     }
@@ -104,6 +113,24 @@ impl Comparison<'_> {
             messages.push(page);
         }
         Reading { mailboxes, messages, bodies }
+    }
+}
+
+impl Reading {
+    fn errors(&self) -> impl Iterator<Item = &StoreError> {
+        let mailboxes = self.mailboxes.as_ref().err().into_iter();
+        let messages = self.messages.iter().filter_map(|page| page.as_ref().err());
+        mailboxes.chain(messages).chain(self.bodies.iter().filter_map(|body| body.as_ref().err()))
+    }
+
+    /// Whether something was not read because others had all places.
+    fn is_kept_out(&self) -> bool {
+        self.errors().any(|error| matches!(error, StoreError::Busy(_)))
+    }
+
+    /// Whether something was not read because it was not available, as when storage is away.
+    fn is_without_storage(&self) -> bool {
+        self.errors().any(|error| matches!(error, StoreError::Unavailable(_)))
     }
 }
 

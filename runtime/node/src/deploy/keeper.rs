@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use postroom_core::deploy::{
-    Deployment, Duty, Phase, Progress, Report, Seen, StoreRecord, Version, duty, line, next,
+    Deployment, Duty, Progress, Report, Seen, StoreRecord, Version, duty, line, next,
     other_configuration,
 };
 use postroom_core::error::StoreError;
@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use super::compare::{ACCOUNTS, Comparison};
 use super::notes::Notes;
+use super::others::Others;
 use super::rows::Sweeping;
 use super::shelf::{File, Found, Shelf};
 use super::verify::verify;
@@ -37,6 +38,8 @@ const BUSY_LOOK: Duration = Duration::from_millis(200);
 const TELL_EVERY: Duration = Duration::from_secs(1);
 /// A node whose last heartbeat is older than this is not waited for.
 const SILENT: Duration = Duration::from_secs(6);
+/// What was seen before this node did its duty for longer than this is looked at again before it decides.
+const FRESH: Duration = Duration::from_secs(1);
 
 /// One store of this node.
 pub struct Store {
@@ -63,8 +66,10 @@ pub struct Store {
 struct Memory {
     /// By digest: ready, or why it cannot be.
     staged: Option<(String, Result<Arc<StoreComponent>, String>)>,
-    /// The phase that was seen last, and since when.
-    phase: Option<(u64, Phase, Instant)>,
+    /// What was seen of the other nodes.
+    others: Others,
+    /// Whether what the node had said of rows before it was started is out of the way.
+    is_renewed: bool,
     /// What was said last, and when.
     said: Option<(Report, Instant)>,
     /// The account that was read by both versions last, and when.
@@ -129,7 +134,8 @@ impl Keeper {
                     }
                     self.note_trouble(&mut memory, Some(&why));
                     self.trouble.send_replace(Some(why));
-                    memory.phase.is_some()
+                    memory.others.interrupted();
+                    memory.others.is_busy()
                 }
             };
             let look = if busy { BUSY_LOOK } else { IDLE_LOOK };
@@ -156,16 +162,23 @@ impl Keeper {
 
     /// Looks, does this node's duty, moves the record on; whether a deployment is under way.
     async fn step(&self, memory: &mut Memory) -> Result<bool, StoreError> {
+        if !memory.is_renewed {
+            self.renew_writer().await?;
+            memory.is_renewed = true;
+        }
         let live = self.live().await?;
         let nodes: Vec<&str> = live.iter().map(String::as_str).collect();
         let (found, mut reports) = self.shelf.look(&nodes).await?;
+        let looked = Instant::now();
+        // There is nobody to be heard where nobody else is.
+        let calm = memory.others.look(&live, looked) || !self.clustered;
         memory.notes.record(&found.record, &self.store.swappable.journal());
         let Some(under_way) = &found.record.under_way else {
             memory.forget();
             self.settle(&found.record, memory).await?;
             memory.staged = None;
             self.tell_schema(&found.record);
-            return self.keep_rows(&found, &live, &mut memory.sweeping).await;
+            return self.keep_rows(&found, &live, calm, &mut memory.sweeping).await;
         };
         memory.sweeping = None;
         self.settle(&found.record, memory).await?;
@@ -178,7 +191,9 @@ impl Keeper {
         if let Some(Some(mine)) = mine.map(|mine| &reports[mine]) {
             memory.remember(mine, self.generation);
         }
-        let phase_for = memory.seen(under_way);
+        let phase_for = memory.others.phase_for(under_way.number, under_way.phase, looked);
+        let said = nodes.iter().copied().zip(reports.iter().map(Option::as_ref));
+        memory.others.hear(said, looked);
         let held = memory.held == Some(under_way.number);
         let duty = duty(&found.record, &self.node, held);
         let report = self.perform(duty, under_way, held, memory).await?;
@@ -186,12 +201,17 @@ impl Keeper {
         if let Some(mine) = mine {
             reports[mine] = Some(report);
         }
+        if !calm || looked.elapsed() > FRESH {
+            return Ok(true);
+        }
         let changed = {
             let said = |node: &str| {
                 let at = nodes.iter().position(|other| *other == node)?;
                 reports[at].clone()
             };
-            let seen = Seen { node: &self.node, now: now(), phase_for, live: &live, report: &said };
+            let owing = |node: &str| memory.others.owing(node, looked);
+            let (node, owing, live, report) = (&*self.node, &owing, &live, &said);
+            let seen = Seen { node, now: now(), phase_for, owing, live, report };
             next(&found.record, &seen)
         };
         if let Some(changed) = changed {
@@ -221,9 +241,6 @@ impl Keeper {
         if let Some(why) = other_configuration(under_way, &self.store.configured) {
             return Ok(report(Progress::Refused(line(&why))));
         }
-        if held {
-            return Ok(report(Progress::Held));
-        }
         let component = match self.stage(&under_way.version, memory).await? {
             Ok(component) => component,
             Err(why) => return Ok(report(Progress::Refused(line(&why)))),
@@ -232,6 +249,9 @@ impl Keeper {
         let Store { grants, limits, .. } = &self.store;
         if let Some(why) = component.inspection().ungranted(grants, limits) {
             return Ok(report(Progress::Refused(line(&why))));
+        }
+        if held {
+            return Ok(report(Progress::Held));
         }
         if duty.serve.is_none() {
             return Ok(report(Progress::Staged));
@@ -493,8 +513,8 @@ impl Keeper {
 impl Memory {
     /// Nothing is under way.
     fn forget(&mut self) {
-        (self.phase, self.said, self.held, self.compared) = (None, None, None, None);
-        self.switched = None;
+        (self.said, self.held, self.compared, self.switched) = (None, None, None, None);
+        self.others.forget();
     }
 
     /// What the node has said before it was started anew counts.
@@ -513,21 +533,6 @@ impl Memory {
         };
         if held {
             self.held = Some(mine.deployment);
-        }
-    }
-
-    /// How long the deployment has been seen in this phase.
-    fn seen(&mut self, under_way: &Deployment) -> Duration {
-        match &self.phase {
-            Some((number, phase, since))
-                if *number == under_way.number && *phase == under_way.phase =>
-            {
-                since.elapsed()
-            }
-            Some(_) | None => {
-                self.phase = Some((under_way.number, under_way.phase, Instant::now()));
-                Duration::ZERO
-            }
         }
     }
 }

@@ -13,6 +13,7 @@ mod asked;
 mod compare;
 mod keeper;
 mod notes;
+mod others;
 mod rows;
 mod shelf;
 mod sweep;

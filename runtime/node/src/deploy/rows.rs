@@ -32,6 +32,16 @@ impl Keeper {
         }
     }
 
+    /// What this node said of rows before it was started is of what served then.
+    pub(super) async fn renew_writer(&self) -> Result<(), StoreError> {
+        let said = self.shelf.rows(&[&self.node]).await?.0.pop().flatten();
+        let mine = Writer { schema: self.schema(), round: self.store.swappable.told().round };
+        match said {
+            Some(said) if said != mine => self.shelf.say_writer(&self.node, &mine).await,
+            Some(_) | None => Ok(()),
+        }
+    }
+
     fn schema(&self) -> Schema {
         super::version(self.store.swappable.serving().inspection()).schema
     }
@@ -41,6 +51,7 @@ impl Keeper {
         &self,
         found: &Found,
         live: &BTreeSet<String>,
+        calm: bool,
         sweeping: &mut Option<Sweeping>,
     ) -> Result<bool, StoreError> {
         let (record, configured) = (&found.record, &self.store.configured);
@@ -66,7 +77,8 @@ impl Keeper {
             *said = Some(mine);
         }
         let seen = RowsSeen { live: &nodes, writers: &writers, sweep: sweep.sweep.as_ref() };
-        if let Some(changed) = next_rows(record, configured, &seen) {
+        let changed = next_rows(record, configured, &seen).filter(|_| calm);
+        if let Some(changed) = changed {
             *sweeping = None;
             if self.shelf.replace(found, &changed, None).await? {
                 self.noted(changed.rows(configured));

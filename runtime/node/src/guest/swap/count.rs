@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use postroom_core::deploy::evidence::VerbEvidence;
+use postroom_core::deploy::evidence::{Took, VerbEvidence};
 use postroom_core::error::StoreError;
 use sketches_ddsketch::DDSketch;
 
@@ -16,7 +16,7 @@ use crate::guest::pool::Verb;
 struct Count {
     failures: AtomicU64,
     unavailable: AtomicU64,
-    /// How long its calls took, in microseconds, to 1 %: locked for some ten nanoseconds.
+    /// How long its calls took, in microseconds, to 1 %: locked for some ten nanoseconds by a call.
     times: Mutex<DDSketch>,
 }
 
@@ -28,13 +28,18 @@ impl Count {
     fn told(&self, verb: Verb) -> VerbEvidence {
         let times = self.times();
         let micros = |value: Option<f64>| value.unwrap_or_default() as u64;
+        let quantile = |of| micros(times.quantile(of).unwrap_or_default());
         VerbEvidence {
             verb: verb.to_string(),
             calls: times.count() as u64,
             failures: self.failures.load(Ordering::Relaxed),
             unavailable: self.unavailable.load(Ordering::Relaxed),
             micros: micros(times.sum()),
-            median_micros: micros(times.quantile(0.5).unwrap_or_default()),
+            took: Took {
+                half: quantile(0.5),
+                three_quarters: quantile(0.75),
+                nine_tenths: quantile(0.9),
+            },
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::join_all;
-use postroom_core::deploy::evidence::VerbEvidence;
+use postroom_core::deploy::evidence::{Took, VerbEvidence};
 
 use super::gate::Gate;
 use super::losses::PATIENCE;
@@ -354,8 +354,10 @@ async fn evidence_counts_both_sides_by_function() {
     assert_eq!(calls(&evidence.baseline, "messages insert"), Some((1, 0)));
     assert_eq!(calls(&evidence.tentative, "mailboxes select"), Some((3, 0)));
     assert_eq!(calls(&evidence.tentative, "messages insert"), None);
-    let timed =
-        |count: &VerbEvidence| count.median_micros > 0 && count.median_micros <= count.micros;
+    let timed = |count: &VerbEvidence| {
+        let Took { half, three_quarters, nine_tenths } = count.took;
+        0 < half && half <= three_quarters && three_quarters <= nine_tenths
+    };
     assert!(evidence.tentative.iter().all(timed), "{evidence:?}");
     tokio::time::timeout(Duration::from_secs(20), store.close()).await.expect("it closes");
 }
