@@ -180,7 +180,7 @@ fn status(watch: bool, door: &NodeDoor, output: &Output) -> Result<()> {
 
 fn drain(door: &NodeDoor, output: &Output) -> Result<()> {
     let remote = Remote::of(door)?;
-    let looking = self::Remote::of(door)?;
+    let looking = Remote::of(door)?;
     let done: Drained = std::thread::scope(|scope| {
         let drain = scope.spawn(|| remote.post("/v1/cluster/drain"));
         let mut said = None;

@@ -123,6 +123,7 @@ impl Keeper {
         loop {
             let busy = match self.step(&mut memory).await {
                 Ok(busy) => {
+                    memory.others.finished(Instant::now());
                     self.trouble.send_if_modified(|trouble| trouble.take().is_some());
                     self.note_trouble(&mut memory, None);
                     busy
@@ -240,6 +241,10 @@ impl Keeper {
         }
         if let Some(why) = other_configuration(under_way, &self.store.configured) {
             return Ok(report(Progress::Refused(line(&why))));
+        }
+        // What was said before the start is not so any more, and making it ready takes a while.
+        if held && memory.said.is_none() {
+            return Ok(report(Progress::Held));
         }
         let component = match self.stage(&under_way.version, memory).await? {
             Ok(component) => component,

@@ -16,8 +16,10 @@ const GAP: Duration = Duration::from_secs(4);
 /// What has been seen.
 #[derive(Default)]
 pub(super) struct Others {
-    /// The last look, and who lived then.
+    /// When the last look, and what followed from it, was over, and who lived then.
     looked: Option<(Instant, BTreeSet<String>)>,
+    /// Whether a look has failed since.
+    is_interrupted: bool,
     /// Since when looks have not been interrupted, and nobody has gone.
     calm: Option<Instant>,
     /// The phase that was seen last, and since when.
@@ -29,7 +31,14 @@ pub(super) struct Others {
 impl Others {
     /// A look could not be finished.
     pub(super) fn interrupted(&mut self) {
-        self.looked = None;
+        self.is_interrupted = true;
+    }
+
+    /// What followed from a look is done: however long that took, it is no interruption.
+    pub(super) fn finished(&mut self, now: Instant) {
+        if let Some((when, _)) = &mut self.looked {
+            *when = now;
+        }
     }
 
     /// Nothing is under way.
@@ -43,12 +52,20 @@ impl Others {
         self.phase.is_some()
     }
 
-    /// Takes note of who lives; whether anything may be decided by that now.
+    /// Takes note of who lives; whether anything may be decided by that now. The time of an interruption
+    /// is no part of a phase, and nobody owed anything in it.
     pub(super) fn look(&mut self, live: &BTreeSet<String>, now: Instant) -> bool {
-        let goes_on = self.looked.as_ref().is_some_and(|(when, before)| {
-            now.saturating_duration_since(*when) <= GAP && before.is_subset(live)
-        });
-        let since = if goes_on { self.calm.unwrap_or(now) } else { now };
+        let last = self.looked.take();
+        let gap = last.as_ref().map(|(when, _)| now.saturating_duration_since(*when));
+        let interrupted = self.is_interrupted || gap.is_none_or(|gap| gap > GAP);
+        if let Some(gap) = gap.filter(|_| interrupted) {
+            let times = self.owes.values_mut().map(|(_, since)| since);
+            let times = times.chain(self.phase.iter_mut().map(|(.., since)| since));
+            times.for_each(|since| *since += gap);
+        }
+        let gone = last.is_some_and(|(_, before)| !before.is_subset(live));
+        let since = self.calm.filter(|_| !interrupted && !gone).unwrap_or(now);
+        self.is_interrupted = false;
         (self.calm, self.looked) = (Some(since), Some((now, live.clone())));
         now.saturating_duration_since(since) >= CALM
     }
@@ -116,6 +133,31 @@ mod tests {
         others.interrupted();
         assert!(!others.look(&both, at(21)));
         assert!(others.look(&both, at(24)));
+        // What this node has to do may take long.
+        others.finished(at(90));
+        assert!(others.look(&both, at(91)));
+        others.finished(at(180));
+        assert!(!others.look(&one, at(181)), "b has gone meanwhile, or had nobody to tell");
+    }
+
+    #[test]
+    fn while_storage_was_away_no_time_has_passed() {
+        let (mut others, start) = (Others::default(), Instant::now());
+        let at = |seconds: u64| start + Duration::from_secs(seconds);
+        let live = nodes(&["a", "b"]);
+        others.look(&live, at(0));
+        others.phase_for(1, Phase::Staging, at(0));
+        others.hear([("b", None)].into_iter(), at(0));
+        for second in 1..=10 {
+            others.look(&live, at(second));
+        }
+        // Once looks fail, and once one comes late.
+        others.interrupted();
+        others.look(&live, at(110));
+        others.look(&live, at(210));
+        others.look(&live, at(212));
+        assert_eq!(others.phase_for(1, Phase::Staging, at(212)).as_secs(), 12);
+        assert_eq!(others.owing("b", at(212)).as_secs(), 12);
     }
 
     #[test]

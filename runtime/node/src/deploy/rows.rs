@@ -34,7 +34,12 @@ impl Keeper {
 
     /// What this node said of rows before it was started is of what served then.
     pub(super) async fn renew_writer(&self) -> Result<(), StoreError> {
-        let said = self.shelf.rows(&[&self.node]).await?.0.pop().flatten();
+        let said = match self.shelf.rows(&[&self.node]).await {
+            Ok((mut said, _)) => said.pop().flatten(),
+            // Whoever needs it says so.
+            Err(StoreError::Damaged(_)) => return Ok(()),
+            Err(error) => return Err(error),
+        };
         let mine = Writer { schema: self.schema(), round: self.store.swappable.told().round };
         match said {
             Some(said) if said != mine => self.shelf.say_writer(&self.node, &mine).await,
@@ -77,8 +82,10 @@ impl Keeper {
             *said = Some(mine);
         }
         let seen = RowsSeen { live: &nodes, writers: &writers, sweep: sweep.sweep.as_ref() };
-        let changed = next_rows(record, configured, &seen).filter(|_| calm);
-        if let Some(changed) = changed {
+        if !calm {
+            return Ok(asked);
+        }
+        if let Some(changed) = next_rows(record, configured, &seen) {
             *sweeping = None;
             if self.shelf.replace(found, &changed, None).await? {
                 self.noted(changed.rows(configured));

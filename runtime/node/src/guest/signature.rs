@@ -241,8 +241,11 @@ pub fn signature_beside(file: &Path) -> Result<Option<String>, LoadError> {
     let path = signature_path(file);
     let refuse = |why: String| LoadError::Signature(format!("{}: {why}", path.display()));
     let unread = |error: io::Error| match error.kind() {
-        // It is no text.
-        io::ErrorKind::InvalidData => refuse(error.to_string()),
+        // It is no text, or no file that this node may read.
+        io::ErrorKind::InvalidData
+        | io::ErrorKind::PermissionDenied
+        | io::ErrorKind::IsADirectory
+        | io::ErrorKind::NotADirectory => refuse(error.to_string()),
         _ => LoadError::Unreadable(format!("{}: {error}", path.display())),
     };
     let opened = match std::fs::File::open(&path) {

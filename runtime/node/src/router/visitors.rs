@@ -15,9 +15,9 @@ use crate::cluster::links::{EventSender, EventSource, event_queue};
 use crate::mailbox::{Accounts, DELETED, News};
 
 /// Numbers of other nodes' sessions start here: this node's own never come so far.
-const FIRST_GUEST: u64 = 1 << 63;
+const FIRST_VISITOR: u64 = 1 << 63;
 /// Most sessions of one node that have mailboxes active here: as many clients as a node lets in, and room.
-pub const MAX_GUESTS_OF_A_NODE: usize = 100_000;
+pub const MAX_VISITORS_OF_A_NODE: usize = 100_000;
 /// A session that its node has not named so often in a row is taken to have left.
 const MISSED: u8 = 2;
 
@@ -91,11 +91,11 @@ impl Visitors {
         if let Some(visitor) = peer.sessions.get(&session) {
             return Some(visitor.local);
         }
-        if peer.sessions.len() >= MAX_GUESTS_OF_A_NODE {
+        if peer.sessions.len() >= MAX_VISITORS_OF_A_NODE {
             return None;
         }
         *last += 1;
-        Some(SessionId(FIRST_GUEST + *last))
+        Some(SessionId(FIRST_VISITOR + *last))
     }
 
     /// The number of a session that has something active here under this claim.
