@@ -1,6 +1,6 @@
-//! Suite `schema`: a version of the store takes over that writes rows in another schema. How long the
-//! sweep over a large mailbox takes that follows, and what clients notice of it, in that mailbox and in
-//! another account.
+//! Suite `schema`: a version of the store takes over that writes rows in another schema. First it goes back
+//! on probation, then it stays. How long the sweep over a large mailbox takes that follows, and what clients
+//! notice of it all, in that mailbox and in another account.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,6 +25,8 @@ const STORE: &str = "keyed";
 const OTHER: &str = "other";
 /// How often it is looked whether the sweep has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// By when what is waited for must have come: a sweep of a large mailbox takes minutes.
+const LONGEST: Duration = Duration::from_secs(1800);
 /// What clients do, and on whose mailbox.
 const WORK: [(&str, &str); 4] = [
     (USER, "STORE of one message"),
@@ -51,9 +53,32 @@ pub fn run(pace: Pace, messages: u64) -> anyhow::Result<Vec<Table>> {
     let (before, ()) = under_load(&node, messages, pause)?;
     let file = version.to_str().context("a plain path")?;
     let admin = node.admin.to_string();
-    let deploy = ["store", "deploy", file, "--to", STORE, "--yes", "--watch", "--probation", "0"];
-    let output = postroom(&[&deploy[..], &["--admin", &admin]].concat());
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let asked = |args: &[&str]| {
+        let output = postroom(&[args, &["--admin", &admin]].concat());
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        anyhow::Ok(())
+    };
+    let deploy = ["store", "deploy", file, "--to", STORE, "--yes", "--probation"];
+    progress(format_args!("on probation, and back, {} s", time.as_secs_f64()));
+    let there_and_back = || {
+        asked(&[&deploy[..], &["1h"]].concat())?;
+        seen(&admin, |status| status["nodes"][0]["progress"] == "serving")?;
+        std::thread::sleep(time);
+        let began = Instant::now();
+        asked(&["store", "rollback", STORE])?;
+        let old = |status: &Value| status["permanent"]["digest"].clone();
+        seen(&admin, |status| {
+            let serving = &status["generations"][0];
+            status["under_way"].is_null() && serving["version"]["digest"] == old(status)
+        })?;
+        let took = began.elapsed();
+        let status = seen(&admin, |_| true)?;
+        let only = status["rows"]["first"] == 1 && status["rows"]["last"] == 1;
+        ensure!(only, "rows were written in another schema on probation: {}", status["rows"]);
+        Ok(took)
+    };
+    let (probation, back) = under_load(&node, messages, there_and_back)?;
+    asked(&[&deploy[..], &["0", "--watch"]].concat())?;
     let (during, swept) = under_load(&node, messages, || swept(&admin))?;
     let (after, ()) = under_load(&node, messages, pause)?;
     ensure!(node.stop() == Some(0), "a clean stop");
@@ -62,6 +87,9 @@ pub fn run(pace: Pace, messages: u64) -> anyhow::Result<Vec<Table>> {
         "one client each, all at once",
         "before p50",
         "p99",
+        "on probation p50",
+        "p99",
+        "longest",
         "in the sweep p50",
         "p99",
         "longest",
@@ -79,6 +107,9 @@ pub fn run(pace: Pace, messages: u64) -> anyhow::Result<Vec<Table>> {
             Cell::text(format!("{what}, {whose}")),
             of(&before, 0.5),
             of(&before, 0.99),
+            of(&probation, 0.5),
+            of(&probation, 0.99),
+            of(&probation, 1.0),
             of(&during, 0.5),
             of(&during, 0.99),
             of(&during, 1.0),
@@ -87,6 +118,10 @@ pub fn run(pace: Pace, messages: u64) -> anyhow::Result<Vec<Table>> {
             Cell::text(during[at].0.len().to_string()),
         ]);
     }
+    table.note(format!(
+        "the way back on probation: {:.2} s from the command until the old version served again under these clients; all rows still had the old schema",
+        back.as_secs_f64()
+    ));
     table.note(format!(
         "the sweep: {:.1} s under these clients, {} rows written anew, {:.0} rows a second; a message has two rows",
         swept.seconds,
@@ -102,20 +137,32 @@ struct Swept {
     rewritten: u64,
 }
 
-/// Waits for the end of the sweep.
-fn swept(admin: &str) -> anyhow::Result<Swept> {
-    let (began, mut rewritten) = (Instant::now(), 0);
+/// How the store is, as soon as this is so.
+fn seen(admin: &str, mut is_so: impl FnMut(&Value) -> bool) -> anyhow::Result<Value> {
+    let began = Instant::now();
     loop {
         let output = postroom(&["--json", "store", "status", STORE, "--admin", admin]);
         let status: Value = serde_json::from_slice(&output.stdout).context("a status")?;
-        let (rows, sweep) = (&status[0]["rows"], &status[0]["sweep"]);
-        rewritten = sweep["rewritten"].as_u64().unwrap_or(rewritten);
-        ensure!(sweep["failures"].as_u64().unwrap_or(0) == 0, "the sweep fails: {sweep}");
-        if rows["first"] == 2 && rows["last"] == 2 {
-            return Ok(Swept { seconds: began.elapsed().as_secs_f64(), rewritten });
+        if is_so(&status[0]) {
+            return Ok(status[0].clone());
         }
+        ensure!(began.elapsed() < LONGEST, "it did not come to that: {}", status[0]);
         std::thread::sleep(LOOK_EVERY);
     }
+}
+
+/// Waits for the end of the sweep.
+fn swept(admin: &str) -> anyhow::Result<Swept> {
+    let (began, mut rewritten) = (Instant::now(), 0);
+    let status = seen(admin, |status| {
+        let (rows, sweep) = (&status["rows"], &status["sweep"]);
+        rewritten = sweep["rewritten"].as_u64().unwrap_or(rewritten);
+        let failed = sweep["failures"].as_u64().unwrap_or(0) > 0;
+        failed || rows["first"] == 2 && rows["last"] == 2
+    })?;
+    let failed = status["sweep"]["failures"].as_u64().unwrap_or(0);
+    ensure!(failed == 0, "the sweep fails: {}", status["sweep"]);
+    Ok(Swept { seconds: began.elapsed().as_secs_f64(), rewritten })
 }
 
 /// Does something while clients work; how long their commands took.
