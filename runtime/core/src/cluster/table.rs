@@ -2,7 +2,7 @@
 //! slot *seems* to be open. It lives in memory, is rebuilt by listening, and decides nothing: the claim
 //! in storage does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::types::Slot;
 
@@ -100,6 +100,8 @@ impl Table {
     pub fn hear(&mut self, sightings: impl IntoIterator<Item = Sighting>) -> Changed {
         let mut changed = Changed::default();
         let mut nodes = BTreeMap::<NodeId, Sighting>::new();
+        let sightings: Vec<Sighting> = sightings.into_iter().collect();
+        self.make_room(&sightings);
         for sighting in sightings {
             let (id, generation) = (sighting.facts.id.clone(), sighting.facts.generation);
             if !self.latest.contains_key(&id) && self.latest.len() >= MAX_NODES {
@@ -119,6 +121,16 @@ impl Table {
         self.compare(&nodes, &mut changed);
         self.nodes = nodes;
         changed
+    }
+
+    /// Forgets names that gossip has forgotten, where there are more than can be known.
+    fn make_room(&mut self, sightings: &[Sighting]) {
+        let seen: BTreeSet<&NodeId> = sightings.iter().map(|it| &it.facts.id).collect();
+        let new = seen.iter().filter(|id| !self.latest.contains_key(**id)).count();
+        let excess = (self.latest.len() + new).saturating_sub(MAX_NODES);
+        let gone = self.latest.keys().filter(|id| !seen.contains(id)).take(excess);
+        let gone: Vec<NodeId> = gone.cloned().collect();
+        gone.iter().for_each(|id| drop(self.latest.remove(id)));
     }
 
     fn compare(&self, nodes: &BTreeMap<NodeId, Sighting>, changed: &mut Changed) {
@@ -319,5 +331,9 @@ pub(super) mod tests {
         let changed = table.hear(many);
         assert_eq!((changed.came.len(), changed.no_room.len()), (MAX_NODES, 2));
         assert_eq!(table.heard().count(), MAX_NODES);
+        // Those that have gone make room.
+        let changed = table.hear([sighting("new", 1, &[]), sighting("n0000", 1, &[])]);
+        assert_eq!((changed.came.len(), changed.no_room.len()), (1, 0));
+        assert_eq!(table.heard().count(), 2);
     }
 }

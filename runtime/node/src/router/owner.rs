@@ -80,10 +80,30 @@ impl NoReply {
 pub enum Ended<T> {
     /// With an answer; whether an attempt before may have had its effect all the same.
     Answered(Result<T, StoreError>, bool),
-    /// The slot is not here.
-    NotMine,
+    /// The slot is not here; whether an attempt may have had its effect all the same.
+    NotMine(bool),
     /// Without one; whether it was tried, so that it may have had an effect.
     Failed(Why, bool),
+}
+
+impl<T> Ended<T> {
+    /// What the call comes to; none: the slot is not here, and nothing was done. Of a write that may have
+    /// taken effect it is never said that it has not: whoever takes it for not done would do it twice.
+    pub fn settled(self, writes: bool) -> Option<Result<T, StoreError>> {
+        match self {
+            Self::Answered(Err(StoreError::Busy(_) | StoreError::Unavailable(_)), true)
+            | Self::NotMine(true)
+            | Self::Failed(_, true)
+                if writes =>
+            {
+                Some(Err(StoreError::UnknownOutcome))
+            }
+            Self::Answered(answer, _) => Some(answer),
+            // A later start of this node has the slot, or somebody else.
+            Self::NotMine(_) | Self::Failed(Why::Superseded, false) => None,
+            Self::Failed(why, _) => Some(Err(why.into())),
+        }
+    }
 }
 
 /// One node's ownership of slots.
@@ -394,7 +414,10 @@ impl Owner {
                     let lost = Err(StoreError::UnknownOutcome);
                     return Ended::Answered(outcome.unwrap_or(lost), uncertain);
                 }
-                Step::NotMine => return Ended::NotMine,
+                Step::NotMine => {
+                    // It may have ended well here just before the slot was lost.
+                    return Ended::NotMine(uncertain || matches!(outcome, Some(Ok(_))));
+                }
                 Step::Fail(why) => return Ended::Failed(why, tried),
             }
             tokio::select! {

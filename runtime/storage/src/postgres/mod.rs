@@ -39,6 +39,7 @@ use self::uploads::{Grace, Uploading};
 use self::witness::{Witness, WitnessError};
 use super::body::{INLINE_OCTETS, NewBody};
 use super::commit::{Change, Pending, PendingBodies, plan_claim, plan_release};
+use super::keeping::Scrub;
 use super::objects::{Objects, ObjectsError};
 use super::rows::{BodyRow, Place};
 use super::{
@@ -558,6 +559,12 @@ impl Engine for PostgresEngine {
         }
         spaces.sort_unstable();
         Ok(spaces)
+    }
+
+    async fn scrub(&self) -> Result<Scrub, StorageError> {
+        Err(StorageError::Unavailable(
+            "scrubbing is for the embedded engine: of a database `postroom check` reads what is kept, and PostgreSQL's pg_amcheck its pages".to_owned(),
+        ))
     }
 
     async fn close(&self) -> Result<(), StorageError> {

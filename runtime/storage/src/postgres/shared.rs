@@ -125,7 +125,8 @@ impl Shared {
         let beat = |row: &Row| {
             let generation: i64 = row.try_get(1)?;
             let age: f64 = row.try_get(2)?;
-            let age = Duration::try_from_secs_f64(age.max(0.0)).unwrap_or_default();
+            // One of the future is of before the server's clock was set back.
+            let age = Duration::try_from_secs_f64(age.abs()).unwrap_or(Duration::MAX);
             Ok(Beat { node: row.try_get(0)?, generation: generation as u64, age })
         };
         self.open()?;

@@ -9,7 +9,8 @@ use anyhow::{Context, Result};
 use bytes::Bytes;
 use postroom_core::cluster::limits::MAX_CLOSING;
 use postroom_core::cluster::{
-    self, Facts, Generation, Input, Load, NodeId, NodeState, Sighting, SlotSet, Timing,
+    self, Facts, Generation, Holder, Input, Load, Neighbours, NodeId, NodeState, Sighting, SlotSet,
+    Timing,
 };
 use tokio::net::TcpListener;
 use tokio::sync::{broadcast, watch};
@@ -19,7 +20,7 @@ use tracing::{error, info, warn};
 
 use super::meters;
 use super::service::{Serving, node_id};
-use super::{Cluster, ClusterConfig, peer_id};
+use super::{Cluster, ClusterConfig, NOTE_TIME, peer_id};
 use crate::cluster::certificates::Credentials;
 use crate::cluster::gossip::{Gossip, GossipOptions, INTERVAL, Members, Scuttlebutt};
 use crate::cluster::links::{LinkServer, Links, LinksOptions, Notice, ServerOptions, WireVersion};
@@ -238,7 +239,11 @@ impl Cluster {
                     Err(error) => warn!(%node, %error, "what this node says of itself is ignored"),
                 }
             }
-            for (node, _) in self.owner.hear(sightings).gone {
+            let changed = self.owner.hear(sightings);
+            for node in changed.no_room {
+                error!(%node, "there are too many nodes for this one to be heard");
+            }
+            for (node, _) in changed.gone {
                 info!(%node, "is gone");
                 self.visitors.gone(&node);
                 self.wake_at(&node);
@@ -257,15 +262,22 @@ impl Cluster {
         if let Err(error) = self.links.set_address(&peer, address) {
             return warn!(node = %peer, %error, "no link to this node");
         }
+        // At another address it has another link, whose events nobody reads yet.
         let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        if heard.insert(facts.id.clone()) {
-            let node = facts.id.clone();
-            self.spawn(|cluster| cluster.read_events(node));
+        if heard.insert(facts.id.clone(), address.clone()).as_ref() != Some(address) {
+            let (node, address) = (facts.id.clone(), address.clone());
+            self.spawn(|cluster| async move {
+                cluster.read_events(&node).await;
+                let mut heard = cluster.heard.lock().unwrap_or_else(PoisonError::into_inner);
+                if heard.get(&node) == Some(&address) {
+                    heard.remove(&node);
+                }
+            });
         }
     }
 
-    async fn read_events(self: Arc<Self>, node: NodeId) {
-        let Some(peer) = peer_id(&node) else { return };
+    async fn read_events(self: &Arc<Self>, node: &NodeId) {
+        let Some(peer) = peer_id(node) else { return };
         let Ok(mut events) = self.links.events(&peer) else { return };
         while let Some(notice) = events.next().await {
             match notice {
@@ -277,20 +289,19 @@ impl Cluster {
                         }
                         (None, Ok(modseq)) => {
                             let at = ModSeq(u64::from_be_bytes(modseq));
-                            self.hub.told(&node, MailboxId(event.key), at);
+                            self.hub.told(node, MailboxId(event.key), at);
                         }
                         (None, Err(_)) => self.hub.wake(MailboxId(event.key)),
                     }
                 }
                 // What was missed is to be asked for; and whoever waits must not wait for ever.
-                Notice::Up => self.wake_at(&node),
+                Notice::Up => self.wake_at(node),
                 Notice::Down(error) => {
                     info!(%node, %error, "its events are not heard");
-                    self.wake_at(&node);
+                    self.wake_at(node);
                 }
             }
         }
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner).remove(&node);
     }
 
     /// Wakes sessions that have something active at a node.
@@ -306,12 +317,13 @@ impl Cluster {
             every.tick().await;
             let nodes: Vec<NodeId> =
                 self.look(|table, _| table.heard().map(|facts| facts.id.clone()).collect());
-            // Whoever was woken before it was noted where it is, is woken again.
+            // Whoever was woken before it was noted where it is, is woken again; and whoever is at a node from
+            // which another has taken the slot, without its knowing: it was cut off from storage.
             let stands = |at: &Place, slot| match at.node == self.me {
                 true => self.look(|_, machine| {
                     machine.fence(slot).is_some_and(|fence| fence.epoch == at.epoch)
                 }),
-                false => nodes.contains(&at.node),
+                false => self.look(|table, _| table.holder(slot) == Holder::One(at.node.clone())),
             };
             self.hub.wake_all(self.attachments.astray(stands));
             let others = nodes.iter().filter(|node| **node != self.me);
@@ -323,7 +335,8 @@ impl Cluster {
         let there = self.attachments.at_node(node);
         let sessions = there.into_iter().map(|(session, _)| session).collect();
         // In vain is no harm: the next one comes soon.
-        if let Ok(Response::Unknown(sessions)) = self.ask(node, Question::Active(sessions)).await {
+        let said = self.ask(node, Question::Active(sessions), NOTE_TIME).await;
+        if let Ok(Response::Unknown(sessions)) = said {
             let mailboxes = sessions.into_iter().filter_map(|id| self.attachments.mailbox(id));
             self.hub.wake_all(mailboxes);
         }

@@ -8,8 +8,8 @@ mod service;
 
 mod status;
 
+use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -28,7 +28,7 @@ use tracing::debug;
 
 use super::attached::{Attachments, Place};
 use super::hub::Hub;
-use super::owner::{Ended, NoReply, Owner};
+use super::owner::{NoReply, Owner};
 use super::record;
 use super::visitors::Visitors;
 use super::wire::{self, Question, Response, Said};
@@ -92,8 +92,8 @@ pub struct Cluster {
     server: OnceLock<LinkServer>,
     gossip: OnceLock<Scuttlebutt>,
     facts: watch::Sender<Facts>,
-    /// Peers whose events are read.
-    heard: Mutex<HashSet<NodeId>>,
+    /// Peers whose events are read, and where they are.
+    heard: Mutex<HashMap<NodeId, String>>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -108,31 +108,20 @@ impl Cluster {
         if let Ask::Changes { released, .. } = &request.ask {
             self.attachments.released(request.session, *released);
         }
+        let deadline = record::now() + CALL_TIME;
         let call = NewCall {
             transaction: request.transaction,
             slot: Slot::of(request.account),
             kind: kind(&request.ask),
             origin: Origin::Local,
-            deadline: record::now() + CALL_TIME,
+            deadline,
         };
         let here = |fence| self.here(&request, fence).boxed();
-        let there = |node, open| self.there(&request, node, open).boxed();
-        match self.owner.carry(call, here, there).await {
-            // Not now, but perhaps before: whoever takes it for not done would do it twice.
-            Ended::Answered(Err(StoreError::Busy(_) | StoreError::Unavailable(_)), true)
-                if matches!(request.ask, Ask::Write(_)) =>
-            {
-                Err(StoreError::UnknownOutcome)
-            }
-            Ended::Answered(answer, _) => answer,
-            Ended::Failed(_, true) if matches!(request.ask, Ask::Write(_)) => {
-                Err(StoreError::UnknownOutcome)
-            }
-            Ended::Failed(why, _) => Err(why.into()),
-            Ended::NotMine => {
-                Err(StoreError::Unavailable("the mailbox is on its way to another node".into()))
-            }
-        }
+        let there = |node, open| self.there(&request, node, open, deadline).boxed();
+        let ended = self.owner.carry(call, here, there).await;
+        ended.settled(matches!(request.ask, Ask::Write(_))).unwrap_or_else(|| {
+            Err(StoreError::Unavailable("the mailbox is on its way to another node".into()))
+        })
     }
 
     async fn here(self: &Arc<Self>, request: &Request, fence: Fence) -> Result<Answer, StoreError> {
@@ -210,15 +199,21 @@ impl Cluster {
         request: &Request,
         node: NodeId,
         open: bool,
+        deadline: Duration,
     ) -> Result<Result<Answer, StoreError>, NoReply> {
         let node = &node;
         let session = request.session;
-        let mut response = self.ask(node, Question::Call(request.clone(), open)).await?;
+        // However often it is sent: with the time that is left.
+        let ask = |request: Request| {
+            let within = deadline.saturating_sub(record::now());
+            self.ask(node, Question::Call(request, open), within)
+        };
+        let mut response = ask(request.clone()).await?;
         if matches!(response, Response::NotAttached)
             && let Some(attach) = self.attachments.again(session, request.transaction)
         {
             let Ask::Attach { mailbox, .. } = attach.ask else { return Ok(Err(mixed_up())) };
-            match self.ask(node, Question::Call(attach, open)).await? {
+            match ask(attach).await? {
                 Response::Answered(epoch, said) => {
                     let Said::Attached(upto) = *said else { return Ok(Err(mixed_up())) };
                     let at = Place { node: node.clone(), epoch };
@@ -232,7 +227,7 @@ impl Cluster {
                 | Response::Noted
                 | Response::Unknown(_) => return Err(NoReply::not_mine()),
             }
-            response = self.ask(node, Question::Call(request.clone(), open)).await?;
+            response = ask(request.clone()).await?;
             if matches!(response, Response::NotAttached) {
                 // It has moved in between: look again.
                 return Err(NoReply::not_mine());
@@ -286,15 +281,18 @@ impl Cluster {
     }
 
     /// Asks another node.
-    async fn ask(&self, node: &NodeId, question: Question) -> Result<Response, NoReply> {
-        let (transaction, within) = match &question {
+    async fn ask(
+        &self,
+        node: &NodeId,
+        question: Question,
+        within: Duration,
+    ) -> Result<Response, NoReply> {
+        let transaction = match &question {
             Question::Call(request, _) => {
                 debug!(transaction = %request.transaction, %node, "asked there");
-                (request.transaction.0, CALL_TIME)
+                request.transaction.0
             }
-            Question::Leave { .. } | Question::Active(_) => {
-                (LinkTransaction::random().0, NOTE_TIME)
-            }
+            Question::Leave { .. } | Question::Active(_) => LinkTransaction::random().0,
         };
         let call = Call {
             transaction: LinkTransaction(transaction),
@@ -347,7 +345,8 @@ impl Cluster {
                 let cluster = self.clone();
                 self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(async move {
                     // In vain is no harm: it is named no more.
-                    let _ = cluster.ask(&at.node, Question::Leave { session, under }).await;
+                    let _ =
+                        cluster.ask(&at.node, Question::Leave { session, under }, NOTE_TIME).await;
                 }));
             }
             Some(_) | None => self.accounts.leave(account, session),

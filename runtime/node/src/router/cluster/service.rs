@@ -13,7 +13,7 @@ use tracing::{Instrument, debug_span};
 use super::{Cluster, kind, needs_active};
 use crate::cluster::links::{EventSource, IncomingCall, Refusal, Reply, Service};
 use crate::mailbox::{Answer, Ask, Request};
-use crate::router::owner::{Ended, NoReply};
+use crate::router::owner::NoReply;
 use crate::router::record;
 use crate::router::wire::{self, Question, Response, Said};
 
@@ -77,11 +77,11 @@ impl Cluster {
         let here = |fence| self.for_visitor(from, &request, fence).boxed();
         // Calls of others are never sent on.
         let there = |_, _| async { Err(NoReply::not_mine()) }.boxed();
-        match self.owner.carry(new, here, there).await {
-            Ended::Answered(Ok(response), _) => response,
-            Ended::Answered(Err(error), _) => Response::Failed(Epoch(0), error),
-            Ended::NotMine => Response::NotMine,
-            Ended::Failed(why, _) => Response::Failed(Epoch(0), why.into()),
+        let ended = self.owner.carry(new, here, there).await;
+        match ended.settled(matches!(request.ask, Ask::Write(_))) {
+            Some(Ok(response)) => response,
+            Some(Err(error)) => Response::Failed(Epoch(0), error),
+            None => Response::NotMine,
         }
     }
 
