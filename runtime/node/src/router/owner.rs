@@ -76,7 +76,7 @@ impl NoReply {
 }
 
 /// How a call has ended.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Ended<T> {
     /// With an answer; whether an attempt before may have had its effect all the same.
     Answered(Result<T, StoreError>, bool),
@@ -479,5 +479,32 @@ async fn sleep_for(rest: Option<Duration>) {
     match rest {
         Some(rest) => tokio::time::sleep(rest).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_that_may_have_been_done_is_never_said_not_to_have_been() {
+        let unknown = || Some(Err(StoreError::UnknownOutcome));
+        let away = || StoreError::Unavailable("away".into());
+        let late = || Some(Err(StoreError::from(Why::Late)));
+        let table = [
+            // What a call ended with, and what that is for a write, and for another call.
+            (Ended::Answered(Ok(1), true), Some(Ok(1)), Some(Ok(1))),
+            (Ended::Answered(Err(away()), false), Some(Err(away())), Some(Err(away()))),
+            (Ended::Answered(Err(away()), true), unknown(), Some(Err(away()))),
+            (Ended::NotMine(false), None, None),
+            (Ended::NotMine(true), unknown(), None),
+            (Ended::Failed(Why::Late, false), late(), late()),
+            (Ended::Failed(Why::Late, true), unknown(), late()),
+            (Ended::Failed(Why::Superseded, false), None, None),
+        ];
+        for (ended, of_write, of_other) in table {
+            assert_eq!(ended.clone().settled(true), of_write, "{ended:?}");
+            assert_eq!(ended.clone().settled(false), of_other, "{ended:?}");
+        }
     }
 }
