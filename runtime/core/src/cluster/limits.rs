@@ -33,8 +33,9 @@ pub const MAX_ATTEMPTS: u32 = 64;
 /// the calls that wait for it, at once.
 pub const MAX_CLOSING: usize = 64;
 
-/// Most sessions that an owner has registered as active in its mailboxes: below 100 octets each.
-pub const MAX_ATTACHED: usize = 2_000_000;
+/// Most sessions of one node that have mailboxes active at another: as many clients as a node lets in, and
+/// room. Below 300 octets each.
+pub const MAX_VISITORS_OF_A_NODE: usize = 100_000;
 
 /// Most slots that are on their way from one node to another because of balance, in a whole cluster.
 pub const MAX_MOVES: usize = 4;
@@ -65,8 +66,6 @@ pub struct Timing {
     /// all the same: one that has not ended by then has begun for certain. A drain costs clients two
     /// seconds at most.
     pub let_end: Duration,
-    /// How long the sessions of a node stay registered without being asserted again.
-    pub lease: Duration,
 }
 
 impl Default for Timing {
@@ -79,7 +78,6 @@ impl Default for Timing {
             back_off_first: Duration::from_millis(20),
             back_off_max: Duration::from_millis(500),
             let_end: Duration::from_secs(1),
-            lease: Duration::from_secs(30),
         }
     }
 }

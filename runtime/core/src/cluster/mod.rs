@@ -31,13 +31,12 @@
 //!   end, resolves unknown outcomes, then marks the record as released. Calls that waited find the new
 //!   owner. Nobody's session ends (E6).
 //! - *Below the slot* the owner knows which session of which node has which mailbox active
-//!   ([`attached`]): a mailbox stays open until the last of them leaves (E5), or its node is gone (E8).
+//!   ([`visitors`]): a mailbox stays open until the last of them leaves (E5), or its node is gone (E8).
 //!
 //! Nothing here waits, reads a clock or draws a random number. `tests/ownership_model/` composes nodes
 //! of these very machines with a model of storage and of a bad network, and checks every interleaving
 //! within bounds. Planted bugs in what surrounds the machines show that it can fail.
 
-pub mod attached;
 pub mod balance;
 pub mod claim;
 pub mod facts;
@@ -46,10 +45,10 @@ pub mod pending;
 pub mod seen;
 pub mod slot_set;
 pub mod table;
+pub mod visitors;
 
 pub mod limits;
 
-pub use attached::{Attached, NotAttached};
 pub use balance::{Move, plan};
 pub use claim::{Beat, ClaimRecord, Claimant, Fence, Release};
 pub use facts::{Facts, FactsError, Generation, Load, NodeId, NodeState};
@@ -61,3 +60,4 @@ pub use pending::{Ask, Attempt, CallId, CallKind, NewCall, Origin, Pending};
 pub use seen::{Behind, Seen};
 pub use slot_set::SlotSet;
 pub use table::{Holder, Neighbours, Sighting, Standing, Table};
+pub use visitors::{Left, Told, Visitor, Visitors};

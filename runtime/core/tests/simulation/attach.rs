@@ -1,12 +1,12 @@
 //! Sessions and where their mailboxes are active, at both ends: what the node's `router/attached.rs`,
-//! `router/visitors.rs` and the calls of `router/cluster/mod.rs` do, around the shipped `Seen` and `Attached`.
+//! `router/visitors.rs` and the calls of `router/cluster/mod.rs` do, around the shipped `Seen` and `Visitors`.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use postroom_core::cluster::{Fence, Generation, Input, PeerAnswer, Ran, Seen};
+use postroom_core::cluster::{Fence, Input, Left, PeerAnswer, Ran, Seen, Visitor};
 use postroom_core::error::StoreError;
-use postroom_core::types::{Epoch, MailboxId, ModSeq, SessionId, Slot, UidValidity};
+use postroom_core::types::{AccountId, Epoch, MailboxId, ModSeq, SessionId, Slot, UidValidity};
 
 use crate::Plant;
 use crate::ask::{Answer, Answered, Ask, Request, Response};
@@ -14,7 +14,7 @@ use crate::client::ClientEvent;
 use crate::links::{Tag, What};
 use crate::office::{Job, MAX_FETCHED};
 use crate::process::{From, Stage, Step, name_of};
-use crate::world::{Event, Pid, World};
+use crate::world::{Event, Pid, World, account_id};
 
 /// A session of this node and its active mailbox.
 #[derive(Clone, Debug)]
@@ -28,20 +28,10 @@ pub struct Attachment {
     pub at: (usize, Epoch),
 }
 
-/// A session of another node that has a mailbox active here.
-#[derive(Clone, Debug)]
-pub struct Guest {
-    pub node: usize,
-    pub generation: u64,
-    pub account: usize,
-    pub mailbox: MailboxId,
-    pub epoch: Epoch,
-    /// How often in a row its node did not name it.
-    pub missed: u8,
+/// The number of an account that the registry of sessions names.
+fn account_of(id: AccountId) -> usize {
+    (0..).find(|account| account_id(*account) == id).expect("an account of this run")
 }
-
-/// So often, and it has left.
-const MISSED: u8 = 2;
 
 impl Attachment {
     fn request(&self, of: &Request) -> Request {
@@ -121,7 +111,7 @@ impl World {
             (From::Peer { pid: peer, .. }, answered) => {
                 let response = match answered {
                     Ok(answer) => {
-                        self.guest_attached(pid, peer, &request, &answer, at.1);
+                        self.visitor_attached(pid, peer, &request, &answer, at.1);
                         Response::Answered(at.1, answer)
                     }
                     Err(error) => Response::Failed(error),
@@ -150,7 +140,7 @@ impl World {
         self.input(pid, Input::RanHere(job.call, job.attempt, ran));
     }
 
-    fn guest_attached(
+    fn visitor_attached(
         &mut self,
         pid: Pid,
         peer: Pid,
@@ -163,16 +153,12 @@ impl World {
             (Answer::Attached, Ask::Attach { mailbox, .. }) => *mailbox,
             _ => return,
         };
-        let (node, generation) = (self.processes[peer].name, self.processes[peer].generation);
-        let (account, session) = (request.account, request.session);
-        let guest = Guest { node, generation, account, mailbox, epoch, missed: 0 };
-        let (now, slot) = (self.clock(pid), self.slot(account));
-        let process = &mut self.processes[pid];
-        process.guests.insert(session, guest);
-        let id = name_of(node);
-        let from = (&id, Generation(generation));
-        // One that is older than what is known of its node is told of nothing.
-        let _ = process.attached.attach(slot, mailbox, from, session, now);
+        let node = name_of(self.processes[peer].name);
+        let (account, session) = (account_id(request.account), request.session);
+        // Offices know sessions by the numbers of their own nodes.
+        let visitor =
+            Visitor { local: session, account, mailbox, epoch, under: request.transaction };
+        self.processes[pid].visitors.attached(&node, session, visitor);
     }
 
     /// What another node answers to a question of a call.
@@ -241,44 +227,20 @@ impl World {
     }
 
     /// A node says which of its sessions have something active here.
-    pub fn named(&mut self, pid: Pid, node: usize, generation: u64, sessions: &[SessionId]) {
-        let now = self.clock(pid);
-        let process = &mut self.processes[pid];
-        let mut left = Vec::new();
-        let id = name_of(node);
-        for (session, guest) in &mut process.guests {
-            if guest.node != node {
-                continue;
-            }
-            guest.missed = if sessions.contains(session) { 0 } else { guest.missed + 1 };
-            let slot = crate::world::slot_of(guest.account);
-            let from = (&id, Generation(generation));
-            if guest.missed == 0 {
-                let _ = process.attached.attach(slot, guest.mailbox, from, *session, now);
-            } else if guest.missed >= MISSED {
-                process.attached.detach(slot, guest.mailbox, from, *session);
-                left.push((*session, guest.account));
-            }
-        }
-        for (session, account) in left {
-            self.processes[pid].guests.remove(&session);
-            self.leave_office(pid, account, session);
-        }
+    pub fn named(&mut self, pid: Pid, node: usize, sessions: &[SessionId]) {
+        let (left, _) = self.processes[pid].visitors.named(&name_of(node), sessions);
+        self.have_left(pid, left);
     }
 
-    /// An incarnation of a node is gone, with all its sessions.
-    pub fn node_gone(&mut self, pid: Pid, node: usize, generation: Generation) {
-        let process = &mut self.processes[pid];
-        process.attached.node_gone(&name_of(node), generation);
-        let gone: Vec<(SessionId, usize)> = process
-            .guests
-            .iter()
-            .filter(|(_, guest)| guest.node == node && guest.generation <= generation.0)
-            .map(|(session, guest)| (*session, guest.account))
-            .collect();
-        for (session, account) in gone {
-            self.processes[pid].guests.remove(&session);
-            self.leave_office(pid, account, session);
+    /// A node is gone, with all its sessions.
+    pub fn node_gone(&mut self, pid: Pid, node: usize) {
+        let left = self.processes[pid].visitors.gone(&name_of(node));
+        self.have_left(pid, left);
+    }
+
+    fn have_left(&mut self, pid: Pid, left: Left) {
+        for (session, visitor) in left.visitors {
+            self.leave_office(pid, account_of(visitor.account), session);
         }
     }
 
@@ -290,25 +252,18 @@ impl World {
 
     /// Whoever has something active in a slot that has left this node looks again.
     pub fn tell_moved(&mut self, pid: Pid, slot: Slot) {
-        let process = &self.processes[pid];
-        let nodes: BTreeSet<usize> = process
-            .guests
-            .values()
-            .filter(|guest| self.slot(guest.account) == slot)
-            .map(|guest| guest.node)
-            .collect();
-        self.processes[pid].attached.forget_slot(slot);
+        let nodes = self.processes[pid].visitors.nodes_with(|account| Slot::of(account) == slot);
+        let nodes: BTreeSet<usize> = nodes.map(crate::process::index_of).collect();
         nodes.into_iter().for_each(|node| self.push(pid, node, What::Moved(slot.0)));
         self.wake_slot(pid, slot.0);
     }
 
     /// Something has changed in an account that is open here.
     pub fn tell_changed(&mut self, pid: Pid, account: usize, mailboxes: &BTreeSet<MailboxId>) {
-        let slot = self.slot(account);
         let mut nodes = BTreeSet::new();
         for mailbox in mailboxes {
-            let watchers = self.processes[pid].attached.watchers(slot, *mailbox);
-            nodes.extend(watchers.into_iter().map(crate::process::index_of));
+            let watchers = self.processes[pid].visitors.watchers(*mailbox);
+            nodes.extend(watchers.map(crate::process::index_of));
         }
         nodes.into_iter().for_each(|node| self.push(pid, node, What::Changed(account)));
         self.wake(pid, account);

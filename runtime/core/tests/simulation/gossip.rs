@@ -169,11 +169,10 @@ impl World {
                 Some(Sighting { facts: heard.facts.clone()?, live: heard.live })
             });
         let changed = process.table.hear(sightings.collect::<Vec<_>>());
-        let gone = changed.gone.iter().map(|(node, generation)| (index_of(node), *generation));
-        let gone: Vec<_> = gone.collect();
+        let gone: Vec<_> = changed.gone.iter().map(|(node, _)| index_of(node)).collect();
         self.input(pid, Input::TableChanged);
-        for (node, generation) in gone {
-            self.node_gone(pid, node, generation);
+        for node in gone {
+            self.node_gone(pid, node);
             self.wake_at(pid, node);
         }
     }

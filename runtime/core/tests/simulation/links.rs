@@ -254,8 +254,7 @@ impl World {
             }
             What::Named(sessions) => {
                 let name = self.processes[frame.from].name;
-                let generation = self.processes[frame.from].generation;
-                self.named(pid, name, generation, &sessions);
+                self.named(pid, name, &sessions);
             }
             What::Moved(slot) => {
                 let node = name_of(self.processes[frame.from].name);

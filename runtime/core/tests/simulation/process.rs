@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use postroom_core::cluster::{
-    Action, Attached, Attempt, CallId, ClaimRecord, Claimant, Fence, Generation, Input, Moment,
-    NodeId, NodeState, Ownership, Ran, SlotSet, Table, Why,
+    Action, Attempt, CallId, ClaimRecord, Claimant, Fence, Generation, Input, Moment, NodeId,
+    NodeState, Ownership, Ran, SlotSet, Table, Visitors, Why,
 };
 use postroom_core::error::StoreError;
 use postroom_core::mailbox::Account;
@@ -14,7 +14,7 @@ use postroom_core::types::{Epoch, SessionId, Slot};
 
 use crate::Plant;
 use crate::ask::{Answered, Request, Response};
-use crate::attach::{Attachment, Guest};
+use crate::attach::Attachment;
 use crate::client::ClientEvent;
 use crate::clock::Clock;
 use crate::engine::{ForStorage, FromStorage, Waits};
@@ -75,8 +75,7 @@ pub struct Process {
     /// Records of claims as they were made, for a planted bug.
     pub known: BTreeMap<Slot, ClaimRecord>,
     pub attachments: BTreeMap<SessionId, Attachment>,
-    pub guests: BTreeMap<SessionId, Guest>,
-    pub attached: Attached,
+    pub visitors: Visitors,
     /// The highest head of each account that this process was told of.
     pub heads: BTreeMap<usize, u64>,
     pub tick_at: Option<Duration>,
@@ -201,8 +200,7 @@ impl World {
             held: BTreeMap::new(),
             known: BTreeMap::new(),
             attachments: BTreeMap::new(),
-            guests: BTreeMap::new(),
-            attached: Attached::default(),
+            visitors: Visitors::default(),
             heads: BTreeMap::new(),
             tick_at: None,
         });
@@ -293,9 +291,6 @@ impl World {
 
     pub fn name_sessions(&mut self, pid: Pid) {
         self.to(NAME_EVERY, pid, ToProcess::NameSessions);
-        let now = self.clock(pid);
-        let lease = self.timing.lease;
-        self.processes[pid].attached.expire(now, lease);
         let me = self.processes[pid].name;
         let others: Vec<usize> =
             self.processes[pid].table.heard().map(|facts| index_of(&facts.id)).collect();
@@ -448,6 +443,7 @@ impl World {
 
     /// A call runs in this node's accounts, under a fence.
     pub fn run_here(&mut self, pid: Pid, call: CallId, attempt: Attempt, fence: Fence) {
+        let names: Vec<usize> = self.processes.iter().map(|process| process.name).collect();
         let process = &mut self.processes[pid];
         let Some(carried) = process.calls.get_mut(&call) else { return };
         if !matches!(carried.step, Step::Here(at) if at == attempt) {
@@ -462,9 +458,9 @@ impl World {
                     .get(&request.session)
                     .and_then(|it| it.to_attach(&request, here))
             }
-            From::Peer { .. } if request.ask.needs_active() => {
-                let known = process.guests.get(&request.session);
-                if known.is_none_or(|guest| guest.epoch != fence.epoch) {
+            From::Peer { pid: peer, .. } if request.ask.needs_active() => {
+                let (node, session) = (name_of(names[peer]), request.session);
+                if process.visitors.known(&node, session, fence.epoch).is_none() {
                     carried.response = Some(Response::NotAttached);
                     return self.input(pid, Input::RanHere(call, attempt, Ran::Done));
                 }
@@ -478,7 +474,7 @@ impl World {
     fn fail_call(&mut self, pid: Pid, call: CallId, why: Why) {
         let Some(carried) = self.processes[pid].calls.get(&call) else { return };
         let is_write = matches!(carried.request.ask, crate::ask::Ask::Write(_));
-        let unknown = is_write && carried.tried && matches!(carried.from, From::Client(..));
+        let unknown = is_write && carried.tried;
         let error = if unknown { StoreError::UnknownOutcome } else { why.into() };
         self.end_call(pid, call, Some(error), true);
     }
