@@ -130,7 +130,7 @@ impl Table {
         let excess = (self.latest.len() + new).saturating_sub(MAX_NODES);
         let gone = self.latest.keys().filter(|id| !seen.contains(id)).take(excess);
         let gone: Vec<NodeId> = gone.cloned().collect();
-        gone.iter().for_each(|id| drop(self.latest.remove(id)));
+        self.latest.retain(|id, _| !gone.contains(id));
     }
 
     fn compare(&self, nodes: &BTreeMap<NodeId, Sighting>, changed: &mut Changed) {
