@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::FutureExt;
-use postroom_core::cluster::{Fence, NewCall, NodeId, Origin};
+use postroom_core::cluster::{Fence, NewCall, NodeId, Origin, Visitor};
 use postroom_core::error::StoreError;
 use postroom_core::types::{Epoch, SessionId, Slot};
 use tracing::{Instrument, debug_span};
@@ -123,9 +123,9 @@ impl Cluster {
             _ => None,
         };
         if let Some((mailbox, watch)) = active {
-            let what = (request.account, mailbox, epoch);
-            let under = request.transaction;
-            self.visitors.attached(from, (session, local), what, under, watch);
+            let (account, under) = (request.account, request.transaction);
+            let visitor = Visitor { local, account, mailbox, epoch, under };
+            self.visitors.attached(from, session, visitor, watch);
         }
         Ok(match Said::of(answer) {
             Ok(said) => Response::Answered(epoch, Box::new(said)),
