@@ -431,8 +431,8 @@ impl Engine for PostgresEngine {
     async fn beat(&self, node: Claimant) -> Result<(), StorageError> {
         const BEAT: &str = "
             INSERT INTO beats (node, generation, nonce, at, times)
-            SELECT $1, $2, $3, clock_timestamp(), counted_from + 1
-            FROM postroom_schema WHERE one = 1
+            SELECT $1, $2, $3, clock_timestamp(),
+            coalesce((SELECT counted_from FROM counting WHERE one = 1), 0) + 1
             ON CONFLICT (node) DO UPDATE SET generation = EXCLUDED.generation,
             nonce = EXCLUDED.nonce, at = EXCLUDED.at,
             times = greatest(beats.times + 1, EXCLUDED.times)

@@ -144,9 +144,11 @@ async fn begin(client: &mut Object) -> Result<Run, RestoreError> {
         extract(epoch FROM clock_timestamp())::int8 FROM postroom_schema WHERE one = 1 FOR UPDATE";
     const ALIVE: &str = "SELECT node, extract(epoch FROM clock_timestamp() - at)::float8 FROM beats
         WHERE at > clock_timestamp() - make_interval(secs => $1) ORDER BY at DESC LIMIT 1";
-    const BEGIN: &str = "UPDATE postroom_schema SET restored = restored + 1,
-        counted_from = greatest((extract(epoch FROM clock_timestamp()) * 1000000)::bigint,
-            counted_from + 1, (SELECT max(times) + 1 FROM beats)) WHERE one = 1;
+    const BEGIN: &str = "UPDATE postroom_schema SET restored = restored + 1 WHERE one = 1;
+        INSERT INTO counting (one, counted_from)
+        SELECT 1, greatest((extract(epoch FROM clock_timestamp()) * 1000000)::bigint,
+            (SELECT counted_from + 1 FROM counting), (SELECT max(times) + 1 FROM beats))
+        ON CONFLICT (one) DO UPDATE SET counted_from = EXCLUDED.counted_from;
         INSERT INTO restoring (one, upto) VALUES (1, '');
         UPDATE gone_back SET kept = false";
     let transaction = client.transaction().await?;

@@ -71,8 +71,9 @@ impl Witness {
 
     /// In one line how the database is older than the file says, if it is.
     pub async fn contradicts(&self, client: &Object) -> Result<Option<String>, WitnessError> {
-        const COUNTED: &str = "SELECT greatest(counted_from,
-            (SELECT times FROM beats WHERE node = $1)) FROM postroom_schema WHERE one = 1";
+        const COUNTED: &str =
+            "SELECT greatest(0, (SELECT counted_from FROM counting WHERE one = 1),
+            (SELECT times FROM beats WHERE node = $1))";
         let Some(seen) = read(&self.path)? else { return Ok(None) };
         if seen.cluster != self.identity.cluster {
             let [now, before] = [self.identity.cluster, seen.cluster].map(hex::encode);
