@@ -58,7 +58,7 @@
 //!   make 11,600. A commit stays within one account, so slots would be divided among several databases, each with
 //!   the claims of its own slots, as the fence is compared within the commit.
 //! - *Heartbeats in storage* are 1,000 more of those a second, of one small table.
-//! - *The owner's registry* of sessions does not give way: 52 octets an entry when there are a million.
+//! - *The owner's registry* of other nodes' sessions does not give way: 202 octets each when there are a million.
 //!
 //! So some 250 nodes are what this form is for. Beyond it nodes would be told in two levels: all of a group by
 //! gossip, each other group by one or two of its nodes, with a digest of the group; who is where by the claims.
